@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Who goes next, when permits come free:
+//
+//                    normal lane          slow lane (while it has room)
+//      finishing     1st                  2nd
+//      others        3rd                  4th
+//
+// first come first served in each of the four. A queued ticket is in one of these queues and in the
+// heap by expiry. Those in flight are one list by the time of the grant, aged ones first:
+//
+//      oldest -> aged -> aged -> next_to_age -> not aged -> newest
+//
+// so that ageing looks at each of them once.
+//
+// Example: limit 40, slow share 0.25. Slow requests of a new shape take 20 permits within slow_us.
+// Then the first of them ages, its shape is slow, and the next of that shape find the slow lane
+// (10) full: they wait, and time out, while 20 permits are left to the others.
+
+#include "policy/gate.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "policy/memory.h"
+#include "policy/ticket_heap.h"
+#include "policy/ticket_list.h"
+
+#define BACKOFF_MIN_MS 100
+#define BACKOFF_MAX_MS 10000
+#define SERVICE_WEIGHT 0.125
+
+struct lane_use {
+    struct ticket_list waiting[2]; // others, finishing
+    int in_flight;
+    int64_t granted_us_sum; // of those in flight
+    double service_us;      // how long a permit is held: exponentially weighted mean
+};
+
+struct gate {
+    struct gate_limits limits;
+    int slow_limit;
+    bool available;
+    int64_t now_us;
+    int64_t standing_since_us; // while somebody waits
+    struct lane_use lanes[LANE_COUNT];
+    struct ticket_list in_flight;
+    struct ticket *next_to_age;
+    struct ticket_heap by_expiry;
+    uint64_t granted;
+    uint64_t queued_ever;
+    uint64_t refused[REFUSAL_COUNT];
+};
+
+const char *refusal_text(enum refusal refusal)
+{
+    static const char *const texts[] = {
+#define X(name, text) text,
+        REFUSALS(X)
+#undef X
+    };
+    assert(refusal < REFUSAL_COUNT);
+    return texts[refusal];
+}
+
+// A hair is added because a product such as 100 x 0.29 comes out just below the whole number.
+static int slow_limit(const struct gate_limits *limits)
+{
+    int share = (int)(limits->limit * limits->slow_share + 1e-9);
+    return share > 1 ? share : 1;
+}
+
+struct gate *gate_new(const struct gate_limits *limits)
+{
+    assert(limits->limit >= 1 && limits->slow_us > 0);
+    assert(limits->slow_share > 0 && limits->slow_share <= 1);
+    assert(limits->max_wait_us >= 0 && limits->server_wait_us >= 0);
+    struct gate *gate = memory_new(1, sizeof(*gate));
+    gate->limits = *limits;
+    gate->slow_limit = slow_limit(limits);
+    return gate;
+}
+
+void gate_free(struct gate *gate)
+{
+    if (!gate) {
+        return;
+    }
+    assert(gate->in_flight.count == 0 && gate->by_expiry.count == 0);
+    ticket_heap_fini(&gate->by_expiry);
+    free(gate);
+}
+
+static void enter_lane(struct gate *gate, struct ticket *ticket, enum lane lane)
+{
+    ticket->lane = lane;
+    gate->lanes[lane].in_flight++;
+    gate->lanes[lane].granted_us_sum += ticket->granted_us;
+}
+
+static void leave_lane(struct gate *gate, struct ticket *ticket)
+{
+    gate->lanes[ticket->lane].in_flight--;
+    gate->lanes[ticket->lane].granted_us_sum -= ticket->granted_us;
+}
+
+static bool is_due_to_age(const struct gate *gate, const struct ticket *ticket, int64_t now_us)
+{
+    return ticket && now_us - ticket->granted_us >= gate->limits.slow_us;
+}
+
+static int64_t later(int64_t a_us, int64_t b_us)
+{
+    return a_us > b_us ? a_us : b_us;
+}
+
+// Moves the gate's time on, and those in flight that turned out slow to the slow lane. Returns the
+// time to go on with.
+static int64_t advance(struct gate *gate, int64_t now_us)
+{
+    gate->now_us = later(gate->now_us, now_us);
+    while (is_due_to_age(gate, gate->next_to_age, gate->now_us)) {
+        struct ticket *ticket = gate->next_to_age;
+        gate->next_to_age = ticket->next;
+        ticket->aged = true;
+        leave_lane(gate, ticket);
+        enter_lane(gate, ticket, LANE_SLOW);
+        shape_observe(ticket->shape, true);
+    }
+    return gate->now_us;
+}
+
+static bool has_room(const struct gate *gate, enum lane lane)
+{
+    return lane == LANE_NORMAL || gate->lanes[LANE_SLOW].in_flight < gate->slow_limit;
+}
+
+static bool may_grant(const struct gate *gate)
+{
+    return gate->available && gate->in_flight.count < (size_t)gate->limits.limit;
+}
+
+static bool belongs_to_slow_lane(const struct ticket *ticket)
+{
+    return !ticket->exempt && shape_is_slow(ticket->shape);
+}
+
+// The first in a queue that is still worth a permit. Those whose own deadline has passed stay for
+// gate_expire_next.
+static struct ticket *first_alive(const struct ticket_list *queue, int64_t now_us)
+{
+    struct ticket *ticket = queue->first;
+    while (ticket && ticket->deadline_us <= now_us) {
+        ticket = ticket->next;
+    }
+    return ticket;
+}
+
+static bool could_go(const struct gate *gate, enum lane lane, bool finishes)
+{
+    return has_room(gate, lane) && first_alive(&gate->lanes[lane].waiting[finishes], gate->now_us);
+}
+
+// Whether somebody waits who goes before a newcomer to this queue, and could go now.
+static bool would_overtake(const struct gate *gate, enum lane lane, bool finishes)
+{
+    return could_go(gate, LANE_NORMAL, true) ||
+           ((lane == LANE_SLOW || !finishes) && could_go(gate, LANE_SLOW, true)) ||
+           (!finishes && could_go(gate, LANE_NORMAL, false)) ||
+           (!finishes && lane == LANE_SLOW && could_go(gate, LANE_SLOW, false));
+}
+
+static void grant(struct gate *gate, struct ticket *ticket)
+{
+    ticket->state = TICKET_IN_FLIGHT;
+    ticket->granted_us = gate->now_us;
+    enter_lane(gate, ticket, ticket->lane);
+    ticket_list_append(&gate->in_flight, ticket);
+    if (!gate->next_to_age) {
+        gate->next_to_age = ticket;
+    }
+    gate->granted++;
+}
+
+static struct ticket_list *queue_of(struct gate *gate, const struct ticket *ticket)
+{
+    return &gate->lanes[ticket->lane].waiting[ticket->finishes];
+}
+
+static void enqueue(struct gate *gate, struct ticket *ticket)
+{
+    if (gate->by_expiry.count == 0) {
+        gate->standing_since_us = gate->now_us;
+    }
+    ticket->state = TICKET_QUEUED;
+    ticket_list_append(queue_of(gate, ticket), ticket);
+    ticket_heap_add(&gate->by_expiry, ticket);
+    gate->queued_ever++;
+}
+
+static void dequeue(struct gate *gate, struct ticket *ticket)
+{
+    ticket_list_remove(queue_of(gate, ticket), ticket);
+    ticket_heap_remove(&gate->by_expiry, ticket);
+    ticket->state = TICKET_IDLE;
+}
+
+// How long a ticket may wait as things are now, without its own deadline.
+static int64_t patience_us(const struct gate *gate, const struct ticket *ticket)
+{
+    if (!gate->available) {
+        return gate->limits.server_wait_us;
+    }
+    return ticket->finishes ? INT64_MAX : gate->limits.max_wait_us;
+}
+
+static int64_t expiry_us(const struct gate *gate, const struct ticket *ticket, int64_t patience)
+{
+    if (patience > ticket->deadline_us - gate->now_us) {
+        return ticket->deadline_us;
+    }
+    return gate->now_us + patience;
+}
+
+static void refuse(struct gate *gate, struct ticket *ticket, enum refusal refusal)
+{
+    ticket->refusal = refusal;
+    gate->refused[refusal]++;
+}
+
+static enum refusal refusal_of_expired(const struct gate *gate, const struct ticket *ticket)
+{
+    if (ticket->deadline_us <= gate->now_us) {
+        return REFUSED_DEADLINE;
+    }
+    return gate->available ? REFUSED_WAITED : REFUSED_NO_SERVER;
+}
+
+static bool queue_is_full(const struct gate *gate)
+{
+    return gate->lanes[LANE_NORMAL].waiting[false].count +
+               gate->lanes[LANE_SLOW].waiting[false].count >=
+           gate->limits.max_queue;
+}
+
+// Queues a ticket that cannot go at once, unless its waiting would be over before it began.
+static enum gate_answer wait_or_refuse(struct gate *gate, struct ticket *ticket)
+{
+    ticket->expires_us = expiry_us(gate, ticket, patience_us(gate, ticket));
+    if (ticket->expires_us <= gate->now_us) {
+        refuse(gate, ticket, refusal_of_expired(gate, ticket));
+        return GATE_REFUSED;
+    }
+    if (!ticket->finishes && queue_is_full(gate)) {
+        refuse(gate, ticket, REFUSED_QUEUE_FULL);
+        return GATE_REFUSED;
+    }
+    enqueue(gate, ticket);
+    return GATE_QUEUED;
+}
+
+enum gate_answer gate_ask(struct gate *gate, struct ticket *ticket, const struct gate_ask *ask,
+                          int64_t now_us)
+{
+    assert(ticket->state == TICKET_IDLE && ask->shape);
+    now_us = advance(gate, now_us);
+    ticket->shape = ask->shape;
+    ticket->asked_us = now_us;
+    ticket->deadline_us = ask->deadline_us;
+    ticket->finishes = ask->finishes;
+    ticket->exempt = ask->exempt;
+    ticket->aged = false;
+    ticket->lane = belongs_to_slow_lane(ticket) ? LANE_SLOW : LANE_NORMAL;
+    if (ticket->deadline_us > now_us && may_grant(gate) && has_room(gate, ticket->lane) &&
+        !would_overtake(gate, ticket->lane, ticket->finishes)) {
+        grant(gate, ticket);
+        return GATE_GRANTED;
+    }
+    return wait_or_refuse(gate, ticket);
+}
+
+static void learn_service(struct lane_use *use, int64_t served_us)
+{
+    if (use->service_us <= 0) {
+        use->service_us = (double)served_us;
+    } else {
+        use->service_us += SERVICE_WEIGHT * ((double)served_us - use->service_us);
+    }
+}
+
+void gate_done(struct gate *gate, struct ticket *ticket, bool learn, int64_t now_us)
+{
+    assert(ticket->state == TICKET_IN_FLIGHT);
+    now_us = advance(gate, now_us);
+    if (ticket == gate->next_to_age) {
+        gate->next_to_age = ticket->next;
+    }
+    ticket_list_remove(&gate->in_flight, ticket);
+    leave_lane(gate, ticket);
+    ticket->state = TICKET_IDLE;
+    learn_service(&gate->lanes[ticket->lane], now_us - ticket->granted_us);
+    if (learn && !ticket->aged) {
+        shape_observe(ticket->shape, false);
+    }
+}
+
+// The next of a queue that may go. Those whose shape has become slow since they came make way: they
+// go to the end of the slow lane's queue.
+static struct ticket *next_of(struct gate *gate, enum lane lane, bool finishes)
+{
+    struct ticket_list *queue = &gate->lanes[lane].waiting[finishes];
+    if (!queue->first || !has_room(gate, lane)) {
+        return NULL;
+    }
+    struct ticket *ticket = first_alive(queue, gate->now_us);
+    while (ticket && lane == LANE_NORMAL && belongs_to_slow_lane(ticket)) {
+        ticket_list_remove(queue, ticket);
+        ticket->lane = LANE_SLOW;
+        ticket_list_append(queue_of(gate, ticket), ticket);
+        ticket = first_alive(queue, gate->now_us);
+    }
+    return ticket;
+}
+
+struct ticket *gate_grant_next(struct gate *gate, int64_t now_us)
+{
+    advance(gate, now_us);
+    if (!may_grant(gate)) {
+        return NULL;
+    }
+    struct ticket *ticket = next_of(gate, LANE_NORMAL, true);
+    ticket = ticket ? ticket : next_of(gate, LANE_SLOW, true);
+    ticket = ticket ? ticket : next_of(gate, LANE_NORMAL, false);
+    ticket = ticket ? ticket : next_of(gate, LANE_SLOW, false);
+    if (ticket) {
+        dequeue(gate, ticket);
+        grant(gate, ticket);
+    }
+    return ticket;
+}
+
+struct ticket *gate_expire_next(struct gate *gate, int64_t now_us)
+{
+    now_us = advance(gate, now_us);
+    struct ticket *ticket = ticket_heap_first(&gate->by_expiry);
+    if (!ticket || ticket->expires_us > now_us) {
+        return NULL;
+    }
+    dequeue(gate, ticket);
+    refuse(gate, ticket, refusal_of_expired(gate, ticket));
+    return ticket;
+}
+
+int64_t gate_next_expiry(const struct gate *gate)
+{
+    const struct ticket *ticket = ticket_heap_first(&gate->by_expiry);
+    return ticket ? ticket->expires_us : INT64_MAX;
+}
+
+bool gate_cancel(struct gate *gate, struct ticket *ticket)
+{
+    assert(ticket->state != TICKET_IDLE);
+    if (ticket->state == TICKET_IN_FLIGHT) {
+        return false;
+    }
+    dequeue(gate, ticket);
+    return true;
+}
+
+void gate_set_available(struct gate *gate, bool available, int64_t now_us)
+{
+    advance(gate, now_us);
+    if (gate->available == available) {
+        return;
+    }
+    gate->available = available;
+    gate->standing_since_us = gate->now_us;
+    int64_t least_us = available ? GATE_RETURN_WAIT_US : 0;
+    for (size_t i = 0; i < gate->by_expiry.count; i++) {
+        struct ticket *ticket = gate->by_expiry.at[i];
+        ticket->expires_us = expiry_us(gate, ticket, later(patience_us(gate, ticket), least_us));
+    }
+    ticket_heap_rebuild(&gate->by_expiry);
+}
+
+static size_t waiting_in(const struct lane_use *use)
+{
+    return use->waiting[false].count + use->waiting[true].count;
+}
+
+// How many permits the requests of a lane share when all are wanted.
+static int permits_of(const struct gate *gate, enum lane lane)
+{
+    if (lane == LANE_SLOW) {
+        return gate->slow_limit;
+    }
+    int left = gate->limits.limit - gate->lanes[LANE_SLOW].in_flight;
+    return left > 1 ? left : 1;
+}
+
+int64_t gate_backoff_ms(const struct gate *gate, enum lane lane, int64_t now_us)
+{
+    const struct lane_use *use = &gate->lanes[lane];
+    double service_us = use->service_us;
+    if (use->in_flight > 0) {
+        // Tells more than the past when the server has just stopped answering.
+        double mean_age_us =
+            (double)later(gate->now_us, now_us) - (double)use->granted_us_sum / use->in_flight;
+        service_us = mean_age_us > service_us ? mean_age_us : service_us;
+    }
+    double ms = (double)(waiting_in(use) + 1) * service_us / permits_of(gate, lane) / 1000;
+    if (ms < BACKOFF_MIN_MS) {
+        return BACKOFF_MIN_MS;
+    }
+    return ms < BACKOFF_MAX_MS ? (int64_t)ms : BACKOFF_MAX_MS;
+}
+
+static int64_t longest_wait_us(const struct gate *gate, int64_t now_us)
+{
+    int64_t longest_us = 0;
+    for (int lane = 0; lane < LANE_COUNT; lane++) {
+        for (int finishes = 0; finishes < 2; finishes++) {
+            const struct ticket *first = gate->lanes[lane].waiting[finishes].first;
+            longest_us = first ? later(longest_us, now_us - first->asked_us) : longest_us;
+        }
+    }
+    return longest_us;
+}
+
+// Those that the next call which may change something will move to the slow lane.
+static int about_to_age(const struct gate *gate, int64_t now_us)
+{
+    int count = 0;
+    const struct ticket *ticket = gate->next_to_age;
+    while (is_due_to_age(gate, ticket, now_us)) {
+        count += ticket->lane == LANE_NORMAL;
+        ticket = ticket->next;
+    }
+    return count;
+}
+
+void gate_count(const struct gate *gate, int64_t now_us, struct gate_counts *ret_counts)
+{
+    now_us = later(gate->now_us, now_us);
+    bool stands = gate->available && gate->by_expiry.count > 0;
+    *ret_counts = (struct gate_counts){
+        .available = gate->available,
+        .limit = gate->limits.limit,
+        .in_flight = (int)gate->in_flight.count,
+        .in_flight_slow = gate->lanes[LANE_SLOW].in_flight + about_to_age(gate, now_us),
+        .queued = gate->by_expiry.count,
+        .standing_us = stands ? now_us - gate->standing_since_us : 0,
+        .longest_wait_us = longest_wait_us(gate, now_us),
+        .granted = gate->granted,
+        .queued_ever = gate->queued_ever,
+    };
+    for (int i = 0; i < REFUSAL_COUNT; i++) {
+        ret_counts->refused[i] = gate->refused[i];
+    }
+}
+
+const struct ticket *gate_oldest(const struct gate *gate)
+{
+    return gate->in_flight.first;
+}

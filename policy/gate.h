@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The gate of one server: who may go now, who waits, who is refused.
+//
+//                    ask                               done
+//      request ----> [ lane normal: finishing, others ] ----> in flight <= limit
+//                    [ lane slow:   finishing, others ] ----> of these slow <= slow limit
+//                      |  expire, cancel
+//                      v
+//                    refused, with a reason
+//
+// A ticket is a request's place here, embedded in the request. It is idle, queued, or in flight;
+// only in flight does it hold a permit. Pure: no clock, lock or thread of its own; the caller
+// serialises calls and passes a monotonic time. Threads that share a gate have read theirs at
+// slightly different moments: a time before that of an earlier call counts as that one's.
+//
+// The guard against slow requests: a request that has held its permit for slow_us counts in the
+// slow lane from then on, and its shape learns from it; requests of a shape whose typical one is
+// that slow queue in the slow lane, which gets no permit while it holds its share of them. So what
+// is not known to be slow does not wait behind it.
+//
+// Invariants: in flight <= limit; a permit is given back exactly once; a queued ticket leaves by
+// exactly one of grant, refusal, cancel. After gate_grant_next has returned NULL nobody waits who
+// could go: only gate_done and gate_set_available change that.
+
+#ifndef POLICY_GATE_H
+#define POLICY_GATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "policy/shapes.h"
+
+enum lane { LANE_NORMAL, LANE_SLOW, LANE_COUNT };
+
+//      name                text for the log and for metrics
+#define REFUSALS(X)                                                                                \
+    X(REFUSED_QUEUE_FULL, "queue_full")                                                            \
+    X(REFUSED_WAITED, "max_wait")                                                                  \
+    X(REFUSED_DEADLINE, "deadline")                                                                \
+    X(REFUSED_NO_SERVER, "no_server")
+
+enum refusal {
+#define X(name, text) name,
+    REFUSALS(X)
+#undef X
+        REFUSAL_COUNT
+};
+
+const char *refusal_text(enum refusal refusal);
+
+enum ticket_state { TICKET_IDLE, TICKET_QUEUED, TICKET_IN_FLIGHT };
+
+// All-zero is a valid idle one. For others than the gate only to read; in flight, `lane` and `aged`
+// say what it counts as.
+struct ticket {
+    struct ticket *next; // in its queue, or among those in flight
+    struct ticket *prev;
+    struct shape *shape;
+    size_t heap_index;
+    int64_t asked_us;
+    int64_t granted_us;
+    int64_t deadline_us; // the request's own, INT64_MAX if it has none
+    int64_t expires_us;  // when its waiting ends
+    enum ticket_state state;
+    enum lane lane;
+    enum refusal refusal; // why, when it was refused
+    bool finishes;
+    bool exempt; // from the slow lane: frees what others wait for
+    bool aged;
+};
+
+struct gate_limits {
+    int limit;              // permits, 1 or more
+    double slow_share;      // of the permits for the slow lane, above 0 to 1; at least one permit
+    int64_t slow_us;        // what is slow
+    int64_t max_wait_us;    // 0: never queue
+    int64_t server_wait_us; // waiting for a server that is not there; 0: never
+    size_t max_queue;       // tickets, those that finish things not counted
+};
+
+// Who was queued while the server was not there may wait max_wait_us anew when it comes back, but
+// at least so long, also when max_wait_us is 0: they come all at once.
+#define GATE_RETURN_WAIT_US INT64_C(100000)
+
+struct gate;
+
+// A gate starts unavailable: nothing is granted before gate_set_available.
+struct gate *gate_new(const struct gate_limits *limits);
+void gate_free(struct gate *gate); // nothing may be queued or in flight
+
+struct gate_ask {
+    struct shape *shape; // borrowed while the ticket is queued or in flight
+    int64_t deadline_us; // INT64_MAX if none
+    bool finishes; // goes before others; while the server is there, refused only by deadline_us
+    bool exempt;   // not bound by the slow lane
+};
+
+enum gate_answer {
+    GATE_GRANTED, // in flight
+    GATE_QUEUED,
+    GATE_REFUSED, // ticket->refusal says why; the ticket is idle
+};
+
+// Asks for a permit. Nobody overtakes: when somebody waits who goes before it and could go now, the
+// ticket waits. It is refused at once with REFUSED_DEADLINE when its own deadline has passed, with
+// REFUSED_QUEUE_FULL, and when it would have to wait but must not: with REFUSED_WAITED if
+// max_wait_us is 0, with REFUSED_NO_SERVER if server_wait_us is.
+enum gate_answer gate_ask(struct gate *gate, struct ticket *ticket, const struct gate_ask *ask,
+                          int64_t now_us) __attribute__((warn_unused_result));
+
+// Gives the permit of an in-flight ticket back. Its shape learns that it was not slow if `learn` (a
+// request that failed for a reason of its own does not teach that); that it was slow, it has
+// learned already. Then call gate_grant_next.
+void gate_done(struct gate *gate, struct ticket *ticket, bool learn, int64_t now_us);
+
+// The next queued ticket that may go now, in flight already; NULL if none. Call after gate_done and
+// gate_set_available, until NULL. One whose own deadline has passed is passed over; it comes out of
+// gate_expire_next (call that first when both are due). One whose shape has become slow since it
+// was queued goes to the end of the slow lane's queue when its turn comes.
+struct ticket *gate_grant_next(struct gate *gate, int64_t now_us);
+
+// The next queued ticket whose waiting is over, idle and refused (REFUSED_DEADLINE if its own
+// deadline has passed, else REFUSED_WAITED or, while the server is not there, REFUSED_NO_SERVER);
+// NULL if none. Call until NULL, not later than gate_next_expiry says.
+struct ticket *gate_expire_next(struct gate *gate, int64_t now_us);
+
+// When gate_expire_next has something to do again, INT64_MAX if never. May move with every call
+// that queues, grants, cancels or changes availability.
+int64_t gate_next_expiry(const struct gate *gate);
+
+// Takes a ticket, which must not be idle, out of the queue. False: too late, it is in flight and
+// its permit must be given back.
+bool gate_cancel(struct gate *gate, struct ticket *ticket) __attribute__((warn_unused_result));
+
+// Says whether the server is there. While it is not, nothing is granted, and requests, also those
+// that finish things, wait server_wait_us before they are refused with REFUSED_NO_SERVER; those in
+// flight stay so. Who is queued when this changes starts a new wait. What already is the case has
+// no effect.
+void gate_set_available(struct gate *gate, bool available, int64_t now_us);
+
+// What a refused client should wait before it comes back, in ms, 100 to 10000: how long the queue
+// of that lane takes to drain at the pace of late, one more in it. The pace is the lane's permits
+// over the time that one is held: the smoothed time of those done (weight 1/8), or the mean age of
+// those in flight, whichever is longer. So a quiet hour does not pass for a slow one, and a server
+// that stopped answering shows at once.
+int64_t gate_backoff_ms(const struct gate *gate, enum lane lane, int64_t now_us);
+
+struct gate_counts {
+    bool available;
+    int limit;
+    int in_flight;
+    int in_flight_slow;
+    size_t queued;
+    int64_t standing_us;     // so long somebody has waited without a break, the server being there
+    int64_t longest_wait_us; // of the first in each queue, up to now
+    uint64_t granted;        // these since the start; at once or out of the queue
+    uint64_t queued_ever;
+    uint64_t refused[REFUSAL_COUNT];
+};
+void gate_count(const struct gate *gate, int64_t now_us, struct gate_counts *ret_counts);
+
+// Those in flight, longest first; NULL when there are none. Follow ticket->next.
+const struct ticket *gate_oldest(const struct gate *gate);
+
+#endif

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "policy/ledger.h"
+
+#include <assert.h>
+
+#define FIRST_PAUSE_US INT64_C(100000)
+#define LONGEST_PAUSE_US INT64_C(5000000)
+
+bool ledger_open(struct ledger *ledger, int64_t now_us)
+{
+    if (ledger->opening + ledger->open >= ledger->cap || ledger->opening >= ledger->max_opening ||
+        now_us < ledger->retry_us) {
+        return false;
+    }
+    ledger->opening++;
+    return true;
+}
+
+void ledger_opened(struct ledger *ledger)
+{
+    assert(ledger->opening > 0);
+    ledger->opening--;
+    ledger->open++;
+    ledger->failures = 0;
+    ledger->retry_us = 0;
+}
+
+static int64_t pause_us(int failures)
+{
+    int64_t pause = FIRST_PAUSE_US;
+    for (int i = 1; i < failures && pause < LONGEST_PAUSE_US; i++) {
+        pause *= 2;
+    }
+    return pause < LONGEST_PAUSE_US ? pause : LONGEST_PAUSE_US;
+}
+
+void ledger_failed(struct ledger *ledger, double jitter, int64_t now_us)
+{
+    assert(ledger->opening > 0);
+    assert(jitter >= 0 && jitter <= 1);
+    ledger->opening--;
+    ledger->failures += ledger->failures < INT32_MAX;
+    int64_t pause = pause_us(ledger->failures);
+    ledger->retry_us = now_us + pause - (int64_t)(jitter * (double)pause / 2);
+}
+
+void ledger_closed(struct ledger *ledger)
+{
+    assert(ledger->open > 0);
+    ledger->open--;
+}

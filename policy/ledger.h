@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The cap on a server's upstreams, as a ledger: nobody opens a connection without an entry here
+// first.
+//
+//      (nothing) -- ledger_open --> opening -- ledger_opened --> open
+//                                     |  ledger_failed            |  ledger_closed
+//                                     +----> (nothing) <----------+
+//
+// Invariant: opening + open <= cap at every instant; opening <= max_opening. A cap that was lowered
+// is reached by closing: until then nothing opens.
+
+#ifndef POLICY_LEDGER_H
+#define POLICY_LEDGER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct ledger {
+    int cap;         // 1 or more
+    int max_opening; // at once; 2 as in CMAP's maxConnecting
+    int opening;
+    int open;
+    int failures;     // in a row
+    int64_t retry_us; // not before this time after a failure
+};
+
+// Enters one more connection as opening. False: the cap, the bound on opening, or the pause after a
+// failure forbids it.
+bool ledger_open(struct ledger *ledger, int64_t now_us) __attribute__((warn_unused_result));
+
+void ledger_opened(struct ledger *ledger);
+
+// The connection that was opening has failed. The next attempt waits: 100 ms after the first
+// failure, doubling up to 5 s while they follow one another; `jitter` from 0 to 1 takes up to half
+// of it off.
+void ledger_failed(struct ledger *ledger, double jitter, int64_t now_us);
+
+void ledger_closed(struct ledger *ledger);
+
+#endif

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A pin is in three places at once: a bucket of the hash table, the list by use, and the list of
+// its owner, or, when it has none, the list of orphans:
+//
+//      buckets -> pin -> pin
+//      oldest  -> pin -> ... newer ... -> newest
+//      owner   -> pin -> pin                             orphans -> pin -> pin -> orphans_last
+//
+// Invariant: a pin that is not free is in all three; pin->owner == NULL says it is an orphan.
+
+#include "policy/pins.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "policy/hash.h"
+#include "policy/memory.h"
+
+struct pins {
+    size_t capacity;
+    size_t count;
+    size_t touched; // entries from here on were never used
+    int bits;
+    struct pin **buckets;
+    struct pin *entries;
+    struct pin *free; // linked by bucket_next
+    struct pin *oldest;
+    struct pin *newest;
+    struct pin_owner orphans;
+    struct pin *orphans_last;
+};
+
+struct pins *pins_new(size_t capacity)
+{
+    assert(capacity > 0);
+    struct pins *pins = memory_new(1, sizeof(*pins));
+    pins->capacity = capacity;
+    pins->bits = hash_bits(capacity);
+    pins->buckets = memory_new((size_t)1 << pins->bits, sizeof(*pins->buckets));
+    pins->entries = memory_new(capacity, sizeof(*pins->entries));
+    return pins;
+}
+
+void pins_free(struct pins *pins)
+{
+    if (!pins) {
+        return;
+    }
+    free(pins->entries);
+    free(pins->buckets);
+    free(pins);
+}
+
+static struct pin **bucket_of(struct pins *pins, const struct pin_key *key)
+{
+    uint64_t hashed = (uint64_t)key->cursor_id;
+    if (key->kind == PIN_TRANSACTION) {
+        uint64_t halves[2];
+        memcpy(halves, key->session_id, sizeof(halves));
+        hashed = halves[0] ^ (halves[1] << 1 | halves[1] >> 63);
+    }
+    return &pins->buckets[hash_slot(hashed, pins->bits)];
+}
+
+static bool same_key(const struct pin_key *a, const struct pin_key *b)
+{
+    if (a->kind != b->kind) {
+        return false;
+    }
+    return a->kind == PIN_CURSOR ? a->cursor_id == b->cursor_id
+                                 : memcmp(a->session_id, b->session_id, sizeof(a->session_id)) == 0;
+}
+
+static struct pin *find(struct pins *pins, const struct pin_key *key)
+{
+    struct pin *pin = *bucket_of(pins, key);
+    while (pin && !same_key(&pin->key, key)) {
+        pin = pin->bucket_next;
+    }
+    return pin;
+}
+
+static void bucket_remove(struct pins *pins, struct pin *pin)
+{
+    struct pin **link = bucket_of(pins, &pin->key);
+    while (*link != pin) {
+        link = &(*link)->bucket_next;
+    }
+    *link = pin->bucket_next;
+}
+
+static void use_append(struct pins *pins, struct pin *pin)
+{
+    pin->newer = NULL;
+    pin->older = pins->newest;
+    if (pin->older) {
+        pin->older->newer = pin;
+    } else {
+        pins->oldest = pin;
+    }
+    pins->newest = pin;
+}
+
+static void use_remove(struct pins *pins, struct pin *pin)
+{
+    if (pin->older) {
+        pin->older->newer = pin->newer;
+    } else {
+        pins->oldest = pin->newer;
+    }
+    if (pin->newer) {
+        pin->newer->older = pin->older;
+    } else {
+        pins->newest = pin->older;
+    }
+}
+
+static void give_to(struct pin *pin, struct pin_owner *owner)
+{
+    pin->owner = owner;
+    pin->owner_prev = NULL;
+    pin->owner_next = owner->first;
+    if (owner->first) {
+        owner->first->owner_prev = pin;
+    }
+    owner->first = pin;
+}
+
+static void orphan_append(struct pins *pins, struct pin *pin)
+{
+    pin->owner = NULL;
+    pin->owner_next = NULL;
+    pin->owner_prev = pins->orphans_last;
+    if (pin->owner_prev) {
+        pin->owner_prev->owner_next = pin;
+    } else {
+        pins->orphans.first = pin;
+    }
+    pins->orphans_last = pin;
+}
+
+// Out of the list of its owner or of the orphans.
+static void take_away(struct pins *pins, struct pin *pin)
+{
+    struct pin_owner *owner = pin->owner ? pin->owner : &pins->orphans;
+    if (pin->owner_prev) {
+        pin->owner_prev->owner_next = pin->owner_next;
+    } else {
+        owner->first = pin->owner_next;
+    }
+    if (pin->owner_next) {
+        pin->owner_next->owner_prev = pin->owner_prev;
+    } else if (!pin->owner) {
+        pins->orphans_last = pin->owner_prev;
+    }
+}
+
+static void forget(struct pins *pins, struct pin *pin)
+{
+    bucket_remove(pins, pin);
+    use_remove(pins, pin);
+    take_away(pins, pin);
+    pin->bucket_next = pins->free;
+    pins->free = pin;
+    pins->count--;
+}
+
+static struct pin *take_entry(struct pins *pins)
+{
+    if (pins->count == pins->capacity) {
+        forget(pins, pins->oldest);
+    }
+    pins->count++;
+    if (!pins->free) {
+        return &pins->entries[pins->touched++];
+    }
+    struct pin *pin = pins->free;
+    pins->free = pin->bucket_next;
+    return pin;
+}
+
+static struct pin *add(struct pins *pins, const struct pin_key *key, struct pin_owner *owner)
+{
+    struct pin *pin = take_entry(pins);
+    struct pin **bucket = bucket_of(pins, key);
+    pin->key = *key;
+    pin->bucket_next = *bucket;
+    *bucket = pin;
+    use_append(pins, pin);
+    give_to(pin, owner);
+    return pin;
+}
+
+static void use(struct pins *pins, struct pin *pin, struct pin_owner *owner)
+{
+    use_remove(pins, pin);
+    use_append(pins, pin);
+    take_away(pins, pin);
+    give_to(pin, owner);
+}
+
+void pins_open(struct pins *pins, const struct pin_key *key, int64_t txn_number,
+               const char *namespace, struct pin_owner *owner)
+{
+    struct pin *pin = find(pins, key);
+    if (pin) {
+        use(pins, pin, owner);
+    } else {
+        pin = add(pins, key, owner);
+    }
+    pin->txn_number = txn_number;
+    pin->orphaned_us = 0;
+    size_t len = strnlen(namespace, PIN_NAMESPACE_BYTES - 1);
+    memcpy(pin->namespace, namespace, len);
+    pin->namespace[len] = '\0';
+}
+
+bool pins_resume(struct pins *pins, const struct pin_key *key, struct pin_owner *owner)
+{
+    struct pin *pin = find(pins, key);
+    if (pin) {
+        use(pins, pin, owner);
+    }
+    return pin != NULL;
+}
+
+void pins_close(struct pins *pins, const struct pin_key *key)
+{
+    struct pin *pin = find(pins, key);
+    if (pin) {
+        forget(pins, pin);
+    }
+}
+
+void pins_orphan(struct pins *pins, struct pin_owner *owner, int64_t now_us)
+{
+    while (owner->first) {
+        struct pin *pin = owner->first;
+        take_away(pins, pin);
+        orphan_append(pins, pin);
+        pin->orphaned_us = now_us;
+    }
+}
+
+bool pins_reap(struct pins *pins, int64_t grace_us, int64_t now_us, struct pin *ret_pin)
+{
+    struct pin *pin = pins->orphans.first;
+    if (!pin || now_us - pin->orphaned_us < grace_us) {
+        return false;
+    }
+    forget(pins, pin);
+    *ret_pin = *pin;
+    ret_pin->bucket_next = ret_pin->owner_next = ret_pin->owner_prev = NULL;
+    ret_pin->newer = ret_pin->older = NULL;
+    return true;
+}
+
+int64_t pins_next_reap(const struct pins *pins, int64_t grace_us)
+{
+    const struct pin *first = pins->orphans.first;
+    return first ? first->orphaned_us + grace_us : INT64_MAX;
+}
+
+size_t pins_count(const struct pins *pins)
+{
+    return pins->count;
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What clients hold open in the deployment: cursors and transactions. A driver goes on with them
+// from any of its connections, so a pin belongs to the client that used it last; when that client
+// goes away its pins are orphans, and an orphan that nobody resumes within the grace time is to be
+// killed, so that it does not linger in the deployment.
+//
+// Bounded: when the table is full, the pin that was used least recently is forgotten (the server's
+// own timeout ends it then).
+
+#ifndef POLICY_PINS_H
+#define POLICY_PINS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum pin_kind { PIN_CURSOR, PIN_TRANSACTION };
+
+#define PIN_NAMESPACE_BYTES 256 // database '.' collection, a server allows 255
+
+struct pin_key {
+    enum pin_kind kind;
+    int64_t cursor_id;      // PIN_CURSOR
+    uint8_t session_id[16]; // PIN_TRANSACTION: lsid.id
+};
+
+struct pin {
+    struct pin *bucket_next;
+    struct pin *owner_next; // of its owner, or among the orphans, oldest first
+    struct pin *owner_prev;
+    struct pin *newer; // by use
+    struct pin *older;
+    struct pin_owner *owner; // NULL: an orphan
+    struct pin_key key;
+    int64_t txn_number; // PIN_TRANSACTION
+    int64_t orphaned_us;
+    char namespace[PIN_NAMESPACE_BYTES]; // PIN_CURSOR
+};
+
+// Embedded in whoever owns pins. All-zero is a valid empty one; it must be empty when it dies.
+struct pin_owner {
+    struct pin *first;
+};
+
+struct pins;
+
+// Takes the memory for `capacity` pins, 1 or more, at once; what was never used stays untouched.
+struct pins *pins_new(size_t capacity);
+void pins_free(struct pins *pins); // no owner may have pins any more
+
+// Opens a pin, or takes one that exists over to `owner`, and counts as a use. `namespace` is copied
+// ("" for a transaction), cut at PIN_NAMESPACE_BYTES - 1.
+void pins_open(struct pins *pins, const struct pin_key *key, int64_t txn_number,
+               const char *namespace, struct pin_owner *owner);
+
+// Says that `owner` goes on with a pin, which counts as a use: it is the owner now. False if there
+// is no such pin.
+bool pins_resume(struct pins *pins, const struct pin_key *key, struct pin_owner *owner);
+
+// Forgets a pin: the cursor is exhausted or killed, the transaction over. No pin, no effect.
+void pins_close(struct pins *pins, const struct pin_key *key);
+
+// Makes all pins of an owner orphans.
+void pins_orphan(struct pins *pins, struct pin_owner *owner, int64_t now_us);
+
+// Takes out the oldest orphan if it is one for grace_us or longer: true and a copy in *ret_pin, its
+// links cut, or false. Call until false.
+bool pins_reap(struct pins *pins, int64_t grace_us, int64_t now_us, struct pin *ret_pin);
+
+// When pins_reap has something to do again, INT64_MAX if there are no orphans.
+int64_t pins_next_reap(const struct pins *pins, int64_t grace_us);
+
+size_t pins_count(const struct pins *pins);
+
+#endif

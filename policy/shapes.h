@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What is known of each shape of request: whether its typical request is slow. Bounded: when the
+// table is full, the shape that was used least recently and has nothing queued or in flight is
+// forgotten.
+
+#ifndef POLICY_SHAPES_H
+#define POLICY_SHAPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct shape {
+    struct shape *bucket_next;
+    struct shape *newer; // by the last release, while nobody uses it
+    struct shape *older;
+    uint64_t id;
+    uint32_t users;     // tickets that borrow it
+    float slow_portion; // of its requests, the latest weighing most: 0 to 1
+    bool known;         // has been observed at least once
+};
+
+struct shapes;
+
+// Takes the memory for `capacity` shapes at once.
+struct shapes *shapes_new(size_t capacity);
+void shapes_free(struct shapes *shapes); // and with it all of its shapes
+
+// The shape of an id, made if it is new. Never NULL: when the table is full of shapes in use, all
+// further ones share one entry (id 0, not counted, forgotten when nobody uses it). Counts a user:
+// give it back by shapes_release.
+struct shape *shapes_acquire(struct shapes *shapes, uint64_t id);
+void shapes_release(struct shapes *shapes, struct shape *shape);
+
+size_t shapes_count(const struct shapes *shapes);
+
+// Learns from one request: an exponentially weighted mean (1/8) of "was slow", started with the
+// first.
+void shape_observe(struct shape *shape, bool slow);
+
+// Whether its typical (median) request is slow: at least half of the latest were. Of one that is
+// not known yet: no.
+bool shape_is_slow(const struct shape *shape);
+
+#endif

@@ -1,0 +1,877 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The gate's rules one by one. Times are small numbers of microseconds, walked one by one where a
+// rule turns at a moment. test_policy_gate_model.c tries what happens when they meet.
+
+#include "test_policy.h"
+
+#include <string.h>
+
+#include "policy/gate.h"
+
+#define TICKETS 16
+#define FOREVER INT64_MAX
+
+#define LIMIT 4
+#define SLOW_LIMIT 2
+#define SLOW_US 20
+#define MAX_WAIT_US 30
+#define SERVER_WAIT_US 50
+#define MAX_QUEUE 5
+
+static const struct gate_limits usual = {
+    .limit = LIMIT,
+    .slow_share = 0.5,
+    .slow_us = SLOW_US,
+    .max_wait_us = MAX_WAIT_US,
+    .server_wait_us = SERVER_WAIT_US,
+    .max_queue = MAX_QUEUE,
+};
+
+// The queues in the order in which they are served.
+enum kind { FINISHING, FINISHING_SLOW, OTHER, OTHER_SLOW, KINDS };
+
+struct world {
+    struct gate *gate;
+    struct shape quick;
+    struct shape slow;
+    struct ticket tickets[TICKETS];
+};
+
+static void world_init(struct world *world, const struct gate_limits *limits)
+{
+    memset(world, 0, sizeof(*world));
+    world->gate = gate_new(limits);
+    gate_set_available(world->gate, true, 0);
+    shape_observe(&world->quick, false);
+    shape_observe(&world->slow, true);
+}
+
+// Empties the gate, whatever is in it.
+static void world_fini(struct world *world)
+{
+    for (int i = 0; i < TICKETS; i++) {
+        struct ticket *ticket = &world->tickets[i];
+        if (ticket->state != TICKET_IDLE && !gate_cancel(world->gate, ticket)) {
+            gate_done(world->gate, ticket, false, 0);
+        }
+    }
+    gate_free(world->gate);
+}
+
+static enum gate_answer ask_until(struct world *world, int i, enum kind kind, int64_t deadline_us,
+                                  int64_t now_us)
+{
+    bool slow = kind == FINISHING_SLOW || kind == OTHER_SLOW;
+    struct gate_ask ask = {
+        .shape = slow ? &world->slow : &world->quick,
+        .deadline_us = deadline_us,
+        .finishes = kind <= FINISHING_SLOW,
+    };
+    return gate_ask(world->gate, &world->tickets[i], &ask, now_us);
+}
+
+static enum gate_answer ask(struct world *world, int i, enum kind kind, int64_t now_us)
+{
+    return ask_until(world, i, kind, FOREVER, now_us);
+}
+
+static void ask_granted(struct world *world, int first, int count, enum kind kind, int64_t now_us)
+{
+    for (int i = first; i < first + count; i++) {
+        assert_int_equal(ask(world, i, kind, now_us), GATE_GRANTED);
+        assert_int_equal(world->tickets[i].state, TICKET_IN_FLIGHT);
+        assert_int_equal(world->tickets[i].granted_us, now_us);
+    }
+}
+
+static void done(struct world *world, int i, int64_t now_us)
+{
+    gate_done(world->gate, &world->tickets[i], true, now_us);
+}
+
+static struct gate_counts counts_of(const struct world *world, int64_t now_us)
+{
+    struct gate_counts counts;
+    gate_count(world->gate, now_us, &counts);
+    return counts;
+}
+
+static void starts_unavailable(void **state)
+{
+    (void)state;
+    struct world world = {.gate = gate_new(&usual)};
+    assert_false(counts_of(&world, 0).available);
+    assert_int_equal(ask(&world, 0, OTHER, 0), GATE_QUEUED);
+    assert_null(gate_grant_next(world.gate, 0));
+    gate_set_available(world.gate, true, 0);
+    assert_true(counts_of(&world, 0).available);
+    assert_ptr_equal(gate_grant_next(world.gate, 0), &world.tickets[0]);
+    world_fini(&world);
+}
+
+static void grants_up_to_the_limit(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, LIMIT, OTHER, 1);
+    assert_int_equal(ask(&world, LIMIT, OTHER, 1), GATE_QUEUED);
+    assert_null(gate_grant_next(world.gate, 1));
+    struct gate_counts counts = counts_of(&world, 3);
+    assert_int_equal(counts.limit, LIMIT);
+    assert_int_equal(counts.in_flight, LIMIT);
+    assert_int_equal(counts.queued, 1);
+    assert_int_equal(counts.queued_ever, 1);
+    assert_int_equal(counts.granted, LIMIT);
+    assert_int_equal(counts.longest_wait_us, 2);
+    done(&world, 2, 5);
+    assert_ptr_equal(gate_grant_next(world.gate, 6), &world.tickets[LIMIT]);
+    assert_int_equal(world.tickets[LIMIT].asked_us, 1);
+    assert_int_equal(world.tickets[LIMIT].granted_us, 6);
+    assert_null(gate_grant_next(world.gate, 6));
+    assert_int_equal(gate_next_expiry(world.gate), FOREVER);
+    world_fini(&world);
+}
+
+static void slow_ones_keep_to_their_share(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, SLOW_LIMIT, OTHER_SLOW, 0);
+    assert_int_equal(ask(&world, 8, OTHER_SLOW, 0), GATE_QUEUED);
+    assert_int_equal(ask(&world, 9, FINISHING_SLOW, 0), GATE_QUEUED);
+    // Slow ones that wait for their lane do not hold up the others.
+    ask_granted(&world, 2, LIMIT - SLOW_LIMIT, OTHER, 0);
+    done(&world, 2, 1);
+    assert_null(gate_grant_next(world.gate, 1));
+    done(&world, 0, 1);
+    assert_ptr_equal(gate_grant_next(world.gate, 1), &world.tickets[9]);
+    assert_null(gate_grant_next(world.gate, 1));
+    done(&world, 1, 1);
+    assert_ptr_equal(gate_grant_next(world.gate, 1), &world.tickets[8]);
+    assert_int_equal(world.tickets[8].lane, LANE_SLOW);
+    world_fini(&world);
+}
+
+static void exempt_ones_are_not_bound_by_the_slow_lane(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, SLOW_LIMIT, OTHER_SLOW, 0);
+    struct gate_ask exempt = {.shape = &world.slow, .deadline_us = FOREVER, .exempt = true};
+    assert_int_equal(gate_ask(world.gate, &world.tickets[8], &exempt, 0), GATE_GRANTED);
+    assert_int_equal(world.tickets[8].lane, LANE_NORMAL);
+    assert_int_equal(counts_of(&world, 0).in_flight_slow, SLOW_LIMIT);
+    // But once it is slow it counts there like any other.
+    assert_int_equal(counts_of(&world, SLOW_US).in_flight_slow, SLOW_LIMIT + 1);
+    world_fini(&world);
+}
+
+static void the_slow_share_is_rounded_down_but_at_least_one(void **state)
+{
+    (void)state;
+    static const struct {
+        int limit;
+        double share;
+        int slow_limit;
+    } table[] = {
+        {1, 0.25, 1}, {3, 0.25, 1},   {4, 0.25, 1},  {7, 0.25, 1}, {8, 0.25, 2},
+        {10, 0.3, 3}, {10, 0.29, 2},  {10, 1.0, 10}, {12, 0.7, 8}, {10, 0.7, 7},
+        {10, 0.1, 1}, {10, 0.001, 1}, {15, 0.2, 3},  {15, 0.4, 6}, {15, 0.6, 9},
+        {1, 1.0, 1},  {11, 0.5, 5},   {5, 0.6, 3},   {14, 0.5, 7}, {13, 0.99, 12},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct gate_limits limits = usual;
+        limits.limit = table[i].limit;
+        limits.slow_share = table[i].share;
+        struct world world;
+        world_init(&world, &limits);
+        ask_granted(&world, 0, table[i].slow_limit, OTHER_SLOW, 0);
+        assert_int_equal(ask(&world, 15, OTHER_SLOW, 0), GATE_QUEUED);
+        world_fini(&world);
+    }
+}
+
+// 100 x 0.29 is 28.999999999999996 in binary, and 29 for whoever configured it.
+static void the_slow_share_of_a_hundred_is_its_percent(void **state)
+{
+    (void)state;
+    for (int percent = 1; percent <= 100; percent++) {
+        struct gate_limits limits = usual;
+        limits.limit = 100;
+        limits.slow_share = percent / 100.0;
+        struct gate *gate = gate_new(&limits);
+        gate_set_available(gate, true, 0);
+        struct shape slow = {0};
+        shape_observe(&slow, true);
+        struct gate_ask ask = {.shape = &slow, .deadline_us = FOREVER, .finishes = true};
+        struct ticket tickets[101] = {0};
+        int granted = 0;
+        while (gate_ask(gate, &tickets[granted], &ask, 0) == GATE_GRANTED) {
+            granted++;
+        }
+        assert_int_equal(granted, percent);
+        assert_true(gate_cancel(gate, &tickets[granted]));
+        for (int i = 0; i < granted; i++) {
+            gate_done(gate, &tickets[i], true, 0);
+        }
+        gate_free(gate);
+    }
+}
+
+// Whatever order they come in, they go in the order of the kinds.
+static void serves_kinds_in_order_whatever_they_came_in(void **state)
+{
+    (void)state;
+    for (int code = 0; code < 256; code++) {
+        int at[KINDS] = {code & 3, code >> 2 & 3, code >> 4 & 3, code >> 6};
+        if ((1 << at[0] | 1 << at[1] | 1 << at[2] | 1 << at[3]) != 15) {
+            continue; // not a permutation
+        }
+        struct world world;
+        world_init(&world, &usual);
+        ask_granted(&world, 4, LIMIT, OTHER, 0);
+        for (int i = 0; i < KINDS; i++) {
+            assert_int_equal(ask(&world, at[i], (enum kind)at[i], i), GATE_QUEUED);
+        }
+        for (int i = 0; i < KINDS; i++) {
+            done(&world, 4 + i, KINDS);
+            assert_ptr_equal(gate_grant_next(world.gate, KINDS), &world.tickets[i]);
+            assert_null(gate_grant_next(world.gate, KINDS));
+        }
+        world_fini(&world);
+    }
+}
+
+// One of each kind waits while a permit is free, because the caller has not asked for grants yet: a
+// newcomer goes only if it goes before the one that waits.
+static void nobody_overtakes(void **state)
+{
+    (void)state;
+    for (int waiting = 0; waiting < KINDS; waiting++) {
+        for (int coming = 0; coming < KINDS; coming++) {
+            struct world world;
+            world_init(&world, &usual);
+            ask_granted(&world, 4, LIMIT, OTHER, 0);
+            assert_int_equal(ask(&world, 0, (enum kind)waiting, 0), GATE_QUEUED);
+            done(&world, 4, 1);
+            enum gate_answer answer = ask(&world, 1, (enum kind)coming, 1);
+            assert_int_equal(answer, coming < waiting ? GATE_GRANTED : GATE_QUEUED);
+            struct ticket *next = gate_grant_next(world.gate, 1);
+            assert_ptr_equal(next, coming < waiting ? NULL : &world.tickets[0]);
+            world_fini(&world);
+        }
+    }
+}
+
+static void each_queue_is_first_come_first_served(void **state)
+{
+    (void)state;
+    struct gate_limits limits = usual;
+    limits.limit = 1;
+    for (int kind = 0; kind < KINDS; kind++) {
+        struct world world;
+        world_init(&world, &limits);
+        ask_granted(&world, 0, 1, OTHER, 0);
+        for (int i = 1; i <= MAX_QUEUE; i++) {
+            assert_int_equal(ask(&world, i, (enum kind)kind, i), GATE_QUEUED);
+        }
+        assert_true(gate_cancel(world.gate, &world.tickets[3]));
+        for (int i = 0; i < MAX_QUEUE; i++) {
+            if (i == 3) {
+                continue;
+            }
+            done(&world, i, 10);
+            assert_ptr_equal(gate_grant_next(world.gate, 10), &world.tickets[i == 2 ? 4 : i + 1]);
+        }
+        world_fini(&world);
+    }
+}
+
+static void the_queue_is_bounded_but_not_for_those_that_finish(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, LIMIT, OTHER, 0);
+    for (int i = 0; i < MAX_QUEUE; i++) {
+        assert_int_equal(ask(&world, 4 + i, i % 2 ? OTHER : OTHER_SLOW, 0), GATE_QUEUED);
+    }
+    for (int kind = OTHER; kind <= OTHER_SLOW; kind++) {
+        assert_int_equal(ask(&world, 10, (enum kind)kind, 0), GATE_REFUSED);
+        assert_int_equal(world.tickets[10].refusal, REFUSED_QUEUE_FULL);
+        assert_int_equal(world.tickets[10].state, TICKET_IDLE);
+    }
+    assert_int_equal(ask(&world, 11, FINISHING, 0), GATE_QUEUED);
+    assert_int_equal(ask(&world, 12, FINISHING_SLOW, 0), GATE_QUEUED);
+    struct gate_counts counts = counts_of(&world, 0);
+    assert_int_equal(counts.queued, MAX_QUEUE + 2);
+    assert_int_equal(counts.refused[REFUSED_QUEUE_FULL], 2);
+    assert_int_equal(counts.queued_ever, MAX_QUEUE + 2);
+    // The same while the server is not there.
+    gate_set_available(world.gate, false, 0);
+    assert_int_equal(ask(&world, 10, OTHER, 0), GATE_REFUSED);
+    assert_int_equal(world.tickets[10].refusal, REFUSED_QUEUE_FULL);
+    assert_int_equal(ask(&world, 13, FINISHING, 0), GATE_QUEUED);
+    world_fini(&world);
+}
+
+static void max_wait_zero_never_queues(void **state)
+{
+    (void)state;
+    struct gate_limits limits = usual;
+    limits.max_wait_us = 0;
+    limits.server_wait_us = 0;
+    struct world world;
+    world_init(&world, &limits);
+    ask_granted(&world, 0, LIMIT, OTHER, 0);
+    assert_int_equal(ask(&world, 4, OTHER, 0), GATE_REFUSED);
+    assert_int_equal(world.tickets[4].refusal, REFUSED_WAITED);
+    assert_int_equal(ask(&world, 4, OTHER_SLOW, 0), GATE_REFUSED);
+    assert_int_equal(counts_of(&world, 0).refused[REFUSED_WAITED], 2);
+    assert_int_equal(ask(&world, 5, FINISHING, 0), GATE_QUEUED);
+    assert_int_equal(gate_next_expiry(world.gate), FOREVER);
+    gate_set_available(world.gate, false, 0);
+    for (int kind = 0; kind < KINDS; kind++) {
+        assert_int_equal(ask(&world, 6, (enum kind)kind, 0), GATE_REFUSED);
+        assert_int_equal(world.tickets[6].refusal, REFUSED_NO_SERVER);
+    }
+    world_fini(&world);
+}
+
+// The reason and the moment for every deadline there can be, the clock walked microsecond by
+// microsecond.
+static void waiting_ends_to_the_microsecond(void **state)
+{
+    (void)state;
+    for (int available = 0; available < 2; available++) {
+        for (int kind = 0; kind < KINDS; kind++) {
+            for (int64_t deadline = 0; deadline <= SERVER_WAIT_US + 10; deadline++) {
+                bool finishes = kind <= FINISHING_SLOW;
+                int64_t patience = !available ? SERVER_WAIT_US : finishes ? FOREVER : MAX_WAIT_US;
+                int64_t end = deadline < patience ? deadline : patience;
+                enum refusal reason = deadline <= patience ? REFUSED_DEADLINE
+                                      : available          ? REFUSED_WAITED
+                                                           : REFUSED_NO_SERVER;
+                struct world world;
+                world_init(&world, &usual);
+                ask_granted(&world, 4, LIMIT, OTHER, 0);
+                gate_set_available(world.gate, available, 0);
+                enum gate_answer answer = ask_until(&world, 0, (enum kind)kind, deadline, 0);
+                assert_int_equal(answer, deadline > 0 ? GATE_QUEUED : GATE_REFUSED);
+                if (deadline > 0) {
+                    assert_int_equal(gate_next_expiry(world.gate), end);
+                    for (int64_t now = 0; now < end; now++) {
+                        assert_null(gate_expire_next(world.gate, now));
+                    }
+                    assert_ptr_equal(gate_expire_next(world.gate, end), &world.tickets[0]);
+                    assert_null(gate_expire_next(world.gate, end));
+                }
+                assert_int_equal(world.tickets[0].state, TICKET_IDLE);
+                assert_int_equal(world.tickets[0].refusal, reason);
+                assert_int_equal(counts_of(&world, end).refused[reason], 1);
+                world_fini(&world);
+            }
+        }
+    }
+}
+
+static void those_that_finish_wait_as_long_as_it_takes(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, LIMIT, OTHER, 0);
+    assert_int_equal(ask(&world, 4, FINISHING, 0), GATE_QUEUED);
+    assert_null(gate_expire_next(world.gate, INT64_C(3600000000)));
+    done(&world, 0, INT64_C(3600000000));
+    assert_ptr_equal(gate_grant_next(world.gate, INT64_C(3600000000)), &world.tickets[4]);
+    world_fini(&world);
+}
+
+static void a_deadline_that_has_passed_is_refused_on_arrival(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    for (int kind = 0; kind < KINDS; kind++) {
+        assert_int_equal(ask_until(&world, 0, (enum kind)kind, 10, 10), GATE_REFUSED);
+        assert_int_equal(world.tickets[0].refusal, REFUSED_DEADLINE);
+        assert_int_equal(ask_until(&world, 0, (enum kind)kind, 11, 10), GATE_GRANTED);
+        done(&world, 0, 10);
+    }
+    world_fini(&world);
+}
+
+// The dead wait in front, unexpired: they are passed over, and they hold up nobody.
+static void the_dead_are_not_granted_and_hold_up_nobody(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < KINDS; kind++) {
+        struct world world;
+        world_init(&world, &usual);
+        ask_granted(&world, 8, LIMIT, OTHER, 0);
+        assert_int_equal(ask_until(&world, 0, (enum kind)kind, 5, 0), GATE_QUEUED);
+        assert_int_equal(ask_until(&world, 1, (enum kind)kind, 6, 0), GATE_QUEUED);
+        assert_int_equal(ask(&world, 2, (enum kind)kind, 0), GATE_QUEUED);
+        done(&world, 8, 6);
+        assert_ptr_equal(gate_grant_next(world.gate, 6), &world.tickets[2]);
+        done(&world, 9, 6);
+        assert_null(gate_grant_next(world.gate, 6));
+        assert_int_equal(ask(&world, 3, (enum kind)kind, 6), GATE_GRANTED);
+        assert_ptr_equal(gate_expire_next(world.gate, 6), &world.tickets[0]);
+        assert_ptr_equal(gate_expire_next(world.gate, 6), &world.tickets[1]);
+        assert_int_equal(counts_of(&world, 6).refused[REFUSED_DEADLINE], 2);
+        world_fini(&world);
+    }
+}
+
+// A permit that comes free a little late still goes to one whose max_wait is over, unless it was
+// refused first.
+static void one_that_waited_too_long_may_still_be_granted(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, LIMIT, OTHER, 0);
+    assert_int_equal(ask(&world, 4, OTHER, 0), GATE_QUEUED);
+    done(&world, 0, MAX_WAIT_US + 1);
+    assert_ptr_equal(gate_grant_next(world.gate, MAX_WAIT_US + 1), &world.tickets[4]);
+    assert_null(gate_expire_next(world.gate, MAX_WAIT_US + 1));
+    world_fini(&world);
+}
+
+static void cancel_is_in_time_or_too_late(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, LIMIT, OTHER, 0);
+    for (int kind = 0; kind < KINDS; kind++) {
+        assert_int_equal(ask(&world, 4 + kind, (enum kind)kind, 0), GATE_QUEUED);
+    }
+    for (int kind = 0; kind < KINDS; kind++) {
+        assert_true(gate_cancel(world.gate, &world.tickets[4 + kind]));
+        assert_int_equal(world.tickets[4 + kind].state, TICKET_IDLE);
+    }
+    assert_int_equal(counts_of(&world, 9).queued, 0);
+    assert_int_equal(counts_of(&world, 9).longest_wait_us, 0);
+    assert_int_equal(gate_next_expiry(world.gate), FOREVER);
+    assert_false(gate_cancel(world.gate, &world.tickets[0]));
+    assert_int_equal(world.tickets[0].state, TICKET_IN_FLIGHT);
+    done(&world, 0, 0);
+    assert_null(gate_grant_next(world.gate, 0));
+    world_fini(&world);
+}
+
+// One in flight for as long as `held`, the gate called at each microsecond.
+static void ages_to_the_microsecond(void **state)
+{
+    (void)state;
+    for (int learn = 0; learn < 2; learn++) {
+        for (int held = 0; held <= 2 * SLOW_US; held++) {
+            struct world world;
+            world_init(&world, &usual);
+            struct shape fresh = {0};
+            struct gate_ask ask = {.shape = &fresh, .deadline_us = FOREVER};
+            assert_int_equal(gate_ask(world.gate, &world.tickets[0], &ask, 0), GATE_GRANTED);
+            for (int now = 0; now < held; now++) {
+                bool slow = now >= SLOW_US;
+                assert_int_equal(counts_of(&world, now).in_flight_slow, slow);
+                assert_null(gate_expire_next(world.gate, now));
+                assert_int_equal(counts_of(&world, now).in_flight_slow, slow);
+                assert_int_equal(world.tickets[0].aged, slow);
+                assert_int_equal(world.tickets[0].lane, slow ? LANE_SLOW : LANE_NORMAL);
+                assert_int_equal(fresh.known, slow);
+                assert_int_equal(shape_is_slow(&fresh), slow);
+            }
+            gate_done(world.gate, &world.tickets[0], learn, held);
+            assert_int_equal(fresh.known, held >= SLOW_US || learn);
+            assert_int_equal(shape_is_slow(&fresh), held >= SLOW_US);
+            assert_int_equal(counts_of(&world, held).in_flight_slow, 0);
+            world_fini(&world);
+        }
+    }
+}
+
+static void a_slow_one_teaches_once(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, 1, OTHER, 0);
+    for (int now = 0; now < 5 * SLOW_US; now++) {
+        assert_null(gate_grant_next(world.gate, now));
+    }
+    done(&world, 0, 5 * SLOW_US);
+    assert_float_equal(world.quick.slow_portion, 0.125F, 1e-6F);
+    world_fini(&world);
+}
+
+// The lane was full of slow ones that nobody knew to be slow; it takes more only when it is below
+// its share again.
+static void the_aged_fill_the_slow_lane_beyond_its_share(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    struct shape fresh = {0};
+    struct gate_ask ask = {.shape = &fresh, .deadline_us = FOREVER};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(gate_ask(world.gate, &world.tickets[i], &ask, 0), GATE_GRANTED);
+    }
+    assert_int_equal(gate_ask(world.gate, &world.tickets[3], &ask, SLOW_US), GATE_QUEUED);
+    assert_int_equal(world.tickets[3].lane, LANE_SLOW);
+    assert_int_equal(counts_of(&world, SLOW_US).in_flight_slow, 3);
+    done(&world, 0, SLOW_US);
+    assert_null(gate_grant_next(world.gate, SLOW_US));
+    done(&world, 1, SLOW_US);
+    assert_ptr_equal(gate_grant_next(world.gate, SLOW_US), &world.tickets[3]);
+    gate_done(world.gate, &world.tickets[2], true, SLOW_US);
+    gate_done(world.gate, &world.tickets[3], true, SLOW_US);
+    world_fini(&world);
+}
+
+// Four of a shape wait, it turns out slow meanwhile: they make way for the one behind them, and
+// take the slow lane's permits as far as they go.
+static void a_shape_that_turns_slow_makes_way(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    struct shape fresh = {0};
+    struct gate_ask ask_fresh = {.shape = &fresh, .deadline_us = FOREVER};
+    struct gate_ask exempt = {.shape = &fresh, .deadline_us = FOREVER, .exempt = true};
+    ask_granted(&world, 0, LIMIT, FINISHING, 0);
+    for (int i = 4; i < 7; i++) {
+        assert_int_equal(gate_ask(world.gate, &world.tickets[i], &ask_fresh, 1), GATE_QUEUED);
+    }
+    assert_int_equal(gate_ask(world.gate, &world.tickets[7], &exempt, 1), GATE_QUEUED);
+    assert_int_equal(ask(&world, 8, OTHER, 1), GATE_QUEUED);
+    shape_observe(&fresh, true);
+    for (int i = 0; i < LIMIT; i++) {
+        done(&world, i, 2);
+    }
+    assert_ptr_equal(gate_grant_next(world.gate, 2), &world.tickets[7]);
+    assert_int_equal(world.tickets[7].lane, LANE_NORMAL);
+    assert_ptr_equal(gate_grant_next(world.gate, 2), &world.tickets[8]);
+    assert_ptr_equal(gate_grant_next(world.gate, 2), &world.tickets[4]);
+    assert_ptr_equal(gate_grant_next(world.gate, 2), &world.tickets[5]);
+    assert_null(gate_grant_next(world.gate, 2));
+    assert_int_equal(world.tickets[5].lane, LANE_SLOW);
+    assert_int_equal(world.tickets[6].lane, LANE_SLOW);
+    // The third may expire there, at the time it always had.
+    assert_ptr_equal(gate_expire_next(world.gate, 1 + MAX_WAIT_US), &world.tickets[6]);
+    for (int i = 4; i < 8; i++) {
+        if (i != 6) {
+            gate_done(world.gate, &world.tickets[i], false, 1 + MAX_WAIT_US);
+        }
+    }
+    world_fini(&world);
+}
+
+static void waits_anew_when_the_server_goes_and_comes(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t max_wait_us;
+        int64_t wait_us;
+    } table[] = {
+        {0, GATE_RETURN_WAIT_US},
+        {MAX_WAIT_US, GATE_RETURN_WAIT_US},
+        {GATE_RETURN_WAIT_US + 1, GATE_RETURN_WAIT_US + 1},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct gate_limits limits = usual;
+        limits.max_wait_us = table[i].max_wait_us;
+        struct world world;
+        world_init(&world, &limits);
+        ask_granted(&world, 4, LIMIT, OTHER, 0);
+        gate_set_available(world.gate, false, 10);
+        assert_int_equal(ask(&world, 0, OTHER, 10), GATE_QUEUED);
+        assert_int_equal(ask(&world, 1, FINISHING, 10), GATE_QUEUED);
+        assert_int_equal(ask_until(&world, 2, OTHER, 45, 10), GATE_QUEUED);
+        assert_int_equal(world.tickets[0].expires_us, 10 + SERVER_WAIT_US);
+        assert_int_equal(world.tickets[1].expires_us, 10 + SERVER_WAIT_US);
+        assert_int_equal(world.tickets[2].expires_us, 45);
+        gate_set_available(world.gate, false, 30); // is the case already
+        assert_int_equal(world.tickets[0].expires_us, 10 + SERVER_WAIT_US);
+        gate_set_available(world.gate, true, 40);
+        assert_int_equal(world.tickets[0].expires_us, 40 + table[i].wait_us);
+        assert_int_equal(world.tickets[1].expires_us, FOREVER);
+        assert_int_equal(world.tickets[2].expires_us, 45);
+        assert_int_equal(gate_next_expiry(world.gate), 45);
+        gate_set_available(world.gate, false, 44);
+        assert_int_equal(world.tickets[0].expires_us, 44 + SERVER_WAIT_US);
+        assert_int_equal(world.tickets[1].expires_us, 44 + SERVER_WAIT_US);
+        assert_int_equal(world.tickets[2].expires_us, 45);
+        world_fini(&world);
+    }
+}
+
+// From the first in the queue to the last, however short each one waits; without a server not at
+// all.
+static void a_queue_stands_until_it_is_empty(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, LIMIT, OTHER, 0);
+    assert_int_equal(counts_of(&world, 5).standing_us, 0);
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(ask(&world, 4 + i, OTHER, 10 + i), GATE_QUEUED);
+        assert_int_equal(counts_of(&world, 11 + i).standing_us, 1 + i);
+        if (i > 0) {
+            done(&world, i - 1, 11 + i);
+            assert_ptr_equal(gate_grant_next(world.gate, 11 + i), &world.tickets[3 + i]);
+            assert_int_equal(counts_of(&world, 11 + i).longest_wait_us, 1);
+        }
+    }
+    assert_true(gate_cancel(world.gate, &world.tickets[11]));
+    assert_int_equal(counts_of(&world, 20).standing_us, 0);
+    assert_int_equal(ask(&world, 11, OTHER, 20), GATE_QUEUED);
+    assert_int_equal(counts_of(&world, 23).standing_us, 3);
+    gate_set_available(world.gate, false, 24);
+    assert_int_equal(counts_of(&world, 25).standing_us, 0);
+    gate_set_available(world.gate, true, 26);
+    assert_int_equal(counts_of(&world, 28).standing_us, 2);
+    world_fini(&world);
+}
+
+static void grants_nothing_while_the_server_is_not_there(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, 2, OTHER, 0);
+    gate_set_available(world.gate, false, 1);
+    assert_int_equal(ask(&world, 2, FINISHING, 1), GATE_QUEUED);
+    assert_null(gate_grant_next(world.gate, 1));
+    done(&world, 0, 1);
+    assert_null(gate_grant_next(world.gate, 1));
+    assert_int_equal(counts_of(&world, 1).in_flight, 1);
+    gate_set_available(world.gate, true, 2);
+    assert_ptr_equal(gate_grant_next(world.gate, 2), &world.tickets[2]);
+    world_fini(&world);
+}
+
+// Another thread's clock reading, a little older.
+static void a_time_that_goes_back_counts_as_the_latest(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, LIMIT, OTHER, 100);
+    assert_int_equal(ask(&world, 4, OTHER, 90), GATE_QUEUED);
+    assert_int_equal(world.tickets[4].asked_us, 100);
+    assert_int_equal(world.tickets[4].expires_us, 100 + MAX_WAIT_US);
+    assert_int_equal(counts_of(&world, 90).longest_wait_us, 0);
+    done(&world, 0, 95);
+    assert_ptr_equal(gate_grant_next(world.gate, 80), &world.tickets[4]);
+    assert_int_equal(world.tickets[4].granted_us, 100);
+    assert_int_equal(ask(&world, 5, OTHER, 100), GATE_QUEUED);
+    assert_null(gate_expire_next(world.gate, 107));
+    assert_int_equal(counts_of(&world, 103).longest_wait_us, 7);
+    world_fini(&world);
+}
+
+static void the_oldest_in_flight_come_first(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    assert_null(gate_oldest(world.gate));
+    for (int i = 0; i < LIMIT; i++) {
+        ask_granted(&world, i, 1, i == 1 ? OTHER_SLOW : OTHER, i);
+    }
+    done(&world, 2, SLOW_US);
+    const struct ticket *ticket = gate_oldest(world.gate);
+    assert_ptr_equal(ticket, &world.tickets[0]);
+    assert_ptr_equal(ticket->next, &world.tickets[1]);
+    assert_ptr_equal(ticket->next->next, &world.tickets[3]);
+    assert_null(ticket->next->next->next);
+    world_fini(&world);
+}
+
+#define MS INT64_C(1000)
+
+static const struct gate_limits wide = {
+    .limit = 10,
+    .slow_share = 0.2,
+    .slow_us = 100 * MS,
+    .max_wait_us = 100 * MS,
+    .server_wait_us = 1000 * MS,
+    .max_queue = 1000,
+};
+
+// Serves `rounds` requests of `held_us` one after the other; returns when that is done.
+static int64_t serve(struct world *world, enum kind kind, int rounds, int64_t held_us,
+                     int64_t now_us)
+{
+    for (int i = 0; i < rounds; i++) {
+        ask_granted(world, 15, 1, kind, now_us);
+        now_us += held_us;
+        done(world, 15, now_us);
+    }
+    return now_us;
+}
+
+// The queue ahead and oneself, at one permit's time each, shared by the lane's permits.
+static void backoff_is_the_time_the_queue_takes_to_drain(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t held_ms;
+        int queued;
+        int64_t backoff_ms;
+    } table[] = {
+        {2, 0, 100},     {2, 5, 100},     {90, 5, 100},    {800, 0, 400},    {800, 4, 2000},
+        {1000, 5, 3000}, {5000, 0, 2500}, {5000, 2, 7500}, {5000, 5, 10000},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        bool slow = table[i].held_ms >= 100;
+        struct world world;
+        world_init(&world, &wide);
+        int64_t now = serve(&world, slow ? OTHER_SLOW : OTHER, 1, table[i].held_ms * MS, 0);
+        if (slow) {
+            ask_granted(&world, 0, 2, OTHER_SLOW, now);
+        } else {
+            ask_granted(&world, 0, 10, OTHER, now);
+        }
+        for (int q = 0; q < table[i].queued; q++) {
+            enum kind kind = slow ? OTHER_SLOW : OTHER;
+            assert_int_equal(ask(&world, 10 + q, kind, now), GATE_QUEUED);
+        }
+        enum lane lane = slow ? LANE_SLOW : LANE_NORMAL;
+        assert_int_equal(gate_backoff_ms(world.gate, lane, now), table[i].backoff_ms);
+        world_fini(&world);
+    }
+}
+
+// What the slow ones hold, the others cannot have: 8 of 10 permits, 800 ms each, the 4th in the
+// queue.
+static void backoff_of_the_others_leaves_out_what_the_slow_hold(void **state)
+{
+    (void)state;
+    struct gate_limits limits = wide;
+    limits.slow_us = 1000 * MS;
+    struct world world;
+    world_init(&world, &limits);
+    int64_t now = serve(&world, OTHER, 1, 800 * MS, 0);
+    ask_granted(&world, 0, 2, OTHER_SLOW, now);
+    ask_granted(&world, 2, 8, OTHER, now);
+    for (int i = 10; i < 13; i++) {
+        assert_int_equal(ask(&world, i, OTHER, now), GATE_QUEUED);
+    }
+    assert_int_equal(gate_backoff_ms(world.gate, LANE_NORMAL, now), 400);
+    world_fini(&world);
+}
+
+static void backoff_follows_the_latest_and_is_smoothed(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &wide);
+    int64_t now = serve(&world, OTHER_SLOW, 1, 800 * MS, 0);
+    assert_int_equal(gate_backoff_ms(world.gate, LANE_SLOW, now), 400);
+    now = serve(&world, OTHER_SLOW, 1, 1600 * MS, now);
+    assert_int_equal(gate_backoff_ms(world.gate, LANE_SLOW, now), 450);
+    now = serve(&world, OTHER_SLOW, 100, 1600 * MS, now);
+    assert_in_range(gate_backoff_ms(world.gate, LANE_SLOW, now), 799, 800);
+    world_fini(&world);
+}
+
+static void a_quiet_hour_does_not_pass_for_a_slow_one(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &wide);
+    assert_int_equal(gate_backoff_ms(world.gate, LANE_NORMAL, 0), 100);
+    int64_t now = serve(&world, OTHER, 3, 2 * MS, 0) + INT64_C(3600000) * MS;
+    ask_granted(&world, 0, 10, OTHER, now);
+    assert_int_equal(ask(&world, 10, OTHER, now), GATE_QUEUED);
+    assert_int_equal(gate_backoff_ms(world.gate, LANE_NORMAL, now), 100);
+    world_fini(&world);
+}
+
+// No request comes back any more: all are older than what was usual, and get older.
+static void a_server_that_stopped_shows_in_the_backoff(void **state)
+{
+    (void)state;
+    struct gate_limits limits = wide;
+    limits.slow_us = INT64_C(1000000) * MS;
+    struct world world;
+    world_init(&world, &limits);
+    int64_t now = serve(&world, OTHER, 3, 2 * MS, 0);
+    ask_granted(&world, 0, 10, OTHER, now);
+    for (int i = 10; i < 14; i++) {
+        assert_int_equal(ask(&world, i, FINISHING, now), GATE_QUEUED);
+    }
+    int64_t before = 100;
+    for (int64_t ms = 0; ms < 30000; ms++) {
+        int64_t backoff = gate_backoff_ms(world.gate, LANE_NORMAL, now + ms * MS);
+        int64_t drain = 5 * ms / 10;
+        assert_in_range(backoff, before, 10000);
+        assert_int_equal(backoff, drain < 100 ? 100 : drain > 10000 ? 10000 : drain);
+        before = backoff;
+    }
+    world_fini(&world);
+}
+
+static void every_refusal_has_its_word(void **state)
+{
+    (void)state;
+    assert_string_equal(refusal_text(REFUSED_QUEUE_FULL), "queue_full");
+    assert_string_equal(refusal_text(REFUSED_WAITED), "max_wait");
+    assert_string_equal(refusal_text(REFUSED_DEADLINE), "deadline");
+    assert_string_equal(refusal_text(REFUSED_NO_SERVER), "no_server");
+}
+
+static void freeing_nothing_is_no_harm(void **state)
+{
+    (void)state;
+    gate_free(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(starts_unavailable),
+        cmocka_unit_test(grants_up_to_the_limit),
+        cmocka_unit_test(slow_ones_keep_to_their_share),
+        cmocka_unit_test(exempt_ones_are_not_bound_by_the_slow_lane),
+        cmocka_unit_test(the_slow_share_is_rounded_down_but_at_least_one),
+        cmocka_unit_test(the_slow_share_of_a_hundred_is_its_percent),
+        cmocka_unit_test(serves_kinds_in_order_whatever_they_came_in),
+        cmocka_unit_test(nobody_overtakes),
+        cmocka_unit_test(each_queue_is_first_come_first_served),
+        cmocka_unit_test(the_queue_is_bounded_but_not_for_those_that_finish),
+        cmocka_unit_test(max_wait_zero_never_queues),
+        cmocka_unit_test(waiting_ends_to_the_microsecond),
+        cmocka_unit_test(those_that_finish_wait_as_long_as_it_takes),
+        cmocka_unit_test(a_deadline_that_has_passed_is_refused_on_arrival),
+        cmocka_unit_test(the_dead_are_not_granted_and_hold_up_nobody),
+        cmocka_unit_test(one_that_waited_too_long_may_still_be_granted),
+        cmocka_unit_test(cancel_is_in_time_or_too_late),
+        cmocka_unit_test(ages_to_the_microsecond),
+        cmocka_unit_test(a_slow_one_teaches_once),
+        cmocka_unit_test(the_aged_fill_the_slow_lane_beyond_its_share),
+        cmocka_unit_test(a_shape_that_turns_slow_makes_way),
+        cmocka_unit_test(waits_anew_when_the_server_goes_and_comes),
+        cmocka_unit_test(a_queue_stands_until_it_is_empty),
+        cmocka_unit_test(grants_nothing_while_the_server_is_not_there),
+        cmocka_unit_test(a_time_that_goes_back_counts_as_the_latest),
+        cmocka_unit_test(the_oldest_in_flight_come_first),
+        cmocka_unit_test(backoff_is_the_time_the_queue_takes_to_drain),
+        cmocka_unit_test(backoff_of_the_others_leaves_out_what_the_slow_hold),
+        cmocka_unit_test(backoff_follows_the_latest_and_is_smoothed),
+        cmocka_unit_test(a_quiet_hour_does_not_pass_for_a_slow_one),
+        cmocka_unit_test(a_server_that_stopped_shows_in_the_backoff),
+        cmocka_unit_test(every_refusal_has_its_word),
+        cmocka_unit_test(freeing_nothing_is_no_harm),
+    };
+    return cmocka_run_group_tests_name("gate", tests, NULL, NULL);
+}

@@ -1,0 +1,569 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The gate against a naive one that keeps its tickets in an array and looks through all of them for
+// every question. Seeded random steps; after each the two must agree on every ticket, and what the
+// gate promises is checked on its own. Times are so small that most steps fall on or beside a
+// boundary.
+
+#include "test_policy.h"
+
+#include <string.h>
+
+#include "policy/gate.h"
+
+#define TICKETS 48
+#define SHAPES 5
+#define RUNS 400
+#define STEPS 1500
+
+struct naive_ticket {
+    enum ticket_state state;
+    enum lane lane;
+    bool finishes;
+    bool exempt;
+    bool aged;
+    int shape;
+    int64_t asked_us;
+    int64_t granted_us;
+    int64_t deadline_us;
+    int64_t expires_us;
+    uint64_t order; // of entering its queue, or of the grant
+};
+
+struct naive {
+    struct gate_limits limits;
+    int slow_limit;
+    bool available;
+    int64_t now_us;
+    int64_t standing_since_us;
+    uint64_t order;
+    struct shape shapes[SHAPES];
+    struct naive_ticket tickets[TICKETS];
+    uint64_t granted;
+    uint64_t queued_ever;
+    uint64_t refused[REFUSAL_COUNT];
+    uint64_t asked;
+    uint64_t cancelled;
+};
+
+struct pair {
+    struct chance chance;
+    struct gate *gate;
+    struct shape shapes[SHAPES];
+    struct ticket tickets[TICKETS];
+    struct naive naive;
+};
+
+static int naive_count(const struct naive *naive, enum ticket_state state, int lane)
+{
+    int count = 0;
+    for (int i = 0; i < TICKETS; i++) {
+        const struct naive_ticket *ticket = &naive->tickets[i];
+        count += ticket->state == state && (lane == LANE_COUNT || (int)ticket->lane == lane);
+    }
+    return count;
+}
+
+static void naive_advance(struct naive *naive, int64_t now_us)
+{
+    naive->now_us = now_us > naive->now_us ? now_us : naive->now_us;
+    for (int i = 0; i < TICKETS; i++) {
+        struct naive_ticket *ticket = &naive->tickets[i];
+        if (ticket->state == TICKET_IN_FLIGHT && !ticket->aged &&
+            naive->now_us - ticket->granted_us >= naive->limits.slow_us) {
+            ticket->aged = true;
+            ticket->lane = LANE_SLOW;
+            shape_observe(&naive->shapes[ticket->shape], true);
+        }
+    }
+}
+
+static int rank_of(const struct naive_ticket *ticket)
+{
+    return (ticket->finishes ? 0 : 2) + (ticket->lane == LANE_SLOW);
+}
+
+static bool naive_is_slow(const struct naive *naive, const struct naive_ticket *ticket)
+{
+    return !ticket->exempt && shape_is_slow(&naive->shapes[ticket->shape]);
+}
+
+static bool naive_may_grant(const struct naive *naive)
+{
+    return naive->available &&
+           naive_count(naive, TICKET_IN_FLIGHT, LANE_COUNT) < naive->limits.limit;
+}
+
+static bool naive_has_room(const struct naive *naive, enum lane lane)
+{
+    return lane == LANE_NORMAL ||
+           naive_count(naive, TICKET_IN_FLIGHT, LANE_SLOW) < naive->slow_limit;
+}
+
+// The queued ticket that goes next among those of rank `last` or better, as things are; -1 if none.
+static int naive_next(const struct naive *naive, int last)
+{
+    int next = -1;
+    for (int i = 0; i < TICKETS; i++) {
+        const struct naive_ticket *ticket = &naive->tickets[i];
+        if (ticket->state != TICKET_QUEUED || ticket->deadline_us <= naive->now_us ||
+            rank_of(ticket) > last || !naive_has_room(naive, ticket->lane)) {
+            continue;
+        }
+        const struct naive_ticket *best = next >= 0 ? &naive->tickets[next] : NULL;
+        if (!best || rank_of(ticket) < rank_of(best) ||
+            (rank_of(ticket) == rank_of(best) && ticket->order < best->order)) {
+            next = i;
+        }
+    }
+    return next;
+}
+
+static void naive_grant(struct naive *naive, int i)
+{
+    struct naive_ticket *ticket = &naive->tickets[i];
+    ticket->state = TICKET_IN_FLIGHT;
+    ticket->granted_us = naive->now_us;
+    ticket->order = naive->order++;
+    naive->granted++;
+}
+
+static void naive_set_expiry(struct naive *naive, int i, int64_t least_us)
+{
+    struct naive_ticket *ticket = &naive->tickets[i];
+    int64_t wait_us = naive->limits.max_wait_us;
+    if (!naive->available) {
+        wait_us = naive->limits.server_wait_us;
+    } else if (ticket->finishes) {
+        ticket->expires_us = ticket->deadline_us;
+        return;
+    }
+    wait_us = wait_us > least_us ? wait_us : least_us;
+    ticket->expires_us = naive->now_us + wait_us;
+    if (ticket->deadline_us < ticket->expires_us) {
+        ticket->expires_us = ticket->deadline_us;
+    }
+}
+
+static int naive_others_queued(const struct naive *naive)
+{
+    int count = 0;
+    for (int i = 0; i < TICKETS; i++) {
+        count += naive->tickets[i].state == TICKET_QUEUED && !naive->tickets[i].finishes;
+    }
+    return count;
+}
+
+static enum refusal naive_reason(const struct naive *naive, int i)
+{
+    if (naive->now_us >= naive->tickets[i].deadline_us) {
+        return REFUSED_DEADLINE;
+    }
+    return naive->available ? REFUSED_WAITED : REFUSED_NO_SERVER;
+}
+
+static enum gate_answer naive_refuse(struct naive *naive, enum refusal refusal,
+                                     enum refusal *ret_refusal)
+{
+    naive->refused[refusal]++;
+    *ret_refusal = refusal;
+    return GATE_REFUSED;
+}
+
+static enum gate_answer naive_ask(struct naive *naive, int i, enum refusal *ret_refusal)
+{
+    struct naive_ticket *ticket = &naive->tickets[i];
+    naive->asked++;
+    ticket->asked_us = naive->now_us;
+    ticket->aged = false;
+    ticket->lane = naive_is_slow(naive, ticket) ? LANE_SLOW : LANE_NORMAL;
+    if (ticket->deadline_us <= naive->now_us) {
+        return naive_refuse(naive, REFUSED_DEADLINE, ret_refusal);
+    }
+    if (naive_may_grant(naive) && naive_has_room(naive, ticket->lane) &&
+        naive_next(naive, rank_of(ticket)) < 0) {
+        naive_grant(naive, i);
+        return GATE_GRANTED;
+    }
+    naive_set_expiry(naive, i, 0);
+    if (ticket->expires_us <= naive->now_us) {
+        return naive_refuse(naive, naive_reason(naive, i), ret_refusal);
+    }
+    if (!ticket->finishes && naive_others_queued(naive) >= (int)naive->limits.max_queue) {
+        return naive_refuse(naive, REFUSED_QUEUE_FULL, ret_refusal);
+    }
+    if (naive_count(naive, TICKET_QUEUED, LANE_COUNT) == 0) {
+        naive->standing_since_us = naive->now_us;
+    }
+    ticket->state = TICKET_QUEUED;
+    ticket->order = naive->order++;
+    naive->queued_ever++;
+    return GATE_QUEUED;
+}
+
+static int naive_grant_next(struct naive *naive)
+{
+    while (naive_may_grant(naive)) {
+        int next = naive_next(naive, 3);
+        if (next < 0) {
+            return -1;
+        }
+        struct naive_ticket *ticket = &naive->tickets[next];
+        if (ticket->lane == LANE_SLOW || !naive_is_slow(naive, ticket)) {
+            naive_grant(naive, next);
+            return next;
+        }
+        ticket->lane = LANE_SLOW;
+        ticket->order = naive->order++;
+    }
+    return -1;
+}
+
+static int64_t naive_next_expiry(const struct naive *naive)
+{
+    int64_t next_us = INT64_MAX;
+    for (int i = 0; i < TICKETS; i++) {
+        const struct naive_ticket *ticket = &naive->tickets[i];
+        if (ticket->state == TICKET_QUEUED && ticket->expires_us < next_us) {
+            next_us = ticket->expires_us;
+        }
+    }
+    return next_us;
+}
+
+// The time for the next call: mostly the present, now and then a stale reading of it.
+static int64_t reading(struct pair *pair)
+{
+    int64_t stale_us = chance_percent(&pair->chance, 10) ? chance_below(&pair->chance, 5) : 0;
+    return stale_us < pair->naive.now_us ? pair->naive.now_us - stale_us : 0;
+}
+
+static int random_ticket(struct pair *pair, enum ticket_state state)
+{
+    int start = chance_below(&pair->chance, TICKETS);
+    for (int i = 0; i < TICKETS; i++) {
+        int at = (start + i) % TICKETS;
+        if (pair->naive.tickets[at].state == state) {
+            return at;
+        }
+    }
+    return -1;
+}
+
+static void step_ask(struct pair *pair)
+{
+    int i = random_ticket(pair, TICKET_IDLE);
+    if (i < 0) {
+        return;
+    }
+    struct naive_ticket *ticket = &pair->naive.tickets[i];
+    *ticket = (struct naive_ticket){
+        .shape = chance_below(&pair->chance, SHAPES),
+        .finishes = chance_percent(&pair->chance, 25),
+        .exempt = chance_percent(&pair->chance, 10),
+        .deadline_us = INT64_MAX,
+    };
+    if (chance_percent(&pair->chance, 40)) {
+        ticket->deadline_us = pair->naive.now_us + chance_below(&pair->chance, 60) - 5;
+    }
+    struct gate_ask ask = {
+        .shape = &pair->shapes[ticket->shape],
+        .deadline_us = ticket->deadline_us,
+        .finishes = ticket->finishes,
+        .exempt = ticket->exempt,
+    };
+    int64_t now_us = reading(pair);
+    naive_advance(&pair->naive, now_us);
+    enum refusal refusal = REFUSAL_COUNT;
+    enum gate_answer expected = naive_ask(&pair->naive, i, &refusal);
+    assert_int_equal(gate_ask(pair->gate, &pair->tickets[i], &ask, now_us), expected);
+    if (expected == GATE_REFUSED) {
+        assert_int_equal(pair->tickets[i].refusal, refusal);
+    }
+}
+
+static void step_done(struct pair *pair)
+{
+    int i = random_ticket(pair, TICKET_IN_FLIGHT);
+    if (i < 0) {
+        return;
+    }
+    bool learn = chance_percent(&pair->chance, 80);
+    int64_t now_us = reading(pair);
+    naive_advance(&pair->naive, now_us);
+    struct naive_ticket *ticket = &pair->naive.tickets[i];
+    ticket->state = TICKET_IDLE;
+    if (learn && !ticket->aged) {
+        shape_observe(&pair->naive.shapes[ticket->shape], false);
+    }
+    gate_done(pair->gate, &pair->tickets[i], learn, now_us);
+}
+
+static void step_cancel(struct pair *pair)
+{
+    bool queued = chance_percent(&pair->chance, 80);
+    int i = random_ticket(pair, queued ? TICKET_QUEUED : TICKET_IN_FLIGHT);
+    if (i < 0) {
+        return;
+    }
+    assert_int_equal(gate_cancel(pair->gate, &pair->tickets[i]), queued);
+    if (queued) {
+        pair->naive.tickets[i].state = TICKET_IDLE;
+        pair->naive.cancelled++;
+    }
+}
+
+static void step_available(struct pair *pair)
+{
+    bool available = chance_percent(&pair->chance, 75);
+    int64_t now_us = reading(pair);
+    struct naive *naive = &pair->naive;
+    naive_advance(naive, now_us);
+    bool changed = naive->available != available;
+    naive->available = available;
+    if (changed) {
+        naive->standing_since_us = naive->now_us;
+    }
+    for (int i = 0; changed && i < TICKETS; i++) {
+        if (naive->tickets[i].state == TICKET_QUEUED) {
+            naive_set_expiry(naive, i, available ? GATE_RETURN_WAIT_US : 0);
+        }
+    }
+    gate_set_available(pair->gate, available, now_us);
+}
+
+static void step_time(struct pair *pair)
+{
+    int64_t by_us = chance_below(&pair->chance, 12);
+    if (chance_percent(&pair->chance, 2)) {
+        by_us = GATE_RETURN_WAIT_US + chance_below(&pair->chance, 3) - 1;
+    }
+    naive_advance(&pair->naive, pair->naive.now_us + by_us);
+    // Any call with a time: this one changes nothing else, for nothing was granted since the last.
+    gate_set_available(pair->gate, pair->naive.available, pair->naive.now_us);
+}
+
+// Tickets that expire at the same moment may come in any order.
+static void expire_all(struct pair *pair)
+{
+    struct naive *naive = &pair->naive;
+    int64_t now_us = reading(pair);
+    struct ticket *ticket = gate_expire_next(pair->gate, now_us);
+    while (ticket) {
+        int i = (int)(ticket - pair->tickets);
+        assert_int_equal(naive->tickets[i].state, TICKET_QUEUED);
+        assert_int_equal(naive->tickets[i].expires_us, naive_next_expiry(naive));
+        assert_true(naive->tickets[i].expires_us <= naive->now_us);
+        enum refusal reason = naive_reason(naive, i);
+        assert_int_equal(ticket->refusal, reason);
+        naive->tickets[i].state = TICKET_IDLE;
+        naive->refused[reason]++;
+        ticket = gate_expire_next(pair->gate, now_us);
+    }
+    assert_true(naive_next_expiry(naive) > naive->now_us);
+}
+
+static void grant_all(struct pair *pair)
+{
+    int expected;
+    do {
+        int slow_before = naive_count(&pair->naive, TICKET_IN_FLIGHT, LANE_SLOW);
+        expected = naive_grant_next(&pair->naive);
+        struct ticket *ticket = gate_grant_next(pair->gate, reading(pair));
+        assert_ptr_equal(ticket, expected < 0 ? NULL : &pair->tickets[expected]);
+        if (ticket && ticket->lane == LANE_SLOW) {
+            assert_true(slow_before < pair->naive.slow_limit);
+        }
+    } while (expected >= 0);
+    if (naive_may_grant(&pair->naive)) {
+        assert_int_equal(naive_next(&pair->naive, 3), -1);
+    }
+}
+
+static void check_tickets(const struct pair *pair)
+{
+    for (int i = 0; i < TICKETS; i++) {
+        const struct naive_ticket *naive = &pair->naive.tickets[i];
+        const struct ticket *ticket = &pair->tickets[i];
+        assert_int_equal(ticket->state, naive->state);
+        if (naive->state == TICKET_IDLE) {
+            continue;
+        }
+        assert_int_equal(ticket->lane, naive->lane);
+        assert_int_equal(ticket->asked_us, naive->asked_us);
+        if (naive->state == TICKET_IN_FLIGHT) {
+            assert_int_equal(ticket->granted_us, naive->granted_us);
+            assert_int_equal(ticket->aged, naive->aged);
+        } else {
+            assert_int_equal(ticket->expires_us, naive->expires_us);
+        }
+    }
+    for (int i = 0; i < SHAPES; i++) {
+        assert_memory_equal(&pair->shapes[i].slow_portion, &pair->naive.shapes[i].slow_portion,
+                            sizeof(float));
+    }
+}
+
+// The list from gate_oldest holds those in flight, each once, in the order of their grants.
+static void check_in_flight(const struct pair *pair)
+{
+    int count = 0;
+    uint64_t last = 0;
+    const struct ticket *ticket = gate_oldest(pair->gate);
+    for (; ticket; ticket = ticket->next) {
+        const struct naive_ticket *naive = &pair->naive.tickets[ticket - pair->tickets];
+        assert_int_equal(naive->state, TICKET_IN_FLIGHT);
+        assert_true(count == 0 || naive->order > last);
+        last = naive->order;
+        count++;
+    }
+    assert_int_equal(count, naive_count(&pair->naive, TICKET_IN_FLIGHT, LANE_COUNT));
+}
+
+static void check_counts(const struct pair *pair)
+{
+    const struct naive *naive = &pair->naive;
+    struct gate_counts counts;
+    gate_count(pair->gate, naive->now_us, &counts);
+    assert_true(counts.in_flight <= counts.limit);
+    assert_int_equal(counts.available, naive->available);
+    assert_int_equal(counts.in_flight, naive_count(naive, TICKET_IN_FLIGHT, LANE_COUNT));
+    assert_int_equal(counts.in_flight_slow, naive_count(naive, TICKET_IN_FLIGHT, LANE_SLOW));
+    assert_int_equal(counts.queued, naive_count(naive, TICKET_QUEUED, LANE_COUNT));
+    assert_int_equal(counts.granted, naive->granted);
+    assert_int_equal(counts.queued_ever, naive->queued_ever);
+    bool stands = naive->available && counts.queued > 0;
+    assert_int_equal(counts.standing_us, stands ? naive->now_us - naive->standing_since_us : 0);
+    uint64_t left = naive->granted + naive->cancelled + counts.queued;
+    for (int i = 0; i < REFUSAL_COUNT; i++) {
+        assert_int_equal(counts.refused[i], naive->refused[i]);
+        left += counts.refused[i];
+    }
+    assert_int_equal(left, naive->asked); // each leaves by exactly one way
+    assert_int_equal(gate_next_expiry(pair->gate), naive_next_expiry(naive));
+    for (int lane = 0; lane < LANE_COUNT; lane++) {
+        assert_in_range(gate_backoff_ms(pair->gate, (enum lane)lane, naive->now_us), 100, 10000);
+    }
+}
+
+static void step(struct pair *pair)
+{
+    int what = chance_below(&pair->chance, 100);
+    if (what < 40) {
+        step_ask(pair);
+    } else if (what < 60) {
+        step_done(pair);
+    } else if (what < 66) {
+        step_cancel(pair);
+    } else if (what < 68) {
+        step_available(pair);
+    } else {
+        step_time(pair);
+    }
+    // The caller is not always in time: now and then others come before it looks.
+    if (chance_percent(&pair->chance, 70)) {
+        expire_all(pair);
+    }
+    if (chance_percent(&pair->chance, 80)) {
+        grant_all(pair);
+    }
+    check_tickets(pair);
+    check_in_flight(pair);
+    check_counts(pair);
+}
+
+static void pair_init(struct pair *pair, uint64_t run)
+{
+    static const double shares[] = {0.25, 0.5, 1.0};
+    static const int64_t waits[] = {0, 7, 30};
+    static const size_t queues[] = {0, 3, 10, 100};
+    memset(pair, 0, sizeof(*pair));
+    pair->chance.state = run;
+    struct gate_limits limits = {
+        .limit = 1 + chance_below(&pair->chance, 12),
+        .slow_share = shares[chance_below(&pair->chance, 3)],
+        .slow_us = 10 + chance_below(&pair->chance, 20),
+        .max_wait_us = waits[chance_below(&pair->chance, 3)],
+        .server_wait_us = waits[chance_below(&pair->chance, 3)],
+        .max_queue = queues[chance_below(&pair->chance, 4)],
+    };
+    pair->naive.limits = limits;
+    int share = (int)(limits.limit * limits.slow_share);
+    pair->naive.slow_limit = share > 1 ? share : 1;
+    pair->gate = gate_new(&limits);
+    pair->naive.available = true;
+    gate_set_available(pair->gate, true, 0);
+}
+
+static void come_to_rest(struct pair *pair)
+{
+    for (int i = 0; i < TICKETS; i++) {
+        if (pair->tickets[i].state == TICKET_IN_FLIGHT) {
+            gate_done(pair->gate, &pair->tickets[i], true, pair->naive.now_us);
+        } else if (pair->tickets[i].state == TICKET_QUEUED) {
+            assert_true(gate_cancel(pair->gate, &pair->tickets[i]));
+        }
+    }
+    struct gate_counts counts;
+    gate_count(pair->gate, pair->naive.now_us, &counts);
+    assert_int_equal(counts.in_flight, 0);
+    assert_int_equal(counts.in_flight_slow, 0);
+    assert_int_equal(counts.queued, 0);
+    assert_null(gate_oldest(pair->gate));
+    assert_int_equal(gate_next_expiry(pair->gate), INT64_MAX);
+    gate_free(pair->gate);
+}
+
+static uint64_t seed;
+
+static void agrees_with_the_naive_gate(void **state)
+{
+    struct naive *sum = *state;
+    for (seed = 0; seed < RUNS; seed++) {
+        struct pair pair;
+        pair_init(&pair, seed);
+        for (int i = 0; i < STEPS; i++) {
+            step(&pair);
+        }
+        come_to_rest(&pair);
+        sum->granted += pair.naive.granted;
+        sum->queued_ever += pair.naive.queued_ever;
+        sum->cancelled += pair.naive.cancelled;
+        for (int i = 0; i < REFUSAL_COUNT; i++) {
+            sum->refused[i] += pair.naive.refused[i];
+        }
+    }
+}
+
+static int tell_seed(void **state)
+{
+    (void)state;
+    if (seed < RUNS) {
+        print_message("failed with seed %llu\n", (unsigned long long)seed);
+    }
+    return 0;
+}
+
+// A model test that never gets to the interesting places proves nothing.
+static void went_everywhere(void **state)
+{
+    const struct naive *sum = *state;
+    assert_true(sum->granted > 10000);
+    assert_true(sum->queued_ever > 10000);
+    assert_true(sum->cancelled > 1000);
+    for (int i = 0; i < REFUSAL_COUNT; i++) {
+        print_message("refused, %s: %llu\n", refusal_text((enum refusal)i),
+                      (unsigned long long)sum->refused[i]);
+        assert_true(sum->refused[i] > 1000);
+    }
+}
+
+int main(void)
+{
+    struct naive sum = {0};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_prestate_setup_teardown(agrees_with_the_naive_gate, NULL, tell_seed, &sum),
+        cmocka_unit_test_prestate(went_everywhere, &sum),
+    };
+    return cmocka_run_group_tests_name("gate against a model", tests, NULL, NULL);
+}
