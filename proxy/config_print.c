@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What people read about the settings, made from the table: --help and docs/configuration.md.
+
+#include "proxy/config_option.h"
+
+#include <assert.h>
+#include <string.h>
+
+static const char usage[] =
+    "Usage: weir URI [--max-connections N] [FLAG...]\n"
+    "       weir check FILE [URI] [FLAG...]\n"
+    "\n"
+    "weir stands between an app and its MongoDB deployment: it terminates TLS, carries\n"
+    "any number of connections of the app over a capped number of its own, refuses what\n"
+    "is too much with errors that drivers understand, and logs who held the connections\n"
+    "when they ran out. check says whether weir would start with a configuration.\n"
+    "\n"
+    "Each flag has a variable (--max-wait: WEIR_MAX_WAIT) and a key in the YAML file. A\n"
+    "flag wins over its variable, a variable over the file, the file over the default.\n"
+    "\n"
+    "  --config FILE\n"
+    "      The YAML file.\n"
+    "  --help, --version\n"
+    "      Print this, print the version.\n";
+
+static const char introduction[] =
+    "# Configuration\n"
+    "\n"
+    "<!-- Made by `weir --print-reference` from proxy/config_table.h; a test compares them. -->\n"
+    "\n"
+    "`weir URI --max-connections 40` is enough to run. Everything else has a default, and every\n"
+    "setting can be given in four ways, of which the first in this list wins:\n"
+    "\n"
+    "1. a flag, `--max-wait 50ms` or `--max-wait=50ms`; the URI needs no flag;\n"
+    "2. a variable, `WEIR_MAX_WAIT=50ms`; an empty one counts as not set;\n"
+    "3. the YAML file that `--config` or `WEIR_CONFIG` names;\n"
+    "4. the default.\n"
+    "\n"
+    "A file has mongod.conf's names where mongod has the same thing:\n"
+    "\n"
+    "```yaml\n"
+    "upstream:\n"
+    "  uri: mongodb+srv://app:secret@cluster.example.net/?appName=shop\n"
+    "  maxConnections: 40\n"
+    "net:\n"
+    "  bindIp: [127.0.0.1, 10.0.0.7]\n"
+    "  tls:\n"
+    "    mode: requireTLS\n"
+    "    certificateKeyFile: /etc/weir/server.pem\n"
+    "    CAFile: /etc/weir/ca.pem\n"
+    "admission:\n"
+    "  maxWait: 50ms\n"
+    "```\n"
+    "\n"
+    "- Times have a unit: `100ms`, `10s`, `5m`, `1h`; only `0` needs none.\n"
+    "- So have sizes: `64KB`, `64MB`, `1GB`, where a KB is 1024 bytes.\n"
+    "- Lists are `a,b` or, in the file, also a YAML sequence.\n"
+    "- A switch is `true` or `false`; as a flag it needs no value: `--flag` or `--flag=false`.\n"
+    "\n"
+    "`weir check FILE` says whether weir would start with that file; flags and variables count\n"
+    "as they would at the start. A configuration that is wrong is refused with exit status 2 and\n"
+    "one line that says where, what, and what would be right:\n"
+    "\n"
+    "```\n"
+    "weir: weir.yaml:7: net.prot: unknown key, did you mean net.port?\n"
+    "weir: --max-connections 0: must be 1 to 100000\n"
+    "weir: WEIR_TLS_MODE requireTLS: needs WEIR_TLS_CERTIFICATE_KEY_FILE\n"
+    "```\n"
+    "\n"
+    "A variable `WEIR_...` that is none of these is refused if it is nearly one of them.\n"
+    "\n"
+    "weir reads its configuration once, so a change takes a restart. *Fixed* marks what sockets,\n"
+    "threads and the log are made from, which would take one even if the rest could change while\n"
+    "weir runs.\n";
+
+// Prints text in lines of at most width, each after indent, broken at spaces.
+static void print_wrapped(FILE *out, const char *text, const char *indent, size_t width)
+{
+    while (*text != '\0') {
+        size_t length = strlen(text);
+        if (length > width)
+            for (length = width; length > 0 && text[length] != ' ';)
+                length--;
+        assert(length > 0);
+        fprintf(out, "%s%.*s\n", indent, (int)length, text);
+        text += length;
+        text += strspn(text, " ");
+    }
+}
+
+static bool has_range(const struct option_row *row)
+{
+    return row->type == OPTION_INT || row->type == OPTION_DURATION || row->type == OPTION_BYTES ||
+           row->type == OPTION_FRACTION;
+}
+
+static void print_help_row(FILE *out, const struct option_row *row)
+{
+    bool is_switch = row->type == OPTION_BOOL;
+    fprintf(out, "  --%s%s%s%s", row->flag, is_switch ? "[=" : " ", row->value,
+            is_switch ? "]" : "");
+    if (has_range(row))
+        fprintf(out, "  (%s; %s to %s)\n", row->preset, row->least, row->most);
+    else
+        fprintf(out, row->preset != NULL ? "  (%s)\n" : "\n", row->preset);
+    print_wrapped(out, row->help, "      ", 76);
+}
+
+void config_print_help(FILE *out)
+{
+    fputs(usage, out);
+    for (int i = 0; i < CONFIG_OPTION_COUNT; i++)
+        print_help_row(out, &option_rows[i]);
+}
+
+static void print_reference_row(FILE *out, const struct option_row *row)
+{
+    char variable[OPTION_NAME_BYTES];
+    option_variable(row->flag, variable);
+    fprintf(out, "\n### `%s`\n\n`--%s`, `%s`", row->name, row->flag, variable);
+    if (has_range(row))
+        fprintf(out, "; %s to %s", row->least, row->most);
+    else
+        fprintf(out, "; `%s`", row->value);
+    if (row->preset != NULL)
+        fprintf(out, "; default `%s`", row->preset);
+    fprintf(out, "%s.\n\n", row->reloadable ? "" : "; *fixed*");
+    print_wrapped(out, row->help, "", 100);
+}
+
+// A section is what stands before the first dot; its rows are together in the table.
+void config_print_reference(FILE *out)
+{
+    const char *section = "";
+    fputs(introduction, out);
+    for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
+        const char *name = option_rows[i].name;
+        size_t length = strcspn(name, ".");
+        if (strncmp(section, name, length + 1) != 0)
+            fprintf(out, "\n## %.*s\n", (int)length, name);
+        section = name;
+        print_reference_row(out, &option_rows[i]);
+    }
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Every setting, once. From this table come struct config, the YAML file's schema, the flags, the
+// WEIR_* variables, --help and docs/configuration.md; a setting is added here and nowhere else.
+//
+//   field        its name in struct config
+//   name         in the file: dotted, as mongod.conf has it where it has the thing
+//   flag         --flag; its variable is WEIR_FLAG
+//   type         one of enum option_type, without OPTION_
+//   preset       the default as a user would write it; NULL: not set
+//   least, most  as a user would write them; for texts and lists, most is bytes
+//   value        what --help shows in the value's place; the choices of an ENUM
+//   reloadable   may change while weir runs
+//   help         sentences
+
+#ifndef PROXY_CONFIG_TABLE_H
+#define PROXY_CONFIG_TABLE_H
+
+// clang-format off
+#define CONFIG_OPTIONS(OPTION)                                                                     \
+    OPTION(uri, "upstream.uri", "uri", URI, NULL, "1", "16384", "URI", false,                      \
+        "Where the deployment is: mongodb:// or mongodb+srv://, with all its options. Required. "  \
+        "Usually the argument without a flag.")                                                    \
+    OPTION(max_connections, "upstream.maxConnections", "max-connections", INT,                     \
+        "100", "1", "100000", "N", true,                                                           \
+        "The cap: the most connections weir has open or opening to one server, ever.")             \
+    OPTION(connect_timeout_us, "upstream.connectTimeout", "connect-timeout", DURATION,             \
+        "10s", "100ms", "10m", "TIME", true,                                                       \
+        "How long a connection to a server may take until it is ready: TCP, TLS, hello and "       \
+        "authentication.")                                                                         \
+    OPTION(upstream_max_idle_time_us, "upstream.maxIdleTime", "upstream-max-idle-time", DURATION,  \
+        "10m", "0", "720h", "TIME", true,                                                          \
+        "A connection to a server that was idle this long is closed. 0: never.")                   \
+    OPTION(upstream_max_age_us, "upstream.maxAge", "upstream-max-age", DURATION,                   \
+        "1h", "0", "720h", "TIME", true,                                                           \
+        "A connection to a server that is this old is closed when it is next idle. 0: never.")     \
+    OPTION(server_wait_us, "upstream.serverWait", "server-wait", DURATION,                         \
+        "12s", "0", "10m", "TIME", true,                                                           \
+        "How long a request waits for a server that is not there (not yet started, or an "         \
+        "election) before it gets error 6, HostUnreachable.")                                      \
+    OPTION(bind_ip, "net.bindIp", "bind-ip", LIST, "127.0.0.1", "1", "4096", "ADDRESS[,...]",      \
+        false,                                                                                     \
+        "Addresses to listen on: IPv4, IPv6 or names. One that other machines can reach needs "    \
+        "client certificates, or security.allowRemoteWithoutAuth.")                                \
+    OPTION(port, "net.port", "port", INT, "27017", "0", "65535", "N", false,                       \
+        "Port to listen on. 0: any free one; the log says which.")                                 \
+    OPTION(unix_socket, "net.unixSocket", "unix-socket", STRING, NULL, "1", "107", "PATH", false,  \
+        "A Unix socket to listen on as well.")                                                     \
+    OPTION(threads, "net.threads", "threads", INT, "0", "0", "256", "N", false,                    \
+        "Worker threads. 0: as many as the machine has cores.")                                    \
+    OPTION(max_incoming_connections, "net.maxIncomingConnections", "max-incoming-connections",     \
+        INT, "65536", "1", "1000000", "N", true,                                                   \
+        "The most connections of apps at one time; one more is closed at once.")                   \
+    OPTION(handshake_timeout_us, "net.handshakeTimeout", "handshake-timeout", DURATION,            \
+        "10s", "100ms", "10m", "TIME", true,                                                       \
+        "How long an app's connection may take over TLS and its first message.")                   \
+    OPTION(message_timeout_us, "net.messageTimeout", "message-timeout", DURATION,                  \
+        "60s", "100ms", "1h", "TIME", true,                                                        \
+        "A message that an app has begun to send must be whole within this, and while it takes a " \
+        "reply it must make progress within this; else its connection is closed.")                 \
+    OPTION(max_buffered_bytes, "net.maxBufferedBytes", "max-buffered", BYTES,                      \
+        "512MB", "128MB", "1024GB", "SIZE", true,                                                  \
+        "The most memory for messages on their way. Over it, weir stops reading until some is "    \
+        "free.")                                                                                   \
+    OPTION(tls_mode, "net.tls.mode", "tls-mode", ENUM, "disabled", "", "",                         \
+        "disabled|allowTLS|preferTLS|requireTLS", false,                                           \
+        "Whether apps may use TLS (allowTLS or preferTLS, here the same: plain and TLS "           \
+        "connections come to the same port) or must (requireTLS).")                                \
+    OPTION(tls_certificate_key_file, "net.tls.certificateKeyFile", "tls-certificate-key-file",     \
+        STRING, NULL, "1", "4095", "FILE", true,                                                   \
+        "PEM file with weir's certificate, the chain up to its CA, and the key.")                  \
+    OPTION(tls_ca_file, "net.tls.CAFile", "tls-ca-file", STRING, NULL, "1", "4095", "FILE", true,  \
+        "PEM file with the CAs that the apps' certificates are verified against. With it, a "      \
+        "certificate is required of whoever uses TLS.")                                            \
+    OPTION(tls_allow_connections_without_certificates,                                             \
+        "net.tls.allowConnectionsWithoutCertificates",                                             \
+        "tls-allow-connections-without-certificates", BOOL, "false", "", "", "true|false", true,   \
+        "Whoever presents no certificate is let in all the same; one that is presented must "      \
+        "still be good.")                                                                          \
+    OPTION(allow_remote_without_auth, "security.allowRemoteWithoutAuth",                           \
+        "allow-remote-without-auth", BOOL, "false", "", "", "true|false", false,                   \
+        "Listen on addresses that other machines can reach although not everybody has to show a "  \
+        "certificate. Whoever reaches the port can then do what weir's own user may do.")          \
+    OPTION(max_wait_us, "admission.maxWait", "max-wait", DURATION,                                 \
+        "100ms", "0", "10m", "TIME", true,                                                         \
+        "How long a request may wait for a connection before it is refused. 0: never waits.")      \
+    OPTION(max_queue, "admission.maxQueue", "max-queue", INT,                                      \
+        "10000", "1", "1000000", "N", true,                                                        \
+        "How many requests may wait at one time; one more is refused at once.")                    \
+    OPTION(slow_share, "admission.slowShare", "slow-share", FRACTION,                              \
+        "0.25", "0.01", "1", "SHARE", true,                                                        \
+        "The largest part of the cap that one slow kind of request may hold, so that the others "  \
+        "go on. 1: no guard.")                                                                     \
+    OPTION(slow_op_threshold_us, "operationProfiling.slowOpThreshold", "slow-op-threshold",        \
+        DURATION, "100ms", "1ms", "1h", "TIME", true,                                              \
+        "A request that takes longer is slow: it is logged, and a kind of request that typically " \
+        "does is held to admission.slowShare.")                                                    \
+    OPTION(log_format, "systemLog.format", "log-format", ENUM, "logfmt", "", "",                   \
+        "logfmt|json", false,                                                                      \
+        "How lines of the log, on standard error, are written.")
+// clang-format on
+
+#endif

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The command: what it was asked for, with which configuration. Everything after that is weir_run.
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "proxy/config.h"
+#include "proxy/log.h"
+#include "proxy/weir.h"
+
+enum { EXIT_BAD_CONFIGURATION = 2 };
+
+static bool asks_for(int argc, char *const argv[], const char *flag)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], flag) == 0)
+            return true;
+    return false;
+}
+
+// A socket that got the number of a closed standard error would receive the log.
+static void open_standard_descriptors(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
+static int refuse(const char *error)
+{
+    fprintf(stderr, "weir: %s\n", error);
+    return EXIT_BAD_CONFIGURATION;
+}
+
+static void print_version(FILE *out)
+{
+    fputs("weir " WEIR_VERSION "\n", out);
+}
+
+static int print(void (*what)(FILE *out))
+{
+    what(stdout);
+    return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int check(const struct config *config)
+{
+    char error[CONFIG_ERROR_BYTES];
+    if (!weir_check(config, error, sizeof error))
+        return refuse(error);
+    printf("%s: ok\n", config->file);
+    return EXIT_SUCCESS;
+}
+
+static int run(const struct config *config)
+{
+    signal(SIGPIPE, SIG_IGN);
+    log_init((enum log_format)config->log_format, STDERR_FILENO);
+    return weir_run(config);
+}
+
+int main(int argc, char **argv)
+{
+    open_standard_descriptors();
+    if (asks_for(argc, argv, "--help") || asks_for(argc, argv, "-h"))
+        return print(config_print_help);
+    if (asks_for(argc, argv, "--print-reference"))
+        return print(config_print_reference);
+    if (asks_for(argc, argv, "--version"))
+        return print(print_version);
+
+    // weir check FILE ... is weir --config FILE ... that stops short of running.
+    static char config_flag[] = "--config";
+    bool only_check = argc > 1 && strcmp(argv[1], "check") == 0;
+    if (only_check && argc == 2)
+        return refuse("check: needs a FILE");
+    if (only_check)
+        argv[1] = config_flag;
+
+    char error[CONFIG_ERROR_BYTES];
+    struct config *config = config_load(argc, argv, environ, error);
+    if (config == NULL)
+        return refuse(error);
+    int status = only_check ? check(config) : run(config);
+    config_free(config);
+    return status;
+}
