@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A listening socket, TCP or Unix, on a loop.
+
+#ifndef PROXY_NET_LISTENER_H
+#define PROXY_NET_LISTENER_H
+
+#include <stddef.h>
+
+#include "proxy/net/address.h"
+#include "proxy/net/loop.h"
+
+struct listener;
+
+// Listens. `accepted` is called on the loop's thread with each new socket (non-blocking,
+// close-on-exec, TCP_NODELAY, keep-alive), which it owns. A Unix socket's path that nobody listens
+// on any more is taken over; the file is removed when the listener is freed. Out of file
+// descriptors: accepting pauses 100 ms and `accepted` is called with -1 so that somebody can say
+// so. NULL on failure, with one line for people in ret_error ("127.0.0.1:27017: address already in
+// use").
+struct listener *listener_open(struct loop *loop, const struct address *address,
+                               void (*accepted)(void *arg, int fd), void *arg, char *ret_error,
+                               size_t error_capacity);
+
+// Not from within `accepted`.
+void listener_free(struct listener *listener);
+
+// The address it is bound to, the port filled in when 0 was asked for.
+void listener_address(const struct listener *listener, struct address *ret_address);
+
+#endif

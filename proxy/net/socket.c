@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/net/socket.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+// A peer that is gone without a word is noticed after about three and a half minutes; what drivers
+// set on their side.
+enum { KEEPALIVE_IDLE_S = 120, KEEPALIVE_INTERVAL_S = 10, KEEPALIVE_PROBES = 9 };
+
+static void option_set(int fd, int level, int name, int value)
+{
+    // What a kernel does not know is not worth failing for.
+    (void)setsockopt(fd, level, name, &value, sizeof value);
+}
+
+int socket_open(const struct address *address)
+{
+    int family = address->storage.ss_family;
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0 || family == AF_UNIX)
+        return fd;
+    option_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    option_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    option_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
+    option_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
+    option_set(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
+    return fd;
+}
