@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The thread sleeps until there is something to do, and does all of it in one turn:
+//
+//      asleep --(a job, news of discovery, a scan asked for, time, stop)--> jobs -> follow -> asleep
+//
+//      follow:  open discovery -> take its newest picture -> resolve names -> publish if it differs
+//                 (again in 5 s)                              (of known servers only)
+//
+// Only servers that answer libmongoc are resolved, so that a dead one's name holds up nobody: it has
+// just been resolved for them, too.
+//
+// Whoever calls out of here (listener, job) does so between call_begin and call_end; control_stop waits
+// for that and lets none begin. So the thread may be left behind when it is stuck elsewhere.
+#include "proxy/control/control.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "proxy/control/discovery.h"
+#include "proxy/control/library.h"
+#include "proxy/log.h"
+#include "proxy/mem.h"
+
+enum {
+    STOP_US = 600000,            // libmongoc's monitors look every 500 ms whether they should end
+    OPEN_RETRY_US = 5000000,     // when DNS has no SRV record for us
+    SCAN_US = 500000,            // between checks while nothing is writable; libmongoc's own minimum
+    RESOLVE_RETRY_US = 1000000,  // a name that was not found
+    RESOLVE_AGAIN_US = 60000000, // a name that was: addresses behind it change
+    SILENCE_US = 1000000,        // how long nothing may be writable before that is worth a line
+};
+
+// A server of the deployment, as control knows it.
+struct member {
+    struct discovered_server seen; // its addresses are filled in here
+    int64_t resolve_at_us;
+};
+
+struct members {
+    size_t count;
+    struct member list[];
+};
+
+struct control {
+    struct control_listener listener;
+    struct deployment *deployment;
+    pthread_t thread;
+
+    pthread_mutex_t lock;
+    pthread_cond_t turned; // something of these has changed
+    int references;        // the owner's and the thread's
+    bool stopping;
+    bool finished;
+    bool calling;
+    bool changed; // discovery has something new
+    bool scan_asked;
+    struct control_job *jobs;
+    struct control_job **jobs_end;
+
+    // The thread's own.
+    char *uri;
+    struct discovery *discovery;
+    struct members *members; // NULL before the first picture
+    struct topology *published;
+    char open_error[DISCOVERY_REASON_BYTES];
+    int64_t open_at_us;
+    int64_t scan_at_us;
+    int64_t silent_since_us; // nothing is writable since then; INT64_MAX: that was said, or is not so
+};
+
+static int64_t now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
+}
+
+static struct timespec timespec_at(int64_t at_us)
+{
+    return (struct timespec){.tv_sec = at_us / 1000000, .tv_nsec = at_us % 1000000 * 1000};
+}
+
+static void control_init_lock(struct control *control)
+{
+    pthread_condattr_t attributes;
+    int error = pthread_mutex_init(&control->lock, NULL);
+    error |= pthread_condattr_init(&attributes);
+    error |= pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    error |= pthread_cond_init(&control->turned, &attributes);
+    pthread_condattr_destroy(&attributes);
+    assert(error == 0);
+}
+
+static void control_release(struct control *control)
+{
+    pthread_mutex_lock(&control->lock);
+    bool last = --control->references == 0;
+    pthread_mutex_unlock(&control->lock);
+    if (!last)
+        return;
+    pthread_cond_destroy(&control->turned);
+    pthread_mutex_destroy(&control->lock);
+    free(control->uri);
+    free(control->members);
+    topology_drop(control->published);
+    free(control);
+}
+
+static void control_set(struct control *control, bool *flag)
+{
+    pthread_mutex_lock(&control->lock);
+    *flag = true;
+    pthread_cond_broadcast(&control->turned);
+    pthread_mutex_unlock(&control->lock);
+}
+
+static bool call_begin(struct control *control)
+{
+    pthread_mutex_lock(&control->lock);
+    control->calling = !control->stopping;
+    bool allowed = control->calling;
+    pthread_mutex_unlock(&control->lock);
+    return allowed;
+}
+
+static void call_end(struct control *control)
+{
+    pthread_mutex_lock(&control->lock);
+    control->calling = false;
+    pthread_cond_broadcast(&control->turned);
+    pthread_mutex_unlock(&control->lock);
+}
+
+static void on_discovery_changed(void *arg)
+{
+    struct control *control = arg;
+    control_set(control, &control->changed);
+}
+
+static struct control_job *take_job(struct control *control)
+{
+    pthread_mutex_lock(&control->lock);
+    struct control_job *job = control->jobs;
+    if (job != NULL) {
+        control->jobs = job->next;
+        if (control->jobs == NULL)
+            control->jobs_end = &control->jobs;
+    }
+    pthread_mutex_unlock(&control->lock);
+    return job;
+}
+
+static void run_jobs(struct control *control)
+{
+    bool more = true;
+    while (more && call_begin(control)) {
+        struct control_job *job = take_job(control);
+        more = job != NULL;
+        if (more)
+            job->run(job);
+        call_end(control);
+    }
+}
+
+static const char *kind_name(enum server_kind kind)
+{
+    static const char *const names[] = {
+        [SERVER_UNKNOWN] = "unknown",   [SERVER_STANDALONE] = "standalone",
+        [SERVER_MONGOS] = "mongos",     [SERVER_PRIMARY] = "primary",
+        [SERVER_SECONDARY] = "secondary", [SERVER_OTHER] = "other",
+        [SERVER_LOAD_BALANCER] = "load_balancer",
+    };
+    return names[kind];
+}
+
+static void log_event(enum log_level level, const char *event, const char *server, const char *kind,
+                      const char *reason)
+{
+    struct log_line line;
+    log_begin(&line, level, event);
+    log_str(&line, "server", server);
+    log_str(&line, "kind", kind);
+    log_str(&line, "reason", reason);
+    log_end(&line);
+}
+
+// The TXT record behind a mongodb+srv URI may have named these.
+static void adopt_options(struct control *control)
+{
+    struct deployment *deployment = control->deployment;
+    struct credential *credential = &deployment->credential;
+    const char *source = discovery_auth_source(control->discovery);
+    if (!call_begin(control))
+        return;
+    if (discovery_load_balanced(control->discovery))
+        deployment->load_balanced = true;
+    if (credential->source != NULL && strcmp(credential->source, source) != 0) {
+        free(credential->source);
+        credential->source = xstrdup(source);
+    }
+    call_end(control);
+}
+
+static void open_discovery(struct control *control)
+{
+    char error[sizeof control->open_error];
+    control->discovery =
+        discovery_open(control->uri, on_discovery_changed, control, error, sizeof error);
+    control->open_at_us = now_us() + OPEN_RETRY_US;
+    if (control->discovery != NULL) {
+        adopt_options(control);
+    } else if (strcmp(error, control->open_error) != 0) {
+        memcpy(control->open_error, error, sizeof error);
+        log_event(LOG_WARN, "discovery_failed", NULL, NULL, error);
+    }
+}
+
+static struct member *members_find(struct members *members, const char *name)
+{
+    for (size_t i = 0; members != NULL && i < members->count; i++)
+        if (strcmp(members->list[i].seen.info.name, name) == 0)
+            return &members->list[i];
+    return NULL;
+}
+
+// Says what happened to a server. Of a replica set's members some change their kind without having
+// been away.
+static void log_change(const struct discovered_server *was, const struct discovered_server *is)
+{
+    enum server_kind before = was == NULL ? SERVER_UNKNOWN : was->info.kind;
+    enum server_kind kind = is->info.kind;
+    bool other_reason = strcmp(was == NULL ? "" : was->reason, is->reason) != 0;
+    if (kind == SERVER_UNKNOWN && (before != kind || other_reason))
+        log_event(LOG_WARN, "server_down", is->info.name, NULL, is->reason);
+    else if (kind != before)
+        log_event(LOG_INFO, before == SERVER_UNKNOWN ? "server_up" : "server_changed", is->info.name,
+                  kind_name(kind), NULL);
+}
+
+// Takes over the addresses, which a picture does not have. Of a server that was away they are looked
+// for again.
+static void inherit(struct member *member, const struct member *before)
+{
+    struct server_info *info = &member->seen.info;
+    const struct server_info *was = &before->seen.info;
+    info->address_count = was->address_count;
+    memcpy(info->addresses, was->addresses, sizeof info->addresses);
+    member->resolve_at_us = was->kind == SERVER_UNKNOWN ? 0 : before->resolve_at_us;
+}
+
+static void log_removed(struct members *before, struct members *now)
+{
+    for (size_t i = 0; before != NULL && i < before->count; i++) {
+        const char *name = before->list[i].seen.info.name;
+        if (members_find(now, name) == NULL)
+            log_event(LOG_INFO, "server_removed", name, NULL, NULL);
+    }
+}
+
+static void take_picture(struct control *control)
+{
+    struct discovered *seen = discovery_take(control->discovery);
+    if (seen == NULL)
+        return;
+    struct members *now = xcalloc(1, sizeof *now + seen->count * sizeof now->list[0]);
+    now->count = seen->count;
+    for (size_t i = 0; i < seen->count; i++) {
+        struct member *before = members_find(control->members, seen->servers[i].info.name);
+        now->list[i].seen = seen->servers[i];
+        if (before != NULL)
+            inherit(&now->list[i], before);
+        log_change(before == NULL ? NULL : &before->seen, &now->list[i].seen);
+    }
+    log_removed(control->members, now);
+    free(control->members);
+    free(seen);
+    control->members = now;
+}
+
+static bool has_address(const struct server_info *info, const struct address *address)
+{
+    for (size_t i = 0; i < info->address_count; i++)
+        if (info->addresses[i].len == address->len &&
+            memcmp(&info->addresses[i].storage, &address->storage, address->len) == 0)
+            return true;
+    return false;
+}
+
+// In whatever order: name servers like to turn them round.
+static bool same_addresses(const struct server_info *info, const struct address *addresses,
+                           size_t count)
+{
+    if (info->address_count != count)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!has_address(info, &addresses[i]))
+            return false;
+    return true;
+}
+
+// Keeps the addresses there are if the name is not found any more.
+static void resolve(struct member *member)
+{
+    struct server_info *info = &member->seen.info;
+    struct address found[ADDRESS_MAX] = {0};
+    const char *error = NULL;
+    size_t count = address_resolve(info->host, member->seen.port, found, ADDRESS_MAX, &error);
+    member->resolve_at_us = now_us() + (count > 0 ? RESOLVE_AGAIN_US : RESOLVE_RETRY_US);
+    if (count > 0 && !same_addresses(info, found, count)) {
+        memcpy(info->addresses, found, sizeof found);
+        info->address_count = count;
+    }
+    const char *reason = count > 0 ? "" : error;
+    if (count == 0 && strcmp(member->seen.reason, reason) != 0)
+        log_event(LOG_WARN, "server_unresolved", info->name, NULL, reason);
+    snprintf(member->seen.reason, sizeof member->seen.reason, "%s", reason);
+}
+
+static void resolve_members(struct control *control)
+{
+    for (size_t i = 0; control->members != NULL && i < control->members->count; i++) {
+        struct member *member = &control->members->list[i];
+        if (member->seen.info.kind != SERVER_UNKNOWN && member->resolve_at_us <= now_us())
+            resolve(member);
+    }
+}
+
+static bool same_server(const struct server_info *a, const struct server_info *b)
+{
+    return strcmp(a->name, b->name) == 0 && a->kind == b->kind &&
+           a->min_wire_version == b->min_wire_version && a->max_wire_version == b->max_wire_version &&
+           a->max_bson_bytes == b->max_bson_bytes && a->max_message_bytes == b->max_message_bytes &&
+           a->max_write_batch == b->max_write_batch &&
+           a->session_timeout_minutes == b->session_timeout_minutes &&
+           same_addresses(a, b->addresses, b->address_count);
+}
+
+static bool is_published(const struct control *control)
+{
+    const struct topology *published = control->published;
+    const struct members *members = control->members;
+    if (published == NULL || published->server_count != members->count)
+        return false;
+    for (size_t i = 0; i < members->count; i++)
+        if (!same_server(&members->list[i].seen.info, &published->servers[i]))
+            return false;
+    return true;
+}
+
+static void publish(struct control *control)
+{
+    struct members *members = control->members;
+    if (members == NULL || is_published(control) || !call_begin(control))
+        return;
+    uint64_t generation = control->published == NULL ? 1 : control->published->generation + 1;
+    struct topology *topology = topology_new(generation, members->count);
+    for (size_t i = 0; i < members->count; i++)
+        topology->servers[i] = members->list[i].seen.info;
+    topology_drop(control->published);
+    control->published = topology_keep(topology);
+    control->listener.topology_changed(control->listener.arg, topology);
+    call_end(control);
+}
+
+static bool is_writable(const struct control *control)
+{
+    return control->published != NULL && topology_writable(control->published) != NULL;
+}
+
+// A primary may be missing while all members answer: their own lines do not say that.
+static void log_silence(struct control *control)
+{
+    if (is_writable(control)) {
+        control->silent_since_us = 0;
+    } else if (control->silent_since_us == 0) {
+        control->silent_since_us = now_us();
+    } else if (now_us() - control->silent_since_us >= SILENCE_US) {
+        control->silent_since_us = INT64_MAX;
+        log_event(LOG_WARN, "no_writable_server", NULL, NULL, NULL);
+    }
+}
+
+static void scan(struct control *control)
+{
+    bool due = control->scan_at_us <= now_us();
+    pthread_mutex_lock(&control->lock);
+    bool asked = control->scan_asked;
+    control->scan_asked &= !due;
+    pthread_mutex_unlock(&control->lock);
+    if (due && (asked || !is_writable(control))) {
+        discovery_check(control->discovery);
+        control->scan_at_us = now_us() + SCAN_US;
+    }
+}
+
+static void follow(struct control *control)
+{
+    if (control->discovery == NULL && control->open_at_us <= now_us())
+        open_discovery(control);
+    if (control->discovery == NULL)
+        return;
+    take_picture(control);
+    resolve_members(control);
+    publish(control);
+    log_silence(control);
+    scan(control);
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t next_turn_us(const struct control *control)
+{
+    if (control->discovery == NULL)
+        return control->open_at_us;
+    int64_t at_us = is_writable(control) ? INT64_MAX : control->scan_at_us;
+    for (size_t i = 0; control->members != NULL && i < control->members->count; i++)
+        if (control->members->list[i].seen.info.kind != SERVER_UNKNOWN)
+            at_us = earlier(at_us, control->members->list[i].resolve_at_us);
+    return at_us;
+}
+
+// False when it is time to end.
+static bool sleep_until_turn(struct control *control)
+{
+    int64_t at_us = earlier(next_turn_us(control), now_us() + RESOLVE_AGAIN_US);
+    int error = 0;
+    pthread_mutex_lock(&control->lock);
+    while (!control->stopping && !control->changed && control->jobs == NULL && error == 0) {
+        struct timespec at =
+            timespec_at(control->scan_asked ? earlier(at_us, control->scan_at_us) : at_us);
+        error = pthread_cond_timedwait(&control->turned, &control->lock, &at);
+    }
+    control->changed = false;
+    bool go_on = !control->stopping;
+    pthread_mutex_unlock(&control->lock);
+    return go_on;
+}
+
+static void *control_main(void *arg)
+{
+    struct control *control = arg;
+    do {
+        run_jobs(control);
+        follow(control);
+    } while (sleep_until_turn(control));
+    discovery_close(control->discovery);
+    control_set(control, &control->finished);
+    control_release(control);
+    return NULL;
+}
+
+// The thread, and those that libmongoc starts from it, leave signals to others.
+static void start_thread(struct control *control)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&control->thread, NULL, control_main, control);
+    assert(error == 0);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_setname_np(control->thread, "weir-control");
+}
+
+struct control *control_start(struct deployment *deployment, struct control_listener listener)
+{
+    struct control *control = xcalloc(1, sizeof *control);
+    library_init();
+    control_init_lock(control);
+    control->listener = listener;
+    control->deployment = deployment;
+    control->uri = xstrdup(deployment->uri);
+    control->references = 2;
+    control->jobs_end = &control->jobs;
+    start_thread(control);
+    return control;
+}
+
+void control_stop(struct control *control)
+{
+    struct timespec until = timespec_at(now_us() + STOP_US);
+    int error = 0;
+    pthread_mutex_lock(&control->lock);
+    control->stopping = true;
+    pthread_cond_broadcast(&control->turned);
+    while (control->calling)
+        pthread_cond_wait(&control->turned, &control->lock);
+    while (!control->finished && error == 0)
+        error = pthread_cond_timedwait(&control->turned, &control->lock, &until);
+    bool finished = control->finished;
+    pthread_mutex_unlock(&control->lock);
+    if (finished)
+        pthread_join(control->thread, NULL);
+    else
+        pthread_detach(control->thread);
+    control_release(control);
+}
+
+void control_post(struct control *control, struct control_job *job)
+{
+    pthread_mutex_lock(&control->lock);
+    job->next = NULL;
+    *control->jobs_end = job;
+    control->jobs_end = &job->next;
+    pthread_cond_broadcast(&control->turned);
+    pthread_mutex_unlock(&control->lock);
+}
+
+void control_request_scan(struct control *control)
+{
+    control_set(control, &control->scan_asked);
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Control: one thread that may block. It follows the deployment (discovery is libmongoc's, by the SDAM
+// specification) and publishes what it finds as snapshots; it computes what takes long.
+
+#ifndef PROXY_CONTROL_CONTROL_H
+#define PROXY_CONTROL_CONTROL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "proxy/auth.h"
+#include "proxy/net/tls.h"
+#include "proxy/topology.h"
+
+// What the URI says of connections. Strings are NULL where it says nothing.
+struct deployment {
+    char *uri; // as it was given: holds secrets
+    char *app_name;
+    bool tls;
+    char *tls_ca_file;
+    char *tls_certificate_key_file;
+    char *tls_certificate_key_password;
+    struct tls_client_options tls_options; // borrows from the strings of the same deployment
+    struct credential credential;          // mechanism NULL and username NULL: none
+    bool load_balanced;
+};
+
+// Parses a mongodb:// or mongodb+srv:// URI (the SRV lookup itself happens later, by the control
+// thread). NULL on failure with one line in ret_error that never holds a secret. Mechanisms that weir
+// does not have (MONGODB-AWS, GSSAPI, MONGODB-OIDC) are refused here. Options that nobody knows are
+// said in the log and left out of account, as drivers do.
+struct deployment *deployment_parse(const char *uri, char *ret_error, size_t error_capacity);
+void deployment_free(struct deployment *deployment);
+
+struct control;
+
+struct control_listener {
+    // Called on control's thread with each new snapshot, whose one reference it owns.
+    void (*topology_changed)(void *arg, struct topology *topology);
+    void *arg;
+};
+
+// Starts the thread. It borrows the deployment until control_stop. With mongodb+srv the TXT record has
+// a say in credential.source and load_balanced: these two may be set until the first snapshot, never
+// after it; all else stays as it is.
+struct control *control_start(struct deployment *deployment, struct control_listener listener);
+
+// Stops and joins; no listener and no job is called after. Takes 600 ms at most, and as long as the job
+// that is running. Jobs that have not begun are never run: they are their owner's again. (What blocks
+// longer inside a name lookup or libmongoc is left behind and ends by itself; it holds nothing of the
+// caller's.)
+void control_stop(struct control *control);
+
+// A piece of work that takes long: `run` is called on control's thread, then `job` is its owner's again
+// (run itself tells the owner, by mail). Any thread.
+struct control_job {
+    struct control_job *next;
+    void (*run)(struct control_job *job);
+};
+void control_post(struct control *control, struct control_job *job);
+
+// Somebody found that a server is not what the snapshot says: asks for a prompt check. Many requests
+// are one check, and there are at most two checks a second. Any thread.
+void control_request_scan(struct control *control);
+
+#endif

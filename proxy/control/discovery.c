@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// libmongoc's events come on its monitors' threads, under its locks: a handler copies what it is shown
+// and returns.
+#include "proxy/control/discovery.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <mongoc/mongoc.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proxy/mem.h"
+
+// How often libmongoc asks a server that does not push (before 4.4, and some that are no mongod), and
+// how long past connectTimeoutMS it takes to notice that one fell silent. Drivers take 10 s, but there
+// are thousands of them.
+enum { HEARTBEAT_MS = 2000 };
+
+// The longest a selection waits that cannot succeed.
+enum { SELECTION_MS = 1 };
+
+struct discovery {
+    mongoc_client_pool_t *pool;
+    mongoc_client_t *client; // being popped is what started the monitors
+    mongoc_read_prefs_t *nobody;
+    void (*changed)(void *arg);
+    void *arg;
+    pthread_mutex_t lock;
+    bool fresh;              // `newest` has not been taken
+    struct discovered *newest;
+};
+
+static struct discovered *discovered_resize(struct discovered *discovered, size_t count)
+{
+    return xrealloc(discovered, sizeof *discovered + count * sizeof discovered->servers[0]);
+}
+
+static struct discovered_server *discovered_find(struct discovered *discovered, const char *name)
+{
+    for (size_t i = 0; i < discovered->count; i++)
+        if (strcmp(discovered->servers[i].info.name, name) == 0)
+            return &discovered->servers[i];
+    return NULL;
+}
+
+static enum server_kind kind_of(const mongoc_server_description_t *description)
+{
+    static const struct {
+        const char *type;
+        enum server_kind kind;
+    } kinds[] = {
+        {"Standalone", SERVER_STANDALONE}, {"Mongos", SERVER_MONGOS},
+        {"RSPrimary", SERVER_PRIMARY},     {"RSSecondary", SERVER_SECONDARY},
+        {"RSArbiter", SERVER_OTHER},       {"RSOther", SERVER_OTHER},
+        {"RSGhost", SERVER_OTHER},         {"LoadBalancer", SERVER_LOAD_BALANCER},
+    };
+    const char *type = mongoc_server_description_type(description);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strcmp(type, kinds[i].type) == 0)
+            return kinds[i].kind;
+    return SERVER_UNKNOWN;
+}
+
+static int hello_int(const bson_t *hello, const char *field, int fallback)
+{
+    bson_iter_t iter;
+    if (!bson_iter_init_find(&iter, hello, field) || !BSON_ITER_HOLDS_NUMBER(&iter))
+        return fallback;
+    int64_t value = bson_iter_as_int64(&iter);
+    return value < 0 || value > INT_MAX ? fallback : (int)value;
+}
+
+// What a server leaves out is what the specifications assume of it.
+static void read_limits(const bson_t *hello, struct server_info *ret_info)
+{
+    ret_info->min_wire_version = hello_int(hello, "minWireVersion", 0);
+    ret_info->max_wire_version = hello_int(hello, "maxWireVersion", 0);
+    ret_info->max_bson_bytes = hello_int(hello, "maxBsonObjectSize", 16777216);
+    ret_info->max_message_bytes = hello_int(hello, "maxMessageSizeBytes", 48000000);
+    ret_info->max_write_batch = hello_int(hello, "maxWriteBatchSize", 1000);
+    ret_info->session_timeout_minutes = hello_int(hello, "logicalSessionTimeoutMinutes", -1);
+}
+
+static void read_description(const mongoc_server_description_t *description,
+                             struct server_info *ret_info)
+{
+    ret_info->kind = kind_of(description);
+    if (ret_info->kind != SERVER_UNKNOWN && ret_info->kind != SERVER_LOAD_BALANCER)
+        read_limits(mongoc_server_description_hello_response(description), ret_info);
+}
+
+// Ends what a handler does to the picture.
+static void handled(struct discovery *discovery, bool news)
+{
+    discovery->fresh |= news;
+    pthread_mutex_unlock(&discovery->lock);
+    if (news)
+        discovery->changed(discovery->arg);
+}
+
+static void on_server_opening(const mongoc_apm_server_opening_t *event)
+{
+    struct discovery *discovery = mongoc_apm_server_opening_get_context(event);
+    const mongoc_host_list_t *host = mongoc_apm_server_opening_get_host(event);
+    pthread_mutex_lock(&discovery->lock);
+    struct discovered *newest = discovered_resize(discovery->newest, discovery->newest->count + 1);
+    struct discovered_server *server = &newest->servers[newest->count++];
+    *server = (struct discovered_server){.port = host->port};
+    snprintf(server->info.name, sizeof server->info.name, "%s", host->host_and_port);
+    snprintf(server->info.host, sizeof server->info.host, "%s", host->host);
+    discovery->newest = newest;
+    handled(discovery, true);
+}
+
+static void on_server_closed(const mongoc_apm_server_closed_t *event)
+{
+    struct discovery *discovery = mongoc_apm_server_closed_get_context(event);
+    const mongoc_host_list_t *host = mongoc_apm_server_closed_get_host(event);
+    pthread_mutex_lock(&discovery->lock);
+    struct discovered *newest = discovery->newest;
+    struct discovered_server *server = discovered_find(newest, host->host_and_port);
+    if (server != NULL) {
+        size_t behind = (size_t)(&newest->servers[newest->count] - (server + 1));
+        memmove(server, server + 1, behind * sizeof *server);
+        newest->count--;
+    }
+    handled(discovery, server != NULL);
+}
+
+// libmongoc lists the servers that it knows something of: the others are unknown. It has events for
+// each server's change, too, but none for a primary that another one has replaced.
+static void on_topology_changed(const mongoc_apm_topology_changed_t *event)
+{
+    struct discovery *discovery = mongoc_apm_topology_changed_get_context(event);
+    size_t count;
+    mongoc_server_description_t **known = mongoc_topology_description_get_servers(
+        mongoc_apm_topology_changed_get_new_description(event), &count);
+    pthread_mutex_lock(&discovery->lock);
+    for (size_t i = 0; i < discovery->newest->count; i++)
+        discovery->newest->servers[i].info.kind = SERVER_UNKNOWN;
+    for (size_t i = 0; i < count; i++) {
+        const mongoc_host_list_t *host = mongoc_server_description_host(known[i]);
+        struct discovered_server *server = discovered_find(discovery->newest, host->host_and_port);
+        if (server != NULL) {
+            read_description(known[i], &server->info);
+            server->reason[0] = '\0';
+        }
+    }
+    handled(discovery, true);
+    mongoc_server_descriptions_destroy_all(known, count);
+}
+
+// Comes before the change of the topology that it may cause. A check that was cancelled has no message.
+static void on_heartbeat_failed(const mongoc_apm_server_heartbeat_failed_t *event)
+{
+    struct discovery *discovery = mongoc_apm_server_heartbeat_failed_get_context(event);
+    const mongoc_host_list_t *host = mongoc_apm_server_heartbeat_failed_get_host(event);
+    char reason[DISCOVERY_REASON_BYTES];
+    bson_error_t error;
+    mongoc_apm_server_heartbeat_failed_get_error(event, &error);
+    snprintf(reason, sizeof reason, "%.*s", DISCOVERY_REASON_BYTES - 1, error.message);
+    pthread_mutex_lock(&discovery->lock);
+    struct discovered_server *server = discovered_find(discovery->newest, host->host_and_port);
+    bool news = server != NULL && reason[0] != '\0' && strcmp(server->reason, reason) != 0;
+    if (news)
+        memcpy(server->reason, reason, sizeof reason);
+    handled(discovery, news);
+}
+
+// The URI, with what is weir's to say. Without directConnection libmongoc takes one seed for a server
+// that stands alone; drivers that are younger follow it to its replica set.
+static mongoc_uri_t *monitoring_uri(const char *text)
+{
+    bson_error_t error;
+    mongoc_uri_t *uri = mongoc_uri_new_with_error(text, &error);
+    assert(uri != NULL);
+    mongoc_uri_set_appname(uri, "weir");
+    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SELECTION_MS);
+    if (!mongoc_uri_has_option(uri, MONGOC_URI_HEARTBEATFREQUENCYMS))
+        mongoc_uri_set_option_as_int32(uri, MONGOC_URI_HEARTBEATFREQUENCYMS, HEARTBEAT_MS);
+    if (!mongoc_uri_has_option(uri, MONGOC_URI_DIRECTCONNECTION))
+        mongoc_uri_set_option_as_bool(uri, MONGOC_URI_DIRECTCONNECTION, false);
+    return uri;
+}
+
+static void listen_to(struct discovery *discovery)
+{
+    mongoc_apm_callbacks_t *callbacks = mongoc_apm_callbacks_new();
+    mongoc_apm_set_server_opening_cb(callbacks, on_server_opening);
+    mongoc_apm_set_server_closed_cb(callbacks, on_server_closed);
+    mongoc_apm_set_topology_changed_cb(callbacks, on_topology_changed);
+    mongoc_apm_set_server_heartbeat_failed_cb(callbacks, on_heartbeat_failed);
+    mongoc_client_pool_set_apm_callbacks(discovery->pool, callbacks, discovery);
+    mongoc_apm_callbacks_destroy(callbacks);
+}
+
+// Nobody has this tag.
+static mongoc_read_prefs_t *prefer_nobody(void)
+{
+    mongoc_read_prefs_t *preference = mongoc_read_prefs_new(MONGOC_READ_SECONDARY);
+    bson_t *tag = BCON_NEW("weir", BCON_UTF8("nobody"));
+    mongoc_read_prefs_add_tag(preference, tag);
+    bson_destroy(tag);
+    return preference;
+}
+
+struct discovery *discovery_open(const char *uri_text, void (*changed)(void *arg), void *arg,
+                                 char *ret_error, size_t error_capacity)
+{
+    bson_error_t error;
+    mongoc_uri_t *uri = monitoring_uri(uri_text);
+    mongoc_client_pool_t *pool = mongoc_client_pool_new_with_error(uri, &error);
+    mongoc_uri_destroy(uri);
+    if (pool == NULL) {
+        snprintf(ret_error, error_capacity, "%s", error.message);
+        return NULL;
+    }
+    struct discovery *discovery = xcalloc(1, sizeof *discovery);
+    discovery->pool = pool;
+    discovery->changed = changed;
+    discovery->arg = arg;
+    discovery->nobody = prefer_nobody();
+    discovery->newest = xcalloc(1, sizeof *discovery->newest);
+    int failed = pthread_mutex_init(&discovery->lock, NULL);
+    assert(failed == 0);
+    listen_to(discovery);
+    discovery->client = mongoc_client_pool_pop(pool);
+    return discovery;
+}
+
+void discovery_close(struct discovery *discovery)
+{
+    if (discovery == NULL)
+        return;
+    mongoc_client_pool_push(discovery->pool, discovery->client);
+    mongoc_client_pool_destroy(discovery->pool);
+    mongoc_read_prefs_destroy(discovery->nobody);
+    pthread_mutex_destroy(&discovery->lock);
+    free(discovery->newest);
+    free(discovery);
+}
+
+struct discovered *discovery_take(struct discovery *discovery)
+{
+    struct discovered *taken = NULL;
+    pthread_mutex_lock(&discovery->lock);
+    if (discovery->fresh) {
+        size_t bytes = discovery->newest->count * sizeof taken->servers[0];
+        taken = discovered_resize(NULL, discovery->newest->count);
+        taken->count = discovery->newest->count;
+        memcpy(taken->servers, discovery->newest->servers, bytes);
+        discovery->fresh = false;
+    }
+    pthread_mutex_unlock(&discovery->lock);
+    return taken;
+}
+
+// A selection that finds nobody is the one thing that makes libmongoc look at once.
+void discovery_check(struct discovery *discovery)
+{
+    bson_error_t error;
+    mongoc_server_description_t *server =
+        mongoc_client_select_server(discovery->client, false, discovery->nobody, &error);
+    if (server != NULL)
+        mongoc_server_description_destroy(server);
+}
+
+const char *discovery_auth_source(const struct discovery *discovery)
+{
+    return mongoc_uri_get_auth_source(mongoc_client_get_uri(discovery->client));
+}
+
+bool discovery_load_balanced(const struct discovery *discovery)
+{
+    return mongoc_uri_get_option_as_bool(mongoc_client_get_uri(discovery->client),
+                                         MONGOC_URI_LOADBALANCED, false);
+}
