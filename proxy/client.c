@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/client.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "proxy/config.h"
+#include "proxy/log.h"
+#include "proxy/mem.h"
+#include "proxy/orphans.h"
+#include "proxy/request.h"
+
+static const char *close_reason_text(enum close_reason reason)
+{
+    static const char *const texts[] = {
+#define X(name, text) [name] = text,
+        CLOSE_REASONS(X)
+#undef X
+    };
+    return texts[reason];
+}
+
+static int64_t client_now_us(const struct client *client)
+{
+    return loop_now_us(client->worker->loop);
+}
+
+// --- reading ------------------------------------------------------------------------------------
+
+static void watch(struct client *client)
+{
+    unsigned directions = client->paused || client->ended ? 0 : STREAM_READ;
+    if (buffer_held(&client->out) > 0) {
+        directions |= STREAM_WRITE;
+    }
+    stream_watch(client->stream, directions);
+}
+
+// The peer will send no more. What it wants an answer to is moot; what it sent unacknowledged is not.
+static void came_to_end(struct client *client, enum close_reason reason)
+{
+    if (reason == CLOSE_BY_PEER && client->request && client->request->no_reply) {
+        client->ended = true;
+        watch(client);
+    } else {
+        client_close(client, reason);
+    }
+}
+
+// While a request is under way: keeps a little of what comes, above all to notice an end.
+static void read_ahead(struct client *client)
+{
+    size_t room = CLIENT_AHEAD_BYTES - buffer_held(&client->ahead);
+    if (room == 0) {
+        client->paused = true;
+        watch(client);
+        return;
+    }
+    size_t len;
+    switch (stream_read(client->stream, buffer_reserve(&client->ahead, room), room, &len)) {
+    case STREAM_OK:
+        buffer_commit(&client->ahead, len);
+        break;
+    case STREAM_WAIT:
+        break;
+    case STREAM_CLOSED:
+        came_to_end(client, CLOSE_BY_PEER);
+        return;
+    case STREAM_FAILED:
+        came_to_end(client, CLOSE_LOST);
+        return;
+    }
+    if (buffer_held(&client->ahead) == 0) {
+        buffer_fini(&client->ahead);
+    }
+}
+
+static void on_readable(struct client *client)
+{
+    struct request *request = client->request;
+    if (!request) {
+        request = request_new(client->worker, client);
+        client->waits_since_us = client_now_us(client);
+    }
+    if (request->step == STEP_READ) {
+        request_run(request);
+    } else {
+        read_ahead(client);
+    }
+}
+
+void client_rest(struct client *client)
+{
+    if (client->dead) {
+        return;
+    }
+    if (client->worker->ending || (client->ended && buffer_held(&client->ahead) == 0)) {
+        client_close(client, client->ended ? CLOSE_BY_PEER : CLOSE_ENDING);
+        return;
+    }
+    client->paused = false;
+    watch(client);
+    if (buffer_held(&client->ahead) > 0) {
+        client->waits_since_us = client_now_us(client);
+        worker_make_ready(client->worker, request_new(client->worker, client));
+    }
+}
+
+// --- writing ------------------------------------------------------------------------------------
+
+// Writes what the socket takes. Returns how much; closes the client if it breaks.
+static size_t write_some(struct client *client, const uint8_t *at, size_t len)
+{
+    size_t written = 0;
+    while (written < len) {
+        size_t n;
+        enum stream_status status = stream_write(client->stream, at + written, len - written, &n);
+        if (status == STREAM_WAIT) {
+            break;
+        }
+        if (status != STREAM_OK) {
+            client_close(client, CLOSE_LOST);
+            break;
+        }
+        written += n;
+    }
+    return written;
+}
+
+void client_send(struct client *client, const uint8_t *at, size_t len)
+{
+    if (client->dead) {
+        return;
+    }
+    size_t written = 0;
+    bool queue = buffer_held(&client->out) > 0;
+    if (!queue) {
+        written = write_some(client, at, len);
+    }
+    if (client->dead || written == len) {
+        return;
+    }
+    if (!queue) {
+        client->waits_since_us = client_now_us(client);
+    }
+    buffer_append(&client->out, at + written, len - written);
+    client->claimed_bytes += len - written;
+    budget_add(&client->worker->shared->budget, len - written);
+    watch(client);
+}
+
+static void release_claim(struct client *client, size_t bytes)
+{
+    budget_release(&client->worker->shared->budget, bytes);
+    client->claimed_bytes -= bytes;
+}
+
+static void on_writable(struct client *client)
+{
+    struct buffer *out = &client->out;
+    size_t written = write_some(client, buffer_at(out), buffer_held(out));
+    if (client->dead || written == 0) {
+        return;
+    }
+    client->waits_since_us = client_now_us(client);
+    buffer_consume(out, written);
+    release_claim(client, written);
+    if (buffer_held(out) > 0) {
+        return;
+    }
+    buffer_fini(out);
+    watch(client);
+    if (client->request && client->request->step == STEP_REPLY) {
+        request_run(client->request);
+    }
+}
+
+// --- life ---------------------------------------------------------------------------------------
+
+static bool shake_hands(struct client *client)
+{
+    switch (stream_handshake(client->stream)) {
+    case STREAM_OK:
+        client->shaken = true;
+        client->waits_since_us = client_now_us(client);
+        watch(client);
+        return true;
+    case STREAM_WAIT:
+        return false;
+    case STREAM_CLOSED:
+        client_close(client, CLOSE_BY_PEER);
+        return false;
+    case STREAM_FAILED:
+        client_log_bad_input(client, stream_error(client->stream));
+        client_close(client, CLOSE_HANDSHAKE);
+        return false;
+    }
+    return false;
+}
+
+static void client_ready(void *arg, unsigned directions)
+{
+    struct client *client = arg;
+    if (!client->shaken) {
+        // The first bytes are read in the next turn, when they are there.
+        (void)shake_hands(client);
+        return;
+    }
+    if ((directions & STREAM_WRITE) && buffer_held(&client->out) > 0) {
+        on_writable(client);
+    }
+    if ((directions & STREAM_READ) && !client->dead) {
+        on_readable(client);
+    }
+}
+
+void client_accept(struct worker *worker, int fd)
+{
+    const struct config *config = worker->shared->config;
+    struct client *client = xcalloc(1, sizeof *client);
+    client->worker = worker;
+    client->id = atomic_fetch_add(&worker->shared->next_client_id, 1);
+    client->next = worker->clients;
+    if (client->next) {
+        client->next->prev = client;
+    }
+    worker->clients = client;
+    client->waits_since_us = client_now_us(client);
+    struct stream_handler handler = {client_ready, client};
+    bool plain_allowed = config->tls_mode != CONFIG_TLS_REQUIRE;
+    client->stream =
+        stream_accept(worker->loop, fd, worker->shared->tls_server, plain_allowed, handler);
+    (void)shake_hands(client);
+}
+
+static void client_unlink(struct client *client)
+{
+    struct worker *worker = client->worker;
+    if (client->prev) {
+        client->prev->next = client->next;
+    } else {
+        worker->clients = client->next;
+    }
+    if (client->next) {
+        client->next->prev = client->prev;
+    }
+    client->next = worker->dead_clients;
+    worker->dead_clients = client;
+    atomic_fetch_sub(&worker->client_count, 1);
+}
+
+static bool is_worth_a_line(enum close_reason reason)
+{
+    return reason != CLOSE_BY_PEER && reason != CLOSE_ENDING && reason != CLOSE_BAD_INPUT &&
+           reason != CLOSE_HANDSHAKE;
+}
+
+static void log_close(const struct client *client, enum close_reason reason)
+{
+    static struct log_limit limit = {.per_second = 5};
+    int64_t suppressed;
+    if (!is_worth_a_line(reason) || !log_allowed(&limit, client_now_us(client), &suppressed)) {
+        return;
+    }
+    struct log_line line;
+    log_begin(&line, LOG_INFO, "client_closed");
+    log_int(&line, "client", (int64_t)client->id);
+    log_str(&line, "peer", stream_peer(client->stream));
+    log_str(&line, "reason", close_reason_text(reason));
+    if (suppressed > 0) {
+        log_int(&line, "suppressed", suppressed);
+    }
+    log_end(&line);
+}
+
+void client_close(struct client *client, enum close_reason reason)
+{
+    if (client->dead) {
+        return;
+    }
+    client->dead = true;
+    log_close(client, reason);
+    client_unlink(client);
+    stream_watch(client->stream, 0);
+    release_claim(client, client->claimed_bytes);
+    orphans_make(client->worker->shared->server, client->worker, &client->pins,
+                       client_now_us(client));
+    struct request *request = client->request;
+    client->request = NULL;
+    if (request) {
+        request_abandon(request);
+    }
+}
+
+void client_bury(struct client *client)
+{
+    assert(client->dead && !client->request);
+    stream_free(client->stream);
+    buffer_fini(&client->ahead);
+    buffer_fini(&client->out);
+    free(client);
+}
+
+void client_log_bad_input(const struct client *client, const char *what)
+{
+    static struct log_limit limit = {.per_second = 5};
+    int64_t suppressed;
+    if (!log_allowed(&limit, client_now_us(client), &suppressed)) {
+        return;
+    }
+    struct log_line line;
+    log_begin(&line, LOG_WARN, "bad_input");
+    log_int(&line, "client", (int64_t)client->id);
+    log_str(&line, "peer", stream_peer(client->stream));
+    log_str(&line, "what", what);
+    if (suppressed > 0) {
+        log_int(&line, "suppressed", suppressed);
+    }
+    log_end(&line);
+}
+
+void client_check_deadlines(struct client *client, int64_t now_us)
+{
+    const struct config *config = client->worker->shared->config;
+    int64_t waited_us = now_us - client->waits_since_us;
+    if (!client->greeted && waited_us > config->handshake_timeout_us) {
+        if (client->request) {
+            client_log_bad_input(client, "first message not complete in time");
+        }
+        client_close(client, CLOSE_HANDSHAKE_TIMEOUT);
+    } else if (buffer_held(&client->out) > 0 && waited_us > config->message_timeout_us) {
+        client_close(client, CLOSE_SLOW_READER);
+    } else if (client->request && client->request->step == STEP_READ &&
+               waited_us > config->message_timeout_us) {
+        client_log_bad_input(client, close_reason_text(CLOSE_MESSAGE_TIMEOUT));
+        client_close(client, CLOSE_MESSAGE_TIMEOUT);
+    }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A client: one connection from an app. It has at most one request at a time; what it sends meanwhile
+// waits in `ahead`, and beyond CLIENT_AHEAD_BYTES in the socket.
+//
+//      born by client_accept -> handshake -> (idle <-> request)* -> client_close -> freed at turn's end
+
+#ifndef PROXY_CLIENT_H
+#define PROXY_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "policy/pins.h"
+#include "proxy/net/stream.h"
+#include "proxy/worker.h"
+#include "wire/buffer.h"
+
+#define CLIENT_AHEAD_BYTES 16384
+#define CLIENT_APP_NAME_BYTES 48 // a longer name is cut
+
+//      name               word for the log
+#define CLOSE_REASONS(X)                                                                           \
+    X(CLOSE_BY_PEER, "closed by client")                                                           \
+    X(CLOSE_LOST, "connection lost")                                                               \
+    X(CLOSE_HANDSHAKE, "handshake failed")                                                         \
+    X(CLOSE_HANDSHAKE_TIMEOUT, "no handshake in time")                                             \
+    X(CLOSE_MESSAGE_TIMEOUT, "message not complete in time")                                       \
+    X(CLOSE_SLOW_READER, "reply not taken in time")                                                \
+    X(CLOSE_BAD_INPUT, "bad input")                                                                \
+    X(CLOSE_BROKEN_REPLY, "reply broke off")                                                       \
+    X(CLOSE_ENDING, "weir is ending")
+
+enum close_reason {
+#define X(name, text) name,
+    CLOSE_REASONS(X)
+#undef X
+};
+
+struct client {
+    struct client *next; // among the worker's clients, or its dead
+    struct client *prev;
+    struct worker *worker;
+    struct stream *stream;
+    struct request *request; // NULL: idle
+    struct buffer ahead;     // came while a request was under way
+    struct buffer out;       // replies the socket has not taken
+    size_t claimed_bytes;    // of the budget, for `out`
+    struct pin_owner pins;   // guarded by the server's lock
+    uint64_t id;
+    int64_t waits_since_us; // the handshake began, or the peer last made progress
+    char app_name[CLIENT_APP_NAME_BYTES]; // as hello said, "" if it did not
+    bool shaken;            // the stream's handshake is done
+    bool greeted;           // has sent a first message
+    bool backs_off;         // announced that it backs off when overloaded
+    bool ended;     // will send no more, but what it sent unacknowledged is still to be done
+    bool paused;    // not read from: it sends faster than it is answered
+    bool dead;
+    bool close_after_reply;
+};
+
+// Takes the socket over. The client lives on the worker until client_close.
+void client_accept(struct worker *worker, int fd);
+
+// Ends the connection at once: unlinks, lets go of its request, makes orphans of its pins. Memory goes
+// at the end of the turn. Calling it for a dead client does nothing.
+void client_close(struct client *client, enum close_reason reason);
+
+// Logs bad input (rate-limited) with what was wrong.
+void client_log_bad_input(const struct client *client, const char *what);
+
+// Frees what client_close left. Called by the worker at the end of a turn.
+void client_bury(struct client *client);
+
+// Sends bytes; what the socket does not take is copied to `out` and counted in the budget. A client
+// that breaks here is closed.
+void client_send(struct client *client, const uint8_t *at, size_t len);
+
+// Its request has ended: goes on with what was sent ahead, or waits for the next one.
+void client_rest(struct client *client);
+
+// Closes it if it has missed a deadline. Called for each client at each sweep.
+void client_check_deadlines(struct client *client, int64_t now_us);
+
+
+#endif

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/exhaustion_log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "proxy/log.h"
+#include "proxy/request.h"
+
+static void describe_holder(struct holder *holder, const struct request *request, int64_t now_us)
+{
+    const struct command *command = &request->command;
+    snprintf(holder->operation, sizeof holder->operation, "%.*s %.*s.%.*s", (int)command->name.len,
+             (const char *)command->name.at, (int)command->database.len,
+             (const char *)command->database.at, (int)command->collection.len,
+             (const char *)command->collection.at);
+    memcpy(holder->app_name, request->app_name, sizeof holder->app_name);
+    holder->client_id = request->client_id;
+    holder->age_us = now_us - request->ticket.granted_us;
+}
+
+void exhaustion_look(struct server *server, struct exhaustion_report *report, int64_t now_us)
+{
+    gate_count(server->gate, now_us, &report->counts);
+    report->notice = exhaustion_update(&server->exhaustion, &report->counts, now_us);
+    report->exhaustion = server->exhaustion;
+    report->holder_count = 0;
+    if (report->notice == EXHAUSTION_NOTHING) {
+        return;
+    }
+    const struct ticket *ticket = gate_oldest(server->gate);
+    for (; ticket && report->holder_count < EXHAUSTION_HOLDERS; ticket = ticket->next) {
+        describe_holder(&report->holders[report->holder_count++],
+                        request_of_ticket(ticket), now_us);
+    }
+}
+
+static void log_holders(struct log_line *line, const struct exhaustion_report *report)
+{
+    for (int i = 0; i < report->holder_count; i++) {
+        const struct holder *holder = &report->holders[i];
+        char key[16];
+        char text[320];
+        snprintf(key, sizeof key, "holder%c", '1' + i);
+        snprintf(text, sizeof text, "%.160s app=%.48s client=%llu held_ms=%lld", holder->operation,
+                 holder->app_name, (unsigned long long)holder->client_id,
+                 (long long)(holder->age_us / 1000));
+        log_str(line, key, text);
+    }
+}
+
+void exhaustion_log(const struct exhaustion_report *report, int64_t now_us)
+{
+    static const char *const events[] = {
+        [EXHAUSTION_BEGIN] = "exhaustion_begin",
+        [EXHAUSTION_STILL] = "exhaustion_still",
+        [EXHAUSTION_END] = "exhaustion_end",
+    };
+    const struct gate_counts *counts = &report->counts;
+    struct log_line line;
+    log_begin(&line, report->notice == EXHAUSTION_END ? LOG_INFO : LOG_WARN,
+              events[report->notice]);
+    log_int(&line, "cap", counts->limit);
+    log_int(&line, "in_flight", counts->in_flight);
+    log_int(&line, "in_flight_slow", counts->in_flight_slow);
+    log_int(&line, "waiting", (int64_t)counts->queued);
+    log_int(&line, "longest_wait_ms", report->exhaustion.longest_wait_us / 1000);
+    log_int(&line, "lasted_ms", (now_us - report->exhaustion.begun_us) / 1000);
+    for (int i = 0; i < REFUSAL_COUNT; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "shed_%s", refusal_text((enum refusal)i));
+        log_int(&line, key, (int64_t)exhaustion_refused(&report->exhaustion, (enum refusal)i));
+    }
+    log_holders(&line, report);
+    log_end(&line);
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/local.h"
+
+#include <stdio.h>
+#include <sys/time.h>
+
+#include "proxy/worker.h"
+#include "wire/bson_view.h"
+#include "wire/reply.h"
+
+// What every server in the range of versions we know keeps; said while the deployment is not known yet.
+#define DEFAULT_WIRE_VERSION 21
+#define MAX_WIRE_VERSION 27 // up to here we know what a driver may send
+#define DEFAULT_BSON_BYTES 16777216
+#define DEFAULT_WRITE_BATCH 100000
+#define DEFAULT_SESSION_MINUTES 30
+
+static const struct server_info *known_server(const struct worker *worker)
+{
+    return worker->topology ? topology_writable(worker->topology) : NULL;
+}
+
+static int32_t wire_version(const struct server_info *server)
+{
+    if (!server) {
+        return DEFAULT_WIRE_VERSION;
+    }
+    return server->max_wire_version < MAX_WIRE_VERSION ? server->max_wire_version
+                                                       : MAX_WIRE_VERSION;
+}
+
+static void append_limits(bson_t *document, const struct server_info *server)
+{
+    int32_t bson_bytes = server ? server->max_bson_bytes : DEFAULT_BSON_BYTES;
+    int32_t message_bytes = server ? server->max_message_bytes : FRAME_MAX_BYTES;
+    int32_t write_batch = server ? server->max_write_batch : DEFAULT_WRITE_BATCH;
+    int32_t session_minutes = server ? server->session_timeout_minutes : DEFAULT_SESSION_MINUTES;
+    BSON_APPEND_INT32(document, "maxBsonObjectSize", bson_bytes);
+    BSON_APPEND_INT32(document, "maxMessageSizeBytes",
+                      message_bytes < FRAME_MAX_BYTES ? message_bytes : FRAME_MAX_BYTES);
+    BSON_APPEND_INT32(document, "maxWriteBatchSize", write_batch);
+    if (session_minutes >= 0) {
+        BSON_APPEND_INT32(document, "logicalSessionTimeoutMinutes", session_minutes);
+    }
+}
+
+// An id of the service behind the load balancer that we seem to be. A different one for each client, so
+// that a driver that sees one connection fail clears no other.
+static void append_service_id(bson_t *document, const struct client *client)
+{
+    bson_oid_t id = {{0}};
+    memcpy(id.bytes, client->worker->shared->process_id, sizeof client->worker->shared->process_id);
+    for (size_t i = 0; i < 7; i++) {
+        id.bytes[11 - i] = (uint8_t)(client->id >> (8 * i));
+    }
+    BSON_APPEND_OID(document, "serviceId", &id);
+}
+
+static bool asks_for(const struct command *command, const char *key)
+{
+    struct bson_element element;
+    return bson_find(command->body, key, &element) && bson_element_truth(&element);
+}
+
+static void keep_app_name(struct client *client, const struct command *command)
+{
+    struct bson_element part;
+    struct bytes name;
+    if (!bson_find(command->body, "client", &part) || part.type != BSON_VIEW_DOCUMENT ||
+        !bson_find(part.value, "application", &part) || part.type != BSON_VIEW_DOCUMENT ||
+        !bson_find(part.value, "name", &part) || !bson_element_text(&part, &name)) {
+        return;
+    }
+    snprintf(client->app_name, sizeof client->app_name, "%.*s", (int)name.len,
+             (const char *)name.at);
+}
+
+// As a mongos in front of a replica set or a sharded cluster, as a standalone in front of one (which
+// takes no txnNumber). No topologyVersion: drivers then poll, and recover in half a second.
+static void answer_hello(struct client *client, const struct command *command, bson_t *document)
+{
+    const struct server_info *server = known_server(client->worker);
+    bool legacy = !bytes_equal(command->name, "hello");
+    keep_app_name(client, command);
+    BSON_APPEND_BOOL(document, legacy ? "ismaster" : "isWritablePrimary", true);
+    if (asks_for(command, "helloOk")) {
+        BSON_APPEND_BOOL(document, "helloOk", true);
+    }
+    if (!server || server->kind != SERVER_STANDALONE) {
+        BSON_APPEND_UTF8(document, "msg", "isdbgrid");
+    }
+    append_limits(document, server);
+    struct timeval wall;
+    gettimeofday(&wall, NULL);
+    BSON_APPEND_TIMEVAL(document, "localTime", &wall);
+    BSON_APPEND_INT32(document, "connectionId", (int32_t)(client->id & INT32_MAX));
+    BSON_APPEND_INT32(document, "minWireVersion", 0);
+    BSON_APPEND_INT32(document, "maxWireVersion", wire_version(server));
+    BSON_APPEND_BOOL(document, "readOnly", false);
+    if (asks_for(command, "loadBalanced")) {
+        append_service_id(document, client);
+    }
+    BSON_APPEND_DOUBLE(document, "ok", 1.0);
+}
+
+static void refuse_authentication(bson_t *document)
+{
+    const struct reply_error error = {
+        .code = 18,
+        .message = "weir: Authentication failed: apps do not log in here; take the user name and "
+                   "password out of the app's URI (weir itself logs in to the deployment)",
+    };
+    reply_error_document(&error, document);
+}
+
+void local_answer(struct client *client, const struct command *command, bson_t *document)
+{
+    if (command->info->traits & COMMAND_HELLO) {
+        answer_hello(client, command, document);
+    } else if (bytes_equal(command->name, "logout")) {
+        BSON_APPEND_DOUBLE(document, "ok", 1.0);
+    } else {
+        refuse_authentication(document);
+    }
+}

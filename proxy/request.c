@@ -1,0 +1,891 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The life of a request, from top to bottom.
+//
+//      READ -> CLASSIFY -+-> LOCAL ---------------------------------------------+
+//                        +-> ROUTE -> ADMIT -> CHECKOUT -> SEND -> RECEIVE -----+-> REPLY -> end
+//                              \________________ FAIL ________________________/
+//
+// Each step is one function that returns the next step, STEP_WAIT or STEP_END. A wake-up (bytes came, a
+// permit or an upstream was given, the client or the upstream went away) sets a fact and calls
+// request_run, which runs steps until one waits; no callback holds logic, no step calls another.
+//
+// Example: with the cap in use, a find is read, classified and routed; ADMIT queues its ticket and
+// waits. 3 ms later some other request's RECEIVE checks its upstream in; the gate picks our ticket, and
+// mail brings us permit and upstream at once. The next run goes ADMIT, CHECKOUT, SEND, and waits in
+// RECEIVE for the reply.
+//
+// Invariants: an upstream is only held with a permit; a request that ends holds neither; the client gets
+// exactly one reply or its connection is closed; nothing is sent twice.
+
+#include "proxy/request.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proxy/config.h"
+#include "proxy/local.h"
+#include "proxy/log.h"
+#include "proxy/mem.h"
+#include "proxy/orphans.h"
+
+#define READS_PER_RUN 16 // of one reply, before others get their turn
+
+// --- READ ---------------------------------------------------------------------------------------
+
+static void take_what_came_ahead(struct request *request)
+{
+    struct buffer *ahead = &request->client->ahead;
+    size_t held = buffer_held(ahead);
+    if (held > 0) {
+        buffer_append(&request->message, buffer_at(ahead), held);
+        buffer_fini(ahead);
+    }
+}
+
+// What came after the end of this message belongs to the next request.
+static void put_back_surplus(struct request *request)
+{
+    struct buffer *message = &request->message;
+    size_t surplus = buffer_held(message) - request->length;
+    if (surplus > 0) {
+        buffer_append(&request->client->ahead, buffer_at(message) + request->length, surplus);
+        message->end -= surplus;
+    }
+}
+
+static const char *what_is_wrong_with_opcode(const struct request *request)
+{
+    const uint8_t *at = buffer_at(&request->message);
+    if (at[0] == 0x16 && at[1] == 0x03) {
+        return "TLS on a port or socket that does not take it";
+    }
+    return request->frame.opcode == OPCODE_COMPRESSED ? "a compressed message, though none was agreed"
+                                                      : "unknown opcode";
+}
+
+static const char *what_is_wrong_with_length(const struct request *request)
+{
+    const char *at = (const char *)buffer_at(&request->message);
+    bool http = strncmp(at, "GET ", 4) == 0 || strncmp(at, "POST", 4) == 0 ||
+                strncmp(at, "HEAD", 4) == 0 || strncmp(at, "PRI ", 4) == 0;
+    return http ? "HTTP instead of the MongoDB protocol" : "impossible message length";
+}
+
+// Reads the header once it is there, and sees to it that the rest may come. False: it may not; then the
+// client is closed, or the request starves.
+static bool read_header(struct request *request)
+{
+    const struct buffer *message = &request->message;
+    enum frame_status status = frame_read(buffer_at(message), buffer_held(message), &request->frame);
+    if (status == FRAME_MORE) {
+        return true;
+    }
+    const char *wrong = NULL;
+    if (status == FRAME_BAD_LENGTH) {
+        wrong = what_is_wrong_with_length(request);
+    } else if (request->frame.opcode != OPCODE_MSG && request->frame.opcode != OPCODE_QUERY) {
+        wrong = what_is_wrong_with_opcode(request);
+    }
+    if (wrong) {
+        client_log_bad_input(request->client, wrong);
+        client_close(request->client, CLOSE_BAD_INPUT);
+        return false;
+    }
+    size_t length = (size_t)request->frame.length;
+    if (length > REQUEST_KEEP_BYTES) {
+        if (!budget_claim(&request->worker->shared->budget, length)) {
+            stream_watch(request->client->stream, 0);
+            worker_starve(request->worker, request);
+            return false;
+        }
+        request->claimed_bytes = length;
+        stream_watch(request->client->stream, STREAM_READ);
+    }
+    request->length = length;
+    return true;
+}
+
+static size_t bytes_wanted(const struct request *request)
+{
+    size_t held = buffer_held(&request->message);
+    return request->length > 0 ? request->length - held : REQUEST_KEEP_BYTES - held;
+}
+
+static enum request_step step_read(struct request *request)
+{
+    struct client *client = request->client;
+    if (request->abandoned) {
+        return STEP_END;
+    }
+    take_what_came_ahead(request);
+    bool more = !client->ended;
+    for (;;) {
+        if (request->length == 0 && !read_header(request)) {
+            return STEP_WAIT;
+        }
+        if (request->length > 0 && buffer_held(&request->message) >= request->length) {
+            put_back_surplus(request);
+            return STEP_CLASSIFY;
+        }
+        if (!more) {
+            break;
+        }
+        size_t room = bytes_wanted(request);
+        size_t len;
+        enum stream_status status =
+            stream_read(client->stream, buffer_reserve(&request->message, room), room, &len);
+        if (status == STREAM_WAIT) {
+            break;
+        }
+        if (status != STREAM_OK) {
+            client_close(client, status == STREAM_CLOSED ? CLOSE_BY_PEER : CLOSE_LOST);
+            return STEP_WAIT;
+        }
+        buffer_commit(&request->message, len);
+        more = len == room;
+    }
+    if (client->ended) {
+        client_close(client, CLOSE_BY_PEER);
+        return STEP_WAIT;
+    }
+    return buffer_held(&request->message) > 0 ? STEP_WAIT : STEP_END;
+}
+
+// --- CLASSIFY -----------------------------------------------------------------------------------
+
+static enum wire_error read_command(struct request *request, struct bytes message)
+{
+    if (request->frame.opcode == OPCODE_QUERY) {
+        struct op_query query;
+        enum wire_error error = op_query_read(message, &query);
+        return error ? error : command_read_query(message, &query, &request->command);
+    }
+    enum wire_error error = op_msg_read(message, &request->msg);
+    return error ? error : command_read(message, &request->msg, &request->command);
+}
+
+// Also known of a message that cannot be read further.
+static bool expects_no_reply(struct bytes message)
+{
+    return message.len >= FRAME_HEADER_BYTES + 4 && load_i32(message.at + 12) == OPCODE_MSG &&
+           (load_i32(message.at + FRAME_HEADER_BYTES) & OP_MSG_MORE_TO_COME);
+}
+
+static enum request_step step_classify(struct request *request)
+{
+    struct bytes message = {buffer_at(&request->message), request->length};
+    request->arrived_us = request->now_us;
+    request->no_reply = expects_no_reply(message);
+    if (request->client) {
+        request->client->greeted = true;
+    }
+    request->wire_error = read_command(request, message);
+    if (request->wire_error) {
+        request->failure = FAILURE_BAD_MESSAGE;
+        return STEP_FAIL;
+    }
+    request->classified = true;
+    if (request->command.info->traits & COMMAND_LOCAL) {
+        return STEP_LOCAL;
+    }
+    if (request->frame.opcode == OPCODE_QUERY) {
+        request->wire_error = WIRE_BAD_QUERY;
+        request->failure = FAILURE_BAD_MESSAGE;
+        return STEP_FAIL;
+    }
+    return STEP_ROUTE;
+}
+
+// --- LOCAL --------------------------------------------------------------------------------------
+
+static void send_own_reply(struct request *request, const bson_t *document)
+{
+    struct client *client = request->client;
+    if (!client || request->no_reply) {
+        return;
+    }
+    struct buffer out = {0};
+    reply_append(&out, 0, request->frame.request_id, request->frame.opcode == OPCODE_QUERY, document);
+    client_send(client, buffer_at(&out), buffer_held(&out));
+    buffer_fini(&out);
+}
+
+static enum request_step step_local(struct request *request)
+{
+    bson_t document = BSON_INITIALIZER;
+    if (request->client) {
+        local_answer(request->client, &request->command, &document);
+        send_own_reply(request, &document);
+    }
+    bson_destroy(&document);
+    return STEP_REPLY;
+}
+
+// --- ROUTE --------------------------------------------------------------------------------------
+
+static uint64_t hash_bytes(uint64_t hash, struct bytes bytes)
+{
+    for (size_t i = 0; i < bytes.len; i++) {
+        hash = (hash ^ bytes.at[i]) * UINT64_C(0x100000001b3);
+    }
+    return (hash ^ 0xff) * UINT64_C(0x100000001b3);
+}
+
+// Command and namespace, for now (FNV-1a).
+static uint64_t shape_id(const struct command *command)
+{
+    uint64_t hash = hash_bytes(UINT64_C(0xcbf29ce484222325), command->name);
+    return hash_bytes(hash_bytes(hash, command->database), command->collection);
+}
+
+static enum request_step step_route(struct request *request)
+{
+    struct buffer *message = &request->message;
+    request->server = request->worker->shared->server;
+    command_acknowledge(&request->command, buffer_at(message));
+    request->length = op_msg_strip(buffer_at(message), request->length);
+    message->end = message->begin + request->length;
+    return STEP_ADMIT;
+}
+
+// --- ADMIT --------------------------------------------------------------------------------------
+
+static int64_t deadline_of(const struct request *request)
+{
+    const struct command *command = &request->command;
+    bool own = command->has_max_time && command->max_time_ms > 0 && command->cursor_id == 0;
+    if (!own || command->max_time_ms > INT32_MAX) {
+        return INT64_MAX;
+    }
+    return request->arrived_us + command->max_time_ms * 1000;
+}
+
+static enum request_step granted(struct request *request)
+{
+    request->has_permit = true;
+    request->granted_us = request->now_us;
+    return STEP_CHECKOUT;
+}
+
+static enum request_step refused(struct request *request)
+{
+    switch (request->ticket.refusal) {
+    case REFUSED_DEADLINE:
+        request->failure = FAILURE_DEADLINE;
+        break;
+    case REFUSED_NO_SERVER:
+        request->failure = FAILURE_NO_SERVER;
+        break;
+    default:
+        request->failure = FAILURE_SHED;
+    }
+    return STEP_FAIL;
+}
+
+static enum request_step ask_for_permit(struct request *request)
+{
+    bool finishes = command_finishes(&request->command);
+    struct gate_ask ask = {
+        .deadline_us = deadline_of(request),
+        .finishes = finishes,
+        .exempt = finishes && request->command.cursor_id == 0,
+    };
+    request->asked = true;
+    uint64_t shape = shape_id(&request->command);
+    switch (server_admit(request->server, request, shape, ask, request->now_us)) {
+    case GATE_GRANTED:
+        return granted(request);
+    case GATE_REFUSED:
+        return refused(request);
+    case GATE_QUEUED:
+        break;
+    }
+    return STEP_WAIT;
+}
+
+static enum request_step step_admit(struct request *request)
+{
+    if (!request->asked) {
+        return ask_for_permit(request);
+    }
+    enum request_news news = request->news;
+    request->news = NEWS_NONE;
+    if (news == NEWS_GRANTED) {
+        return granted(request);
+    }
+    if (news == NEWS_REFUSED) {
+        return refused(request);
+    }
+    bool withdrawn =
+        request->abandoned && server_withdraw(request->server, request, request->now_us);
+    return withdrawn ? STEP_END : STEP_WAIT;
+}
+
+// --- CHECKOUT -----------------------------------------------------------------------------------
+
+// Gives back what it holds without having used it.
+static void give_back(struct request *request)
+{
+    struct upstream *upstream = request->upstream;
+    if (upstream) {
+        upstream->request = NULL;
+        request->upstream = NULL;
+    }
+    request->has_permit = false;
+    server_checkin(request->server, request, upstream, false, request->now_us);
+}
+
+static enum request_step step_checkout(struct request *request)
+{
+    enum request_news news = request->news;
+    request->news = NEWS_NONE;
+    if (news == NEWS_REFUSED) {
+        return refused(request); // the server has taken the permit back
+    }
+    if (request->abandoned) {
+        if (!request->waiting_for_upstream || news == NEWS_GRANTED) {
+            give_back(request);
+            return STEP_END;
+        }
+        if (server_withdraw(request->server, request, request->now_us)) {
+            request->has_permit = false;
+            return STEP_END;
+        }
+        return STEP_WAIT;
+    }
+    bool must_ask = !request->waiting_for_upstream || news == NEWS_GRANTED;
+    while (!request->upstream && must_ask) {
+        struct upstream *upstream = server_checkout(request->server, request, request->now_us);
+        request->waiting_for_upstream = upstream == NULL;
+        must_ask = upstream != NULL;
+        if (upstream && upstream_is_usable(upstream, request->now_us)) {
+            request->upstream = upstream;
+            upstream->request = request;
+        } else if (upstream) {
+            upstream_close(upstream, "was closed while idle", false);
+        }
+    }
+    if (!request->upstream) {
+        return STEP_WAIT;
+    }
+    request->waiting_for_upstream = false;
+    return STEP_SEND;
+}
+
+// --- SEND ---------------------------------------------------------------------------------------
+
+// The upstream is no good any more: closes it, and says what that means for the request.
+static enum request_step lose_upstream(struct request *request, const char *reason,
+                                       enum request_failure failure)
+{
+    struct upstream *upstream = request->upstream;
+    request->upstream = NULL;
+    request->upstream_lost = false;
+    upstream->request = NULL;
+    upstream_close(upstream, reason, true);
+    if (request->sent_bytes == 0) {
+        return STEP_CHECKOUT; // not one byte was sent: another upstream may have it
+    }
+    give_back(request);
+    if (request->reply_begun) {
+        if (request->client) {
+            client_close(request->client, CLOSE_BROKEN_REPLY);
+        }
+        return STEP_END;
+    }
+    request->failure = failure;
+    return STEP_FAIL;
+}
+
+static enum request_step step_send(struct request *request)
+{
+    struct upstream *upstream = request->upstream;
+    if (request->upstream_lost) {
+        return lose_upstream(request, "took nothing in time", FAILURE_UPSTREAM_LOST);
+    }
+    if (request->abandoned && request->sent_bytes == 0) {
+        give_back(request);
+        return STEP_END;
+    }
+    if (request->sent_bytes == 0) {
+        upstream->progress_us = request->now_us;
+    }
+    while (request->sent_bytes < request->length) {
+        size_t len;
+        const uint8_t *rest = buffer_at(&request->message) + request->sent_bytes;
+        enum stream_status status =
+            stream_write(upstream->stream, rest, request->length - request->sent_bytes, &len);
+        if (status == STREAM_WAIT) {
+            stream_watch(upstream->stream, STREAM_WRITE);
+            return STEP_WAIT;
+        }
+        if (status != STREAM_OK) {
+            return lose_upstream(request, stream_error(upstream->stream), FAILURE_UPSTREAM_LOST);
+        }
+        request->sent_bytes += len;
+        upstream->progress_us = request->now_us;
+    }
+    stream_watch(upstream->stream, STREAM_READ);
+    reply_scan_begin(&request->scan);
+    request->step = STEP_RECEIVE;
+    return STEP_WAIT;
+}
+
+// --- RECEIVE ------------------------------------------------------------------------------------
+
+static bool ends_transaction(const struct request *request)
+{
+    return bytes_equal(request->command.name, "commitTransaction") ||
+           bytes_equal(request->command.name, "abortTransaction");
+}
+
+static void pass_on(struct request *request, const uint8_t *at, size_t len)
+{
+    if (request->client && !request->no_reply && len > 0) {
+        request->reply_begun = true;
+        client_send(request->client, at, len);
+    }
+}
+
+// Labels that must not reach the driver. NoWritesPerformed on an error that the driver does not retry
+// makes some Go drivers report success; only retryable writes, commit and abort may carry it.
+static unsigned labels_to_drop(const struct request *request)
+{
+    const struct reply_view *reply = &request->scan.view;
+    bool retried = (reply->labels & LABEL_RETRYABLE_WRITE) &&
+                   (command_is_retryable_write(&request->command) || ends_transaction(request));
+    return retried ? 0 : reply->labels & LABEL_NO_WRITES_PERFORMED;
+}
+
+static bool says_state_changed(const struct reply_view *reply)
+{
+    return reply_is_state_change(reply->code) || reply_is_state_change(reply->write_concern_code);
+}
+
+// A whole reply, in one piece.
+static void pass_on_whole(struct request *request, struct bytes reply)
+{
+    const struct reply_view *view = &request->scan.view;
+    bool fine = view->ok && view->write_concern_code == 0;
+    bool changed = !fine && says_state_changed(view);
+    unsigned drop_labels = fine ? 0 : labels_to_drop(request);
+    if (!changed && drop_labels == 0) {
+        pass_on(request, reply.at, reply.len);
+        return;
+    }
+    if (changed) {
+        control_request_scan(request->worker->shared->control);
+    }
+    struct buffer out = {0};
+    reply_rewrite(reply, drop_labels, &out);
+    pass_on(request, buffer_at(&out), buffer_held(&out));
+    buffer_fini(&out);
+}
+
+// Passes on what came: a reply that is not large in one piece, so that it can still be changed and
+// nothing of a reply that makes no sense is seen; a large one as it comes.
+static void relay(struct request *request, const uint8_t *at, size_t len, bool done)
+{
+    struct buffer *held = &request->held;
+    bool header = request->reply_bytes >= FRAME_HEADER_BYTES;
+    bool large = header && request->scan.view.frame.length > WORKER_SCRATCH_BYTES;
+    bool first = buffer_held(held) == 0;
+    if (large) {
+        pass_on(request, buffer_at(held), buffer_held(held));
+        buffer_consume(held, buffer_held(held));
+        pass_on(request, at, len);
+    } else if (done && first) {
+        pass_on_whole(request, (struct bytes){at, len});
+    } else {
+        buffer_append(held, at, len);
+        if (done) {
+            pass_on_whole(request, (struct bytes){buffer_at(held), buffer_held(held)});
+        }
+    }
+}
+
+// The reply's last byte has come: permit and upstream go back, whether or not the client has read it.
+static enum request_step received(struct request *request, bool in_step)
+{
+    struct upstream *upstream = request->upstream;
+    request->received_us = request->now_us;
+    orphans_note(request->server, request, &request->scan.view);
+    request->upstream = NULL;
+    upstream->request = NULL;
+    if (!in_step) {
+        upstream_close(upstream, "sent what nobody asked for", true);
+        upstream = NULL;
+    }
+    request->has_permit = false;
+    server_checkin(request->server, request, upstream, request->scan.view.ok, request->now_us);
+    return STEP_REPLY;
+}
+
+static enum request_step take_reply(struct request *request, const uint8_t *at, size_t len)
+{
+    size_t taken;
+    enum reply_status status = reply_scan_feed(&request->scan, at, len, &taken);
+    if (status == REPLY_BAD) {
+        return lose_upstream(request, "sent a malformed reply", FAILURE_BAD_REPLY);
+    }
+    request->reply_bytes += taken;
+    bool header = request->reply_bytes >= FRAME_HEADER_BYTES;
+    if (header && request->scan.view.frame.response_to != request->frame.request_id) {
+        return lose_upstream(request, "answered something else", FAILURE_BAD_REPLY);
+    }
+    request->upstream->progress_us = request->now_us;
+    relay(request, at, taken, status == REPLY_DONE);
+    return status == REPLY_DONE ? received(request, taken == len) : STEP_RECEIVE;
+}
+
+// A slow client's replies must not fill the memory: over the budget, the server waits.
+static bool must_starve(const struct request *request)
+{
+    const struct client *client = request->client;
+    return client && buffer_held(&client->out) > 0 &&
+           budget_is_spent(&request->worker->shared->budget);
+}
+
+static enum request_step step_receive(struct request *request)
+{
+    struct upstream *upstream = request->upstream;
+    uint8_t *scratch = request->worker->scratch;
+    if (request->upstream_lost) {
+        return lose_upstream(request, "reply not complete in time", FAILURE_UPSTREAM_LOST);
+    }
+    for (int reads = 0; reads < READS_PER_RUN; reads++) {
+        if (must_starve(request)) {
+            stream_watch(upstream->stream, 0);
+            worker_starve(request->worker, request);
+            return STEP_WAIT;
+        }
+        stream_watch(upstream->stream, STREAM_READ);
+        size_t len;
+        enum stream_status status =
+            stream_read(upstream->stream, scratch, WORKER_SCRATCH_BYTES, &len);
+        if (status == STREAM_WAIT) {
+            return STEP_WAIT;
+        }
+        if (status != STREAM_OK) {
+            const char *reason =
+                status == STREAM_CLOSED ? "closed by the server" : stream_error(upstream->stream);
+            return lose_upstream(request, reason, FAILURE_UPSTREAM_LOST);
+        }
+        enum request_step next = take_reply(request, scratch, len);
+        if (next != STEP_RECEIVE || len < WORKER_SCRATCH_BYTES) {
+            return next == STEP_RECEIVE ? STEP_WAIT : next;
+        }
+    }
+    return STEP_WAIT;
+}
+
+// --- FAIL ---------------------------------------------------------------------------------------
+
+// Labels for a request whose server could not be reached or was lost.
+static unsigned labels_when_lost(const struct request *request)
+{
+    if (ends_transaction(request) || command_is_retryable_write(&request->command)) {
+        return LABEL_RETRYABLE_WRITE;
+    }
+    return request->command.in_transaction ? LABEL_TRANSIENT_TRANSACTION : 0;
+}
+
+static void describe_no_server(const struct request *request, struct reply_error *error)
+{
+    error->code = request->command.cursor_id ? 43 : 6;
+    error->message = "weir: the server cannot be reached; nothing was sent";
+    error->labels = labels_when_lost(request);
+    if (error->labels & LABEL_RETRYABLE_WRITE) {
+        error->labels |= LABEL_NO_WRITES_PERFORMED;
+    }
+}
+
+static void describe_lost(const struct request *request, struct reply_error *error)
+{
+    bool read = request->command.info->traits & COMMAND_READ;
+    error->code = request->command.cursor_id ? 43 : 6;
+    error->message = read ? "weir: the connection to the server was lost before its reply came"
+                          : "weir: the connection to the server was lost before its reply came; "
+                            "outcome unknown";
+    error->labels = labels_when_lost(request);
+}
+
+static void describe_shed(const struct request *request, struct reply_error *error)
+{
+    error->code = 462;
+    error->labels = LABEL_SYSTEM_OVERLOADED | LABEL_RETRYABLE;
+    error->base_backoff_ms = server_backoff_ms(request->server, request, request->now_us);
+    error->message =
+        request->ticket.refusal == REFUSED_QUEUE_FULL
+            ? "weir: overloaded, too many operations wait for a connection; nothing was executed"
+            : "weir: overloaded, no connection came free in time; nothing was executed";
+}
+
+// The one place that says what each failure is answered with; the reasons for codes and labels are in
+// ARCHITECTURE.md.
+static void describe_failure(const struct request *request, struct reply_error *error)
+{
+    switch (request->failure) {
+    case FAILURE_BAD_MESSAGE:
+        error->code = wire_error_code(request->wire_error);
+        error->message = wire_error_text(request->wire_error);
+        break;
+    case FAILURE_SHED:
+        describe_shed(request, error);
+        break;
+    case FAILURE_DEADLINE:
+        error->code = 50;
+        error->message = "weir: maxTimeMS passed while the operation waited for a connection; "
+                         "nothing was executed";
+        break;
+    case FAILURE_NO_SERVER:
+        describe_no_server(request, error);
+        break;
+    case FAILURE_UPSTREAM_LOST:
+    case FAILURE_BAD_REPLY:
+        describe_lost(request, error);
+        break;
+    case FAILURE_NONE:
+        assert(!"a request fails for a reason");
+    }
+}
+
+static enum request_step step_fail(struct request *request)
+{
+    struct client *client = request->client;
+    struct reply_error error = {0};
+    describe_failure(request, &error);
+    if (client && request->failure == FAILURE_BAD_MESSAGE) {
+        client_log_bad_input(client, error.message);
+        client->close_after_reply = wire_error_closes(request->wire_error);
+    }
+    bson_t document = BSON_INITIALIZER;
+    reply_error_document(&error, &document);
+    send_own_reply(request, &document);
+    bson_destroy(&document);
+    return STEP_REPLY;
+}
+
+// --- REPLY --------------------------------------------------------------------------------------
+
+static enum request_step step_reply(struct request *request)
+{
+    struct client *client = request->client;
+    if (client && buffer_held(&client->out) > 0) {
+        return STEP_WAIT;
+    }
+    if (client && client->close_after_reply) {
+        client_close(client, CLOSE_BAD_INPUT);
+    }
+    return STEP_END;
+}
+
+// --- the end ------------------------------------------------------------------------------------
+
+static void log_slow(const struct request *request, const int64_t measured[MEASURE_COUNT])
+{
+    static struct log_limit limit = {.per_second = 10};
+    int64_t suppressed;
+    if (!log_allowed(&limit, request->now_us, &suppressed)) {
+        return;
+    }
+    const struct command *command = &request->command;
+    struct log_line line;
+    log_begin(&line, LOG_INFO, "slow_operation");
+    log_int(&line, "client", (int64_t)request->client_id);
+    log_str(&line, "app", request->app_name);
+    log_text(&line, "command", (const char *)command->name.at, command->name.len);
+    log_text(&line, "db", (const char *)command->database.at, command->database.len);
+    log_text(&line, "collection", (const char *)command->collection.at, command->collection.len);
+    log_int(&line, "waited_us", measured[MEASURE_WAITED_US]);
+    log_int(&line, "served_us", measured[MEASURE_SERVED_US]);
+    log_int(&line, "total_us", measured[MEASURE_TOTAL_US]);
+    log_int(&line, "bytes", measured[MEASURE_BYTES]);
+    if (suppressed > 0) {
+        log_int(&line, "suppressed", suppressed);
+    }
+    log_end(&line);
+}
+
+// Of a request that was served.
+static void measure(struct request *request)
+{
+    const int64_t measured[MEASURE_COUNT] = {
+        [MEASURE_WAITED_US] = request->granted_us - request->arrived_us,
+        [MEASURE_SERVED_US] = request->received_us - request->granted_us,
+        [MEASURE_TOTAL_US] = request->now_us - request->arrived_us,
+        [MEASURE_BYTES] = (int64_t)(request->length + request->reply_bytes),
+    };
+    meter_record(&request->worker->meter, request->command.info, measured);
+    if (measured[MEASURE_TOTAL_US] >= request->worker->shared->config->slow_op_threshold_us) {
+        log_slow(request, measured);
+    }
+}
+
+static void release_buffer(struct buffer *buffer)
+{
+    if (buffer->capacity > REQUEST_KEEP_BYTES) {
+        buffer_fini(buffer);
+    } else {
+        buffer_consume(buffer, buffer_held(buffer));
+    }
+}
+
+#define FREE_REQUESTS_MAX 256
+
+static void request_free(struct request *request)
+{
+    struct worker *worker = request->worker;
+    if (request->claimed_bytes > 0) {
+        budget_release(&worker->shared->budget, request->claimed_bytes);
+    }
+    release_buffer(&request->message);
+    release_buffer(&request->held);
+    worker_forget(worker, request);
+    worker->request_count--;
+    if (worker->free_request_count < FREE_REQUESTS_MAX) {
+        request->next = worker->free_requests;
+        worker->free_requests = request;
+        worker->free_request_count++;
+    } else {
+        buffer_fini(&request->message);
+        buffer_fini(&request->held);
+        free(request);
+    }
+}
+
+static void request_end(struct request *request)
+{
+    struct client *client = request->client;
+    assert(!request->has_permit && !request->upstream);
+    if (request->received_us > 0) {
+        measure(request);
+    }
+    request_free(request);
+    if (client) {
+        client->request = NULL;
+        client_rest(client);
+    }
+}
+
+// --- running ------------------------------------------------------------------------------------
+
+static enum request_step (*const steps[])(struct request *) = {
+#define X(name, function) [STEP_##name] = step_##function,
+    REQUEST_STEPS(X)
+#undef X
+};
+
+static void check_invariants(const struct request *request)
+{
+    assert(request->step < STEP_WAIT);
+    assert(!request->upstream || request->has_permit);
+    assert(!request->upstream || request->upstream->request == request);
+    assert(!request->client || request->client->request == request);
+    assert(request->step != STEP_RECEIVE || request->upstream);
+}
+
+enum request_fate request_run(struct request *request)
+{
+    if (request->running) {
+        request->again = true;
+        return REQUEST_WAITS;
+    }
+    request->running = true;
+    request->now_us = loop_now_us(request->worker->loop);
+    for (;;) {
+        check_invariants(request);
+        enum request_step next = steps[request->step](request);
+        if (next == STEP_END) {
+            request_end(request);
+            return REQUEST_ENDED;
+        }
+        if (next != STEP_WAIT) {
+            request->step = next;
+        } else if (!request->again) {
+            break;
+        }
+        request->again = false;
+    }
+    request->running = false;
+    return REQUEST_WAITS;
+}
+
+struct request *request_new(struct worker *worker, struct client *client)
+{
+    struct request *request = worker->free_requests;
+    struct buffer message = {0};
+    struct buffer held = {0};
+    if (request) {
+        worker->free_requests = request->next;
+        worker->free_request_count--;
+        message = request->message;
+        held = request->held;
+    } else {
+        request = xmalloc(sizeof *request);
+    }
+    memset(request, 0, offsetof(struct request, scan));
+    memset(&request->reply_bytes, 0, sizeof *request - offsetof(struct request, reply_bytes));
+    request->message = message;
+    request->held = held;
+    request->worker = worker;
+    request->client = client;
+    worker->request_count++;
+    if (client) {
+        client->request = request;
+        request->client_id = client->id;
+        memcpy(request->app_name, client->app_name, sizeof request->app_name);
+    }
+    return request;
+}
+
+void request_abandon(struct request *request)
+{
+    request->client = NULL;
+    request->abandoned = true;
+    request_run(request);
+}
+
+void request_lose_upstream(struct request *request)
+{
+    request->upstream_lost = true;
+    request_run(request);
+}
+
+void request_receive_news(struct request *request)
+{
+    request->news = request->told;
+    request->has_permit = request->news == NEWS_GRANTED;
+    if (request->handed) {
+        request->upstream = request->handed;
+        request->upstream->request = request;
+        request->handed = NULL;
+    }
+}
+
+void request_run_own(struct worker *worker, struct buffer *message)
+{
+    struct request *request = request_new(worker, NULL);
+    buffer_append(&request->message, buffer_at(message), buffer_held(message));
+    buffer_fini(message);
+    enum frame_status status =
+        frame_read(buffer_at(&request->message), buffer_held(&request->message), &request->frame);
+    assert(status == FRAME_OK);
+    request->length = (size_t)request->frame.length;
+    request->step = STEP_CLASSIFY;
+    request_run(request);
+}
+
+void request_free_all(struct worker *worker)
+{
+    while (worker->free_requests) {
+        struct request *request = worker->free_requests;
+        worker->free_requests = request->next;
+        buffer_fini(&request->message);
+        buffer_fini(&request->held);
+        free(request);
+    }
+}

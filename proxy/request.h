@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A request: one operation of a client, from its first byte to the last byte of its reply. Its life is
+// the list of steps below; request.c has one function for each, in that order.
+
+#ifndef PROXY_REQUEST_H
+#define PROXY_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "policy/gate.h"
+#include "proxy/client.h"
+#include "proxy/server.h"
+#include "proxy/upstream.h"
+#include "wire/command.h"
+#include "wire/op_msg.h"
+#include "wire/reply.h"
+
+//      step              what it does
+#define REQUEST_STEPS(X)                                                                           \
+    X(READ, read)         /* take the whole message in                                          */ \
+    X(CLASSIFY, classify) /* what is asked; is it ours to answer                                */ \
+    X(LOCAL, local)       /* answer it ourselves                                                */ \
+    X(ROUTE, route)       /* which server, which shape                                          */ \
+    X(ADMIT, admit)       /* a permit                                                           */ \
+    X(CHECKOUT, checkout) /* an upstream                                                        */ \
+    X(SEND, send)         /* the message goes up                                                */ \
+    X(RECEIVE, receive)   /* the reply comes, and goes down as it comes                         */ \
+    X(FAIL, fail)         /* whatever went wrong becomes an error reply here, and only here     */ \
+    X(REPLY, reply)       /* until the client has taken the last byte                           */
+
+enum request_step {
+#define X(name, function) STEP_##name,
+    REQUEST_STEPS(X)
+#undef X
+        STEP_WAIT, // a wake-up will run this step again
+    STEP_END,
+};
+
+// Why a request fails; each is one row of the table in request.c.
+enum request_failure {
+    FAILURE_NONE,
+    FAILURE_BAD_MESSAGE,   // request->wire_error tells
+    FAILURE_SHED,          // the gate refused
+    FAILURE_DEADLINE,      // its own time is over
+    FAILURE_NO_SERVER,     // nothing was sent: no server in time
+    FAILURE_UPSTREAM_LOST, // it was sent, perhaps executed
+    FAILURE_BAD_REPLY,     // likewise; the server's answer makes no sense
+};
+
+#define REQUEST_KEEP_BYTES 4096 // what a request's buffer keeps between uses; more is budgeted
+
+// What mail said about a request since its step last looked.
+enum request_news { NEWS_NONE, NEWS_GRANTED, NEWS_REFUSED };
+
+struct request {
+    struct request *next; // free, ready, starved, among the server's waiters, or in its outcomes
+    struct worker *worker;
+    struct client *client; // NULL: gone, or the request is weir's own
+    struct server *server;
+    struct upstream *upstream;
+    struct mail mail;
+    enum request_step step;
+    enum request_failure failure;
+    enum wire_error wire_error;
+    enum request_news news;
+
+    struct buffer message; // as it came; the views in `msg` and `command` borrow from it
+    size_t claimed_bytes;  // of the budget, for `message`
+    size_t length;         // of the message, 0 until its header is there
+    size_t sent_bytes;
+    struct frame frame;
+    struct op_msg msg;
+    struct command command;
+    uint64_t client_id;
+    char app_name[CLIENT_APP_NAME_BYTES]; // copied: the client may die before its request
+
+    struct reply_scan scan;
+    struct buffer held; // the beginning of a reply that is not whole and not large
+    size_t reply_bytes;
+
+    // Shared with the server, guarded by its lock.
+    struct ticket ticket;
+    struct shape *shape;
+    struct upstream *handed; // comes with the mail
+    enum request_news told;  // what the mail says
+    bool waits;              // among the waiters
+    int64_t waits_since_us;  // for an upstream, the first time
+
+    bool running;
+    bool again;         // something happened while it ran
+    bool is_ready;      // on the worker's list
+    bool is_starved;    // likewise
+    bool abandoned;     // its client went away
+    bool asked;         // for a permit
+    bool has_permit;
+    bool waiting_for_upstream; // asked for one; mail will come
+    bool upstream_lost; // found out elsewhere
+    bool reply_begun;   // some of it went to the client
+    bool no_reply;      // the client expects none
+    bool classified;    // `command` can be read
+
+    int64_t now_us;      // of this run
+    int64_t arrived_us;  // whole
+    int64_t granted_us;  // 0: never was
+    int64_t received_us;
+};
+
+// The request that a ticket is embedded in.
+static inline struct request *request_of_ticket(const struct ticket *ticket)
+{
+    return (struct request *)((uintptr_t)ticket - offsetof(struct request, ticket));
+}
+
+// What a run came to.
+enum request_fate { REQUEST_WAITS, REQUEST_ENDED };
+
+// A request for an idle client. Does not run it.
+struct request *request_new(struct worker *worker, struct client *client);
+
+// Runs steps until one waits or the request ended (then it is gone, and its client is idle or dead).
+enum request_fate request_run(struct request *request);
+
+// The client is gone: what waits is withdrawn, what was sent is let finish and its reply dropped.
+void request_abandon(struct request *request);
+
+// The upstream makes no progress: it is given up.
+void request_lose_upstream(struct request *request);
+
+// Mail: it was granted a permit, handed an upstream, or refused one.
+void request_receive_news(struct request *request);
+
+// Runs a request of weir's own whose reply nobody reads. Takes the message.
+void request_run_own(struct worker *worker, struct buffer *message);
+
+// Frees the requests a worker keeps for reuse.
+void request_free_all(struct worker *worker);
+
+#endif

@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/upstream.h"
+
+#include <assert.h>
+#include <bson/bson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proxy/auth.h"
+#include "proxy/config.h"
+#include "proxy/log.h"
+#include "proxy/mem.h"
+#include "proxy/request.h"
+#include "wire/bson_view.h"
+#include "wire/op_msg.h"
+#include "wire/request_build.h"
+
+#define OPENING_REPLY_MAX_BYTES (1 << 20) // a handshake's replies are small
+#define TRUSTED_IDLE_US 1000000           // idle for longer: asks the socket before use
+#define MIN_WIRE_VERSION 6                // OP_MSG came with MongoDB 3.6
+
+// What only an upstream that is being opened needs.
+struct opening {
+    struct auth *auth;
+    struct buffer in;
+    struct buffer out;
+    int32_t request_id;
+    bool connected;     // hello is on its way
+    bool authenticating; // hello has been answered
+    struct control_job derive;
+    struct upstream *upstream;
+};
+
+static int64_t upstream_now_us(const struct upstream *upstream)
+{
+    return loop_now_us(upstream->worker->loop);
+}
+
+// --- opening: a conversation --------------------------------------------------------------------
+
+static void fail_opening(struct upstream *upstream, const char *reason)
+{
+    upstream_close(upstream, reason, true);
+}
+
+static void flush_opening(struct upstream *upstream)
+{
+    struct buffer *out = &upstream->opening->out;
+    while (buffer_held(out) > 0) {
+        size_t len;
+        enum stream_status status =
+            stream_write(upstream->stream, buffer_at(out), buffer_held(out), &len);
+        if (status == STREAM_WAIT) {
+            break;
+        }
+        if (status != STREAM_OK) {
+            fail_opening(upstream, stream_error(upstream->stream));
+            return;
+        }
+        buffer_consume(out, len);
+    }
+    stream_watch(upstream->stream,
+                 buffer_held(out) > 0 ? STREAM_READ | STREAM_WRITE : STREAM_READ);
+}
+
+static void send_command(struct upstream *upstream, const bson_t *command)
+{
+    struct opening *opening = upstream->opening;
+    request_append(&opening->out, ++opening->request_id, command);
+    flush_opening(upstream);
+}
+
+static void append_client_metadata(bson_t *hello, const char *app_name)
+{
+    bson_t client;
+    bson_t part;
+    BSON_APPEND_DOCUMENT_BEGIN(hello, "client", &client);
+    BSON_APPEND_DOCUMENT_BEGIN(&client, "application", &part);
+    BSON_APPEND_UTF8(&part, "name", app_name ? app_name : "weir");
+    bson_append_document_end(&client, &part);
+    BSON_APPEND_DOCUMENT_BEGIN(&client, "driver", &part);
+    BSON_APPEND_UTF8(&part, "name", "weir");
+    BSON_APPEND_UTF8(&part, "version", WEIR_VERSION);
+    bson_append_document_end(&client, &part);
+    BSON_APPEND_DOCUMENT_BEGIN(&client, "os", &part);
+    BSON_APPEND_UTF8(&part, "type", "Linux");
+    bson_append_document_end(&client, &part);
+    bson_append_document_end(hello, &client);
+}
+
+static void send_hello(struct upstream *upstream)
+{
+    const struct deployment *deployment = upstream->worker->shared->deployment;
+    bson_t hello = BSON_INITIALIZER;
+    BSON_APPEND_INT32(&hello, "isMaster", 1); // every server since 3.6 knows it by this name
+    BSON_APPEND_BOOL(&hello, "helloOk", true);
+    append_client_metadata(&hello, deployment->app_name);
+    auth_speculate(upstream->opening->auth, &hello);
+    BSON_APPEND_UTF8(&hello, "$db", "admin");
+    send_command(upstream, &hello);
+    bson_destroy(&hello);
+}
+
+static void become_open(struct upstream *upstream);
+
+static void on_auth(struct upstream *upstream, enum auth_status status, bson_t *command)
+{
+    struct opening *opening = upstream->opening;
+    switch (status) {
+    case AUTH_SEND:
+        BSON_ASSERT(command);
+        send_command(upstream, command);
+        bson_destroy(command);
+        break;
+    case AUTH_DERIVE:
+        upstream->deriving = true;
+        stream_watch(upstream->stream, 0);
+        control_post(upstream->worker->shared->control, &opening->derive);
+        break;
+    case AUTH_DONE:
+        become_open(upstream);
+        break;
+    case AUTH_FAILED:
+        fail_opening(upstream, auth_error(opening->auth));
+        break;
+    }
+}
+
+static const char *hello_problem(const bson_t *reply)
+{
+    bson_iter_t iter;
+    if (!bson_iter_init_find(&iter, reply, "ok") || !bson_iter_as_bool(&iter)) {
+        return "hello was refused";
+    }
+    if (!bson_iter_init_find(&iter, reply, "maxWireVersion") ||
+        bson_iter_as_int64(&iter) < MIN_WIRE_VERSION) {
+        return "the server is older than MongoDB 3.6";
+    }
+    return NULL;
+}
+
+static void on_reply(struct upstream *upstream, const bson_t *reply)
+{
+    struct opening *opening = upstream->opening;
+    bson_t command;
+    if (opening->authenticating) {
+        on_auth(upstream, auth_continue(opening->auth, reply, &command), &command);
+        return;
+    }
+    const char *problem = hello_problem(reply);
+    if (problem) {
+        fail_opening(upstream, problem);
+        return;
+    }
+    opening->authenticating = true;
+    on_auth(upstream, auth_begin(opening->auth, reply, &command), &command);
+}
+
+// The reply in `in`, if it is whole. False: not yet, or the opening has failed.
+static bool take_reply(struct upstream *upstream, bson_t *ret_reply)
+{
+    struct opening *opening = upstream->opening;
+    struct buffer *in = &opening->in;
+    struct frame frame;
+    enum frame_status status = frame_read(buffer_at(in), buffer_held(in), &frame);
+    if (status == FRAME_MORE) {
+        return false;
+    }
+    if (status == FRAME_BAD_LENGTH || frame.length > OPENING_REPLY_MAX_BYTES ||
+        frame.opcode != OPCODE_MSG || frame.response_to != opening->request_id) {
+        fail_opening(upstream, "sent no MongoDB reply to hello");
+        return false;
+    }
+    size_t length = (size_t)frame.length;
+    if (buffer_held(in) < length) {
+        return false;
+    }
+    struct op_msg msg;
+    if (buffer_held(in) > length ||
+        op_msg_read((struct bytes){buffer_at(in), length}, &msg) != WIRE_OK) {
+        fail_opening(upstream, "sent a malformed reply to hello");
+        return false;
+    }
+    bool valid = bson_init_static(ret_reply, msg.body.at, msg.body.len);
+    assert(valid);
+    return true;
+}
+
+// Goes on with a reply that has come. After AUTH_DERIVE the same one is taken again.
+static void go_on(struct upstream *upstream)
+{
+    bson_t reply;
+    if (!take_reply(upstream, &reply)) {
+        return;
+    }
+    on_reply(upstream, &reply);
+    if (upstream->opening && !upstream->deriving) {
+        buffer_consume(&upstream->opening->in, buffer_held(&upstream->opening->in));
+    }
+}
+
+static void read_opening(struct upstream *upstream)
+{
+    struct buffer *in = &upstream->opening->in;
+    const size_t room = 4096;
+    size_t len;
+    switch (stream_read(upstream->stream, buffer_reserve(in, room), room, &len)) {
+    case STREAM_OK:
+        buffer_commit(in, len);
+        go_on(upstream);
+        break;
+    case STREAM_WAIT:
+        break;
+    case STREAM_CLOSED:
+        fail_opening(upstream, "closed by the server before it was ready");
+        break;
+    case STREAM_FAILED:
+        fail_opening(upstream, stream_error(upstream->stream));
+        break;
+    }
+}
+
+static void advance_opening(struct upstream *upstream)
+{
+    struct opening *opening = upstream->opening;
+    if (opening->connected) {
+        if (buffer_held(&opening->out) > 0) {
+            flush_opening(upstream);
+        }
+        if (!upstream->dead) {
+            read_opening(upstream);
+        }
+        return;
+    }
+    switch (stream_handshake(upstream->stream)) {
+    case STREAM_OK:
+        opening->connected = true;
+        send_hello(upstream);
+        break;
+    case STREAM_WAIT:
+        break;
+    case STREAM_CLOSED:
+        fail_opening(upstream, "closed by the server in the TLS handshake");
+        break;
+    case STREAM_FAILED:
+        fail_opening(upstream, stream_error(upstream->stream));
+        break;
+    }
+}
+
+static void free_opening(struct upstream *upstream)
+{
+    struct opening *opening = upstream->opening;
+    upstream->opening = NULL;
+    auth_free(opening->auth);
+    buffer_fini(&opening->in);
+    buffer_fini(&opening->out);
+    free(opening);
+}
+
+static void become_open(struct upstream *upstream)
+{
+    free_opening(upstream);
+    stream_watch(upstream->stream, STREAM_READ);
+    upstream->opened_us = upstream_now_us(upstream);
+    server_opened(upstream->server, upstream, upstream->opened_us);
+}
+
+// --- open ---------------------------------------------------------------------------------------
+
+// An idle server has nothing to say: whatever comes, but for TLS's own messages, ends it.
+static void on_idle_event(struct upstream *upstream)
+{
+    if (stream_is_quiet(upstream->stream)) {
+        return;
+    }
+    if (server_take_idle(upstream->server, upstream)) {
+        upstream_close(upstream, "closed, or sent something, while idle", true);
+    } else {
+        stream_watch(upstream->stream, 0);
+        upstream->broken = true;
+    }
+}
+
+static void upstream_ready(void *arg, unsigned directions)
+{
+    struct upstream *upstream = arg;
+    (void)directions;
+    if (upstream->opening) {
+        advance_opening(upstream);
+    } else if (upstream->request) {
+        request_run(upstream->request);
+    } else {
+        on_idle_event(upstream);
+    }
+}
+
+bool upstream_is_old(const struct upstream *upstream, int64_t now_us)
+{
+    int64_t max_age_us = upstream->worker->shared->config->upstream_max_age_us;
+    return max_age_us > 0 && now_us - upstream->opened_us >= max_age_us;
+}
+
+bool upstream_is_usable(struct upstream *upstream, int64_t now_us)
+{
+    if (now_us - upstream->idle_since_us < TRUSTED_IDLE_US) {
+        return true;
+    }
+    return server_is_current(upstream->server, upstream->generation) &&
+           stream_is_quiet(upstream->stream);
+}
+
+static void check_idle(struct upstream *upstream, int64_t now_us)
+{
+    int64_t max_idle_us = upstream->worker->shared->config->upstream_max_idle_time_us;
+    bool too_long = max_idle_us > 0 && now_us - upstream->idle_since_us >= max_idle_us;
+    bool stale = !server_is_current(upstream->server, upstream->generation);
+    if ((too_long || stale || upstream_is_old(upstream, now_us)) &&
+        server_take_idle(upstream->server, upstream)) {
+        upstream_close(upstream, "idle too long, too old or of a former server", false);
+    }
+}
+
+void upstream_check_deadlines(struct upstream *upstream, int64_t now_us)
+{
+    const struct config *config = upstream->worker->shared->config;
+    struct request *request = upstream->request;
+    if (upstream->opening) {
+        if (now_us - upstream->opened_us > config->connect_timeout_us) {
+            fail_opening(upstream, "not ready in time");
+        }
+    } else if (!request) {
+        check_idle(upstream, now_us);
+    } else if ((request->step == STEP_SEND || request->reply_bytes > 0) && !request->is_starved &&
+               now_us - upstream->progress_us > config->message_timeout_us) {
+        request_lose_upstream(request);
+    }
+}
+
+// --- life ---------------------------------------------------------------------------------------
+
+static void link_to(struct upstream *upstream, struct worker *worker)
+{
+    upstream->worker = worker;
+    upstream->prev = NULL;
+    upstream->next = worker->upstreams;
+    if (upstream->next) {
+        upstream->next->prev = upstream;
+    }
+    worker->upstreams = upstream;
+}
+
+static void unlink_from_worker(struct upstream *upstream)
+{
+    if (upstream->prev) {
+        upstream->prev->next = upstream->next;
+    } else {
+        upstream->worker->upstreams = upstream->next;
+    }
+    if (upstream->next) {
+        upstream->next->prev = upstream->prev;
+    }
+}
+
+static void run_derive(struct control_job *job)
+{
+    struct opening *opening = (struct opening *)((char *)job - offsetof(struct opening, derive));
+    auth_derive(opening->auth);
+    worker_post(opening->upstream->worker, &opening->upstream->mail, MAIL_DERIVED);
+}
+
+void upstream_key_derived(struct upstream *upstream)
+{
+    upstream->deriving = false;
+    if (upstream->dead) {
+        return; // buried at the end of this turn
+    }
+    stream_watch(upstream->stream, STREAM_READ);
+    go_on(upstream);
+}
+
+static struct opening *opening_new(struct upstream *upstream)
+{
+    struct shared *shared = upstream->worker->shared;
+    struct opening *opening = xcalloc(1, sizeof *opening);
+    opening->auth = auth_new(&shared->deployment->credential, shared->keys);
+    opening->derive.run = run_derive;
+    opening->upstream = upstream;
+    return opening;
+}
+
+// Every address of the server in turn, so that one that is dead does not stand for all.
+static const struct address *pick_address(struct worker *worker, const struct server_info *target)
+{
+    size_t index = (size_t)(worker_random(worker) * (double)target->address_count);
+    return &target->addresses[index];
+}
+
+void upstream_open(struct worker *worker, struct server *server)
+{
+    struct server_info target;
+    struct upstream *upstream = xcalloc(1, sizeof *upstream);
+    upstream->server = server;
+    server_target(server, &target, &upstream->generation);
+    snprintf(upstream->server_name, sizeof upstream->server_name, "%s", target.name);
+    link_to(upstream, worker);
+    upstream->opened_us = upstream_now_us(upstream);
+    upstream->opening = opening_new(upstream);
+    struct stream_handler handler = {upstream_ready, upstream};
+    upstream->stream = stream_connect(worker->loop, pick_address(worker, &target),
+                                      worker->shared->tls_client, target.host, handler);
+}
+
+static void log_down(const struct upstream *upstream, const char *reason)
+{
+    static struct log_limit limit = {.per_second = 5};
+    int64_t suppressed;
+    if (!log_allowed(&limit, upstream_now_us(upstream), &suppressed)) {
+        return;
+    }
+    struct log_line line;
+    log_begin(&line, LOG_WARN, "upstream_down");
+    log_str(&line, "server", upstream->server_name);
+    log_str(&line, "while", upstream->opening ? "opening" : "open");
+    log_str(&line, "reason", reason);
+    if (suppressed > 0) {
+        log_int(&line, "suppressed", suppressed);
+    }
+    log_end(&line);
+}
+
+void upstream_close(struct upstream *upstream, const char *reason, bool loud)
+{
+    assert(!upstream->request && !upstream->dead);
+    struct worker *worker = upstream->worker;
+    int64_t now_us = upstream_now_us(upstream);
+    upstream->dead = true;
+    if (loud) {
+        log_down(upstream, reason);
+    }
+    stream_watch(upstream->stream, 0);
+    unlink_from_worker(upstream);
+    upstream->next = worker->dead_upstreams;
+    worker->dead_upstreams = upstream;
+    if (upstream->opening) {
+        server_open_failed(upstream->server, worker, now_us);
+    } else {
+        server_closed(upstream->server, worker, now_us);
+    }
+}
+
+bool upstream_bury(struct upstream *upstream)
+{
+    if (upstream->deriving) {
+        return false; // control still has it; mail will come
+    }
+    if (upstream->opening) {
+        free_opening(upstream);
+    }
+    stream_free(upstream->stream);
+    free(upstream);
+    return true;
+}
+
+void upstream_leave(struct upstream *upstream)
+{
+    unlink_from_worker(upstream);
+    stream_detach(upstream->stream);
+}
+
+void upstream_join(struct upstream *upstream, struct worker *worker)
+{
+    struct stream_handler handler = {upstream_ready, upstream};
+    link_to(upstream, worker);
+    stream_attach(upstream->stream, worker->loop, handler);
+}

@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+//      main thread       waits for signals
+//      acceptor          listens; gives each new client to the worker that has the fewest
+//      control           follows the deployment; posts snapshots to all workers
+//      worker 0 … N-1    everything else
+
+#include "proxy/weir.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "proxy/log.h"
+#include "proxy/mem.h"
+#include "proxy/net/listener.h"
+#include "proxy/report.h"
+#include "proxy/worker.h"
+
+#define LISTENERS_MAX 32
+#define EXIT_REFUSED 2
+#define ERROR_BYTES (CONFIG_ERROR_BYTES - CONFIG_SUBJECT_BYTES - 2) // without its subject
+
+struct weir {
+    struct shared shared;
+    struct deployment *deployment;
+    struct worker **workers;
+    int worker_count;
+    pthread_mutex_t posting; // guards `ending`: no snapshot is posted after the workers were told to end
+    bool ending;
+
+    pthread_t acceptor_thread;
+    struct loop *acceptor;
+    struct mailbox *acceptor_mailbox;
+    struct mail stop_accepting;
+    struct listener *listeners[LISTENERS_MAX];
+    int listener_count;
+};
+
+// --- what the configuration asks for ------------------------------------------------------------
+
+// Puts in front of an error what it is about: the option and where it was set.
+static void blame(const struct config *config, enum config_option option, const char *error,
+                  char *ret_error, size_t capacity)
+{
+    char subject[CONFIG_SUBJECT_BYTES];
+    config_describe(config, option, subject);
+    snprintf(ret_error, capacity, "%.*s: %s", CONFIG_SUBJECT_BYTES, subject, error);
+}
+
+static struct deployment *make_deployment(const struct config *config, char *ret_error,
+                                          size_t capacity)
+{
+    char error[ERROR_BYTES];
+    struct deployment *deployment = deployment_parse(config->uri, error, sizeof error);
+    if (!deployment) {
+        blame(config, CONFIG_OPTION_uri, error, ret_error, capacity);
+    }
+    return deployment;
+}
+
+static enum tls_client_certificates wanted_certificates(const struct config *config)
+{
+    if (!config->tls_ca_file) {
+        return TLS_CLIENTS_NONE;
+    }
+    return config->tls_allow_connections_without_certificates ? TLS_CLIENTS_OPTIONAL
+                                                              : TLS_CLIENTS_REQUIRED;
+}
+
+static bool make_tls(const struct config *config, const struct deployment *deployment,
+                     struct shared *shared, char *ret_error, size_t capacity)
+{
+    char error[ERROR_BYTES];
+    if (config->tls_mode != CONFIG_TLS_DISABLED) {
+        shared->tls_server = tls_server_new(config->tls_certificate_key_file, config->tls_ca_file,
+                                            wanted_certificates(config), error, sizeof error);
+        if (!shared->tls_server) {
+            blame(config, CONFIG_OPTION_tls_mode, error, ret_error, capacity);
+            return false;
+        }
+    }
+    if (deployment->tls) {
+        shared->tls_client = tls_client_new(&deployment->tls_options, error, sizeof error);
+        if (!shared->tls_client) {
+            blame(config, CONFIG_OPTION_uri, error, ret_error, capacity);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void free_tls(struct shared *shared)
+{
+    if (shared->tls_server) {
+        tls_server_free(shared->tls_server);
+    }
+    if (shared->tls_client) {
+        tls_client_free(shared->tls_client);
+    }
+}
+
+bool weir_check(const struct config *config, char *ret_error, size_t error_capacity)
+{
+    struct shared shared = {0};
+    struct deployment *deployment = make_deployment(config, ret_error, error_capacity);
+    if (!deployment) {
+        return false;
+    }
+    bool good = make_tls(config, deployment, &shared, ret_error, error_capacity);
+    free_tls(&shared);
+    deployment_free(deployment);
+    return good;
+}
+
+// --- accepting ----------------------------------------------------------------------------------
+
+static struct worker *least_loaded(const struct weir *weir, int *ret_total)
+{
+    struct worker *least = weir->workers[0];
+    int total = 0;
+    for (int i = 0; i < weir->worker_count; i++) {
+        struct worker *worker = weir->workers[i];
+        int count = atomic_load_explicit(&worker->client_count, memory_order_relaxed);
+        total += count;
+        if (count < atomic_load_explicit(&least->client_count, memory_order_relaxed)) {
+            least = worker;
+        }
+    }
+    *ret_total = total;
+    return least;
+}
+
+static void log_not_accepted(const struct weir *weir, const char *reason)
+{
+    static struct log_limit limit = {.per_second = 1};
+    int64_t suppressed;
+    if (!log_allowed(&limit, loop_now_us(weir->acceptor), &suppressed)) {
+        return;
+    }
+    struct log_line line;
+    log_begin(&line, LOG_WARN, "client_refused");
+    log_str(&line, "reason", reason);
+    if (suppressed > 0) {
+        log_int(&line, "suppressed", suppressed);
+    }
+    log_end(&line);
+}
+
+static void accepted(void *arg, int fd)
+{
+    struct weir *weir = arg;
+    if (fd < 0) {
+        log_not_accepted(weir, "out of file descriptors");
+        return;
+    }
+    int total;
+    struct worker *worker = least_loaded(weir, &total);
+    if (total >= weir->shared.config->max_incoming_connections) {
+        log_not_accepted(weir, "net.maxIncomingConnections is reached");
+        close(fd);
+        return;
+    }
+    struct new_client *new_client = xcalloc(1, sizeof *new_client);
+    new_client->fd = fd;
+    atomic_fetch_add(&worker->client_count, 1);
+    worker_post(worker, &new_client->mail, MAIL_NEW_CLIENT);
+}
+
+static void log_listening(const struct listener *listener)
+{
+    struct address address;
+    char text[160];
+    listener_address(listener, &address);
+    address_format(&address, text, sizeof text);
+    struct log_line line;
+    log_begin(&line, LOG_INFO, "listening");
+    log_str(&line, "address", text);
+    log_end(&line);
+}
+
+static bool listen_on(struct weir *weir, const struct address *address, enum config_option option,
+                      char *ret_error, size_t capacity)
+{
+    char error[ERROR_BYTES];
+    struct listener *listener =
+        weir->listener_count < LISTENERS_MAX
+            ? listener_open(weir->acceptor, address, accepted, weir, error, sizeof error)
+            : NULL;
+    if (!listener) {
+        if (weir->listener_count == LISTENERS_MAX) {
+            snprintf(error, sizeof error, "more than %d addresses", LISTENERS_MAX);
+        }
+        blame(weir->shared.config, option, error, ret_error, capacity);
+        return false;
+    }
+    weir->listeners[weir->listener_count++] = listener;
+    log_listening(listener);
+    return true;
+}
+
+static bool listen_on_host(struct weir *weir, const char *host, uint16_t port,
+                           enum config_option option, char *ret_error, size_t capacity)
+{
+    struct address addresses[ADDRESS_MAX];
+    const char *error;
+    size_t count = address_resolve(host, port, addresses, ADDRESS_MAX, &error);
+    if (count == 0) {
+        blame(weir->shared.config, option, error, ret_error, capacity);
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!listen_on(weir, &addresses[i], option, ret_error, capacity)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool listen_everywhere(struct weir *weir, char *ret_error, size_t capacity)
+{
+    const struct config *config = weir->shared.config;
+    for (size_t i = 0; i < config->bind_ip.count; i++) {
+        if (!listen_on_host(weir, config->bind_ip.items[i], (uint16_t)config->port,
+                            CONFIG_OPTION_port, ret_error, capacity)) {
+            return false;
+        }
+    }
+    if (!config->unix_socket) {
+        return true;
+    }
+    // A name without a slash is a file of the working directory, not a host.
+    char path[ERROR_BYTES];
+    bool plain = strchr(config->unix_socket, '/') == NULL;
+    snprintf(path, sizeof path, "%s%s", plain ? "./" : "", config->unix_socket);
+    return listen_on_host(weir, path, 0, CONFIG_OPTION_unix_socket, ret_error, capacity);
+}
+
+// The acceptor's only mail: stop.
+static void stop_accepting(void *arg, struct mail *mail)
+{
+    struct weir *weir = arg;
+    (void)mail;
+    for (int i = 0; i < weir->listener_count; i++) {
+        listener_free(weir->listeners[i]);
+    }
+    weir->listener_count = 0;
+    loop_stop(weir->acceptor);
+}
+
+static void *run_acceptor(void *arg)
+{
+    struct weir *weir = arg;
+    loop_run(weir->acceptor);
+    return NULL;
+}
+
+// --- the deployment -----------------------------------------------------------------------------
+
+// On control's thread: each worker gets a reference of its own.
+static void topology_changed(void *arg, struct topology *topology)
+{
+    struct weir *weir = arg;
+    pthread_mutex_lock(&weir->posting);
+    for (int i = 0; i < weir->worker_count && !weir->ending; i++) {
+        struct topology_mail *mail = xcalloc(1, sizeof *mail);
+        mail->topology = topology_keep(topology);
+        worker_post(weir->workers[i], &mail->mail, MAIL_TOPOLOGY);
+    }
+    pthread_mutex_unlock(&weir->posting);
+    topology_drop(topology);
+}
+
+// --- signals ------------------------------------------------------------------------------------
+
+static void block_signals(sigset_t *ret_set)
+{
+    sigemptyset(ret_set);
+    sigaddset(ret_set, SIGTERM);
+    sigaddset(ret_set, SIGINT);
+    sigaddset(ret_set, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, ret_set, NULL);
+}
+
+static void report_times(struct weir *weir)
+{
+    struct report *report = report_new(weir->worker_count);
+    for (int i = 0; i < weir->worker_count; i++) {
+        struct report_mail *mail = xcalloc(1, sizeof *mail);
+        mail->report = report;
+        worker_post(weir->workers[i], &mail->mail, MAIL_REPORT);
+    }
+}
+
+static void wait_for_end(struct weir *weir, const sigset_t *set)
+{
+    for (;;) {
+        int signal = 0;
+        if (sigwait(set, &signal) == 0 && signal != SIGUSR1) {
+            return;
+        }
+        report_times(weir);
+    }
+}
+
+// --- life ---------------------------------------------------------------------------------------
+
+static void log_setting(void *context, const char *name, const char *value)
+{
+    log_str(context, name, value);
+}
+
+static void log_start(const struct config *config)
+{
+    struct log_line line;
+    log_begin(&line, LOG_INFO, "start");
+    log_str(&line, "version", WEIR_VERSION);
+    log_int(&line, "pid", getpid());
+    config_each(config, log_setting, &line);
+    log_end(&line);
+}
+
+static void log_event(const char *event)
+{
+    struct log_line line;
+    log_begin(&line, LOG_INFO, event);
+    log_end(&line);
+}
+
+// A proxy needs a descriptor for each connection; the soft limit is often far below the hard one.
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int count_threads(const struct config *config)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return config->threads > 0 ? config->threads : cores > 0 ? (int)cores : 1;
+}
+
+static void make_workers(struct weir *weir)
+{
+    const struct config *config = weir->shared.config;
+    weir->worker_count = count_threads(config);
+    weir->workers = xcalloc((size_t)weir->worker_count, sizeof(struct worker *));
+    weir->shared.server = server_new(config, weir->workers, weir->worker_count);
+    for (int i = 0; i < weir->worker_count; i++) {
+        weir->workers[i] = worker_new(i, &weir->shared);
+    }
+}
+
+static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
+{
+    struct shared *shared = &weir->shared;
+    weir->deployment = make_deployment(shared->config, ret_error, capacity);
+    if (!weir->deployment ||
+        !make_tls(shared->config, weir->deployment, shared, ret_error, capacity)) {
+        return false;
+    }
+    shared->deployment = weir->deployment;
+    shared->keys = key_cache_new();
+    shared->budget.limit = (size_t)shared->config->max_buffered_bytes;
+    atomic_init(&shared->next_client_id, 1);
+    if (getentropy(shared->process_id, sizeof shared->process_id) != 0) {
+        snprintf(ret_error, capacity, "no random numbers to be had");
+        return false;
+    }
+    weir->acceptor = loop_new();
+    weir->acceptor_mailbox = mailbox_new(weir->acceptor, stop_accepting, weir);
+    if (!listen_everywhere(weir, ret_error, capacity)) {
+        return false;
+    }
+    make_workers(weir);
+    return true;
+}
+
+static void start(struct weir *weir)
+{
+    struct control_listener listener = {.topology_changed = topology_changed, .arg = weir};
+    weir->shared.control = control_start(weir->deployment, listener);
+    for (int i = 0; i < weir->worker_count; i++) {
+        worker_start(weir->workers[i]);
+    }
+    int error = pthread_create(&weir->acceptor_thread, NULL, run_acceptor, weir);
+    assert(error == 0);
+    (void)error;
+}
+
+static void tell_workers_to_end(struct weir *weir)
+{
+    pthread_mutex_lock(&weir->posting);
+    weir->ending = true;
+    for (int i = 0; i < weir->worker_count; i++) {
+        struct mail *mail = xcalloc(1, sizeof *mail);
+        worker_post(weir->workers[i], mail, MAIL_END);
+    }
+    pthread_mutex_unlock(&weir->posting);
+}
+
+// Returns whether all requests came to their end in time.
+static bool stop(struct weir *weir)
+{
+    mailbox_post(weir->acceptor_mailbox, &weir->stop_accepting);
+    pthread_join(weir->acceptor_thread, NULL);
+    tell_workers_to_end(weir);
+    bool orderly = true;
+    for (int i = 0; i < weir->worker_count; i++) {
+        worker_join(weir->workers[i]);
+        orderly = orderly && !weir->workers[i]->late;
+    }
+    control_stop(weir->shared.control);
+    return orderly;
+}
+
+static void dispose(struct weir *weir)
+{
+    for (int i = 0; i < weir->worker_count; i++) {
+        worker_free(weir->workers[i]);
+    }
+    free(weir->workers);
+    if (weir->shared.server) {
+        server_free(weir->shared.server);
+    }
+    for (int i = 0; i < weir->listener_count; i++) {
+        listener_free(weir->listeners[i]);
+    }
+    if (weir->acceptor) {
+        mailbox_free(weir->acceptor_mailbox);
+        loop_free(weir->acceptor);
+    }
+    if (weir->shared.keys) {
+        key_cache_free(weir->shared.keys);
+    }
+    free_tls(&weir->shared);
+    if (weir->deployment) {
+        deployment_free(weir->deployment);
+    }
+    pthread_mutex_destroy(&weir->posting);
+}
+
+int weir_run(const struct config *config)
+{
+    struct weir weir = {.shared = {.config = config}};
+    char error[CONFIG_ERROR_BYTES];
+    sigset_t signals;
+    block_signals(&signals);
+    pthread_mutex_init(&weir.posting, NULL);
+    raise_descriptor_limit();
+    if (!prepare(&weir, error, sizeof error)) {
+        fprintf(stderr, "weir: %s\n", error);
+        dispose(&weir);
+        return EXIT_REFUSED;
+    }
+    log_start(config);
+    start(&weir);
+    log_event("ready");
+    wait_for_end(&weir, &signals);
+    log_event("ending");
+    if (!stop(&weir)) {
+        log_event("ended_with_requests_under_way");
+        _exit(EXIT_SUCCESS);
+    }
+    dispose(&weir);
+    log_event("ended");
+    return EXIT_SUCCESS;
+}

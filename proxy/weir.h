@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The whole proxy, put together: configuration, deployment, control, workers, listeners.
+
+#ifndef PROXY_WEIR_H
+#define PROXY_WEIR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "proxy/config.h"
+
+// Runs until SIGTERM or SIGINT. Returns the process's exit status: 0 after an orderly end, 2 if the
+// configuration cannot be carried out (one line on stderr says why).
+int weir_run(const struct config *config);
+
+// Whether a configuration could be carried out on this machine: the URI parses, certificates load and
+// match, addresses resolve. False with one line in ret_error.
+bool weir_check(const struct config *config, char *ret_error, size_t error_capacity);
+
+#endif

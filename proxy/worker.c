@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/worker.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "proxy/client.h"
+#include "proxy/log.h"
+#include "proxy/mem.h"
+#include "proxy/report.h"
+#include "proxy/request.h"
+#include "proxy/upstream.h"
+
+#define STARVED_RETRY_US 10000
+#define END_GRACE_US 10000000
+
+// --- the turn's end -----------------------------------------------------------------------------
+
+static void run_ready(struct worker *worker)
+{
+    while (worker->ready) {
+        struct request *request = worker->ready;
+        worker->ready = request->next;
+        if (!worker->ready) {
+            worker->ready_end = &worker->ready;
+        }
+        request->is_ready = false;
+        request_run(request);
+    }
+}
+
+static void bury_dead(struct worker *worker)
+{
+    while (worker->dead_clients) {
+        struct client *client = worker->dead_clients;
+        worker->dead_clients = client->next;
+        client_bury(client);
+    }
+    struct upstream **at = &worker->dead_upstreams;
+    while (*at) {
+        struct upstream *upstream = *at;
+        struct upstream *next = upstream->next;
+        if (upstream_bury(upstream)) {
+            *at = next;
+        } else {
+            at = &upstream->next;
+        }
+    }
+}
+
+static bool is_at_rest(const struct worker *worker)
+{
+    if (worker->clients || worker->request_count > 0 || worker->dead_upstreams) {
+        return false;
+    }
+    for (const struct upstream *upstream = worker->upstreams; upstream; upstream = upstream->next) {
+        if (upstream->deriving) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void end_if_possible(struct worker *worker)
+{
+    if (!worker->ending) {
+        return;
+    }
+    worker->late = loop_now_us(worker->loop) >= worker->end_by_us;
+    if (is_at_rest(worker) || worker->late) {
+        loop_stop(worker->loop);
+    }
+}
+
+static void on_turn_end(void *arg)
+{
+    struct worker *worker = arg;
+    run_ready(worker);
+    bury_dead(worker);
+    end_if_possible(worker);
+}
+
+// --- lists of requests --------------------------------------------------------------------------
+
+void worker_make_ready(struct worker *worker, struct request *request)
+{
+    assert(!request->is_ready && !request->is_starved);
+    request->is_ready = true;
+    request->next = NULL;
+    *worker->ready_end = request;
+    worker->ready_end = &request->next;
+}
+
+void worker_starve(struct worker *worker, struct request *request)
+{
+    assert(!request->is_ready);
+    if (!request->is_starved) {
+        request->is_starved = true;
+        request->next = worker->starved;
+        worker->starved = request;
+        timer_set(worker->hunger, loop_now_us(worker->loop) + STARVED_RETRY_US);
+    }
+}
+
+static void remove_from(struct request **at, const struct request *request)
+{
+    while (*at != request) {
+        at = &(*at)->next;
+    }
+    *at = request->next;
+}
+
+void worker_forget(struct worker *worker, struct request *request)
+{
+    if (request->is_starved) {
+        remove_from(&worker->starved, request);
+        request->is_starved = false;
+    }
+    if (request->is_ready) {
+        remove_from(&worker->ready, request);
+        request->is_ready = false;
+        worker->ready_end = &worker->ready;
+        while (*worker->ready_end) {
+            worker->ready_end = &(*worker->ready_end)->next;
+        }
+    }
+}
+
+static void feed_starved(void *arg)
+{
+    struct worker *worker = arg;
+    struct request *request;
+    struct request *all = worker->starved;
+    worker->starved = NULL;
+    while ((request = all)) {
+        all = request->next;
+        request->is_starved = false;
+        worker_make_ready(worker, request);
+    }
+}
+
+// --- time ---------------------------------------------------------------------------------------
+
+static void on_tick(void *arg)
+{
+    struct worker *worker = arg;
+    worker->tick_us = INT64_MAX;
+    server_tick(worker->shared->server, worker, loop_now_us(worker->loop));
+}
+
+void worker_tick_by(struct worker *worker, int64_t at_us)
+{
+    if (at_us < worker->tick_us) {
+        worker->tick_us = at_us;
+        timer_set(worker->tick, at_us);
+    }
+}
+
+static void on_sweep(void *arg)
+{
+    struct worker *worker = arg;
+    int64_t now_us = loop_now_us(worker->loop);
+    struct client *next_client;
+    for (struct client *client = worker->clients; client; client = next_client) {
+        next_client = client->next;
+        client_check_deadlines(client, now_us);
+    }
+    struct upstream *next_upstream;
+    for (struct upstream *upstream = worker->upstreams; upstream; upstream = next_upstream) {
+        next_upstream = upstream->next;
+        upstream_check_deadlines(upstream, now_us);
+    }
+    timer_set(worker->sweep, now_us + WORKER_SWEEP_US);
+}
+
+double worker_random(struct worker *worker)
+{
+    // xorshift64* (Vigna, 2014): spreads retries, needs no secrecy.
+    worker->random ^= worker->random >> 12;
+    worker->random ^= worker->random << 25;
+    worker->random ^= worker->random >> 27;
+    return (double)(worker->random * UINT64_C(0x2545f4914f6cdd1d) >> 11) * 0x1p-53;
+}
+
+// --- mail ---------------------------------------------------------------------------------------
+
+#define CONTAINER(pointer, type) ((type *)((char *)(pointer)-offsetof(type, mail)))
+
+static void take_client(struct worker *worker, struct new_client *new_client)
+{
+    client_accept(worker, new_client->fd);
+    free(new_client);
+}
+
+static void take_news(struct worker *worker, struct request *request)
+{
+    if (request->handed) {
+        upstream_join(request->handed, worker);
+    }
+    request_receive_news(request);
+    request_run(request);
+}
+
+static void take_topology(struct worker *worker, struct topology_mail *mail)
+{
+    if (worker->topology) {
+        topology_drop(worker->topology);
+    }
+    worker->topology = mail->topology;
+    free(mail);
+    server_retarget(worker->shared->server, worker, worker->topology);
+}
+
+static void begin_to_end(struct worker *worker)
+{
+    worker->ending = true;
+    worker->end_by_us = loop_now_us(worker->loop) + END_GRACE_US;
+    struct client *next;
+    for (struct client *client = worker->clients; client; client = next) {
+        next = client->next;
+        if (!client->request || client->request->step == STEP_READ) {
+            client_close(client, CLOSE_ENDING);
+        }
+    }
+}
+
+static void deliver(void *arg, struct mail *mail)
+{
+    struct worker *worker = arg;
+    switch ((enum worker_mail)mail->kind) {
+    case MAIL_NEW_CLIENT:
+        take_client(worker, CONTAINER(mail, struct new_client));
+        break;
+    case MAIL_GRANTED:
+    case MAIL_REFUSED:
+        take_news(worker, CONTAINER(mail, struct request));
+        break;
+    case MAIL_HAND_OVER:
+        server_hand_over(worker->shared->server, CONTAINER(mail, struct upstream));
+        break;
+    case MAIL_DERIVED:
+        upstream_key_derived(CONTAINER(mail, struct upstream));
+        break;
+    case MAIL_TOPOLOGY:
+        take_topology(worker, CONTAINER(mail, struct topology_mail));
+        break;
+    case MAIL_REPORT:
+        report_add(CONTAINER(mail, struct report_mail)->report, &worker->meter);
+        free(CONTAINER(mail, struct report_mail));
+        break;
+    case MAIL_END:
+        free(mail);
+        begin_to_end(worker);
+        break;
+    }
+}
+
+void worker_post(struct worker *worker, struct mail *mail, enum worker_mail kind)
+{
+    mail->kind = (int)kind;
+    mailbox_post(worker->mailbox, mail);
+}
+
+// --- life ---------------------------------------------------------------------------------------
+
+struct worker *worker_new(int index, struct shared *shared)
+{
+    struct worker *worker = xcalloc(1, sizeof *worker);
+    worker->index = index;
+    worker->shared = shared;
+    worker->loop = loop_new();
+    worker->mailbox = mailbox_new(worker->loop, deliver, worker);
+    worker->tick = timer_new(worker->loop, on_tick, worker);
+    worker->tick_us = INT64_MAX;
+    worker->sweep = timer_new(worker->loop, on_sweep, worker);
+    worker->hunger = timer_new(worker->loop, feed_starved, worker);
+    worker->ready_end = &worker->ready;
+    worker->random = UINT64_C(0x9e3779b97f4a7c15) * (uint64_t)(index + 1) ^
+                     (uint64_t)loop_now_us(worker->loop);
+    meter_init(&worker->meter);
+    loop_on_turn_end(worker->loop, on_turn_end, worker);
+    timer_set(worker->sweep, loop_now_us(worker->loop) + WORKER_SWEEP_US);
+    return worker;
+}
+
+static void *run(void *arg)
+{
+    struct worker *worker = arg;
+    loop_run(worker->loop);
+    return NULL;
+}
+
+void worker_start(struct worker *worker)
+{
+    int error = pthread_create(&worker->thread, NULL, run, worker);
+    assert(error == 0);
+    (void)error;
+}
+
+void worker_join(struct worker *worker)
+{
+    pthread_join(worker->thread, NULL);
+}
+
+void worker_free(struct worker *worker)
+{
+    while (worker->upstreams) {
+        struct upstream *upstream = worker->upstreams;
+        if (server_take_idle(upstream->server, upstream) || upstream->opening) {
+            upstream_close(upstream, "weir is ending", false);
+        }
+    }
+    bury_dead(worker);
+    if (worker->topology) {
+        topology_drop(worker->topology);
+    }
+    request_free_all(worker);
+    meter_fini(&worker->meter);
+    timer_free(worker->tick);
+    timer_free(worker->sweep);
+    timer_free(worker->hunger);
+    mailbox_free(worker->mailbox);
+    loop_free(worker->loop);
+    free(worker);
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A worker: one thread, one loop, and what belongs to it. A client belongs to one worker for life, an
+// upstream to one at a time; nobody else touches them. Other threads send mail.
+//
+// What dies is unlinked at once and freed at the end of the turn, so that no handler that is still
+// running holds something freed.
+
+#ifndef PROXY_WORKER_H
+#define PROXY_WORKER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proxy/budget.h"
+#include "proxy/config.h"
+#include "proxy/control/control.h"
+#include "proxy/meter.h"
+#include "proxy/net/loop.h"
+#include "proxy/net/tls.h"
+#include "proxy/server.h"
+#include "proxy/topology.h"
+
+#define WORKER_SCRATCH_BYTES 65536
+
+// What all workers share. Immutable while they run, but for what says otherwise.
+struct shared {
+    const struct config *config;
+    const struct deployment *deployment;
+    struct control *control;
+    struct key_cache *keys; // has its own lock
+    struct tls_server *tls_server; // NULL: no TLS towards apps
+    struct tls_client *tls_client; // NULL: no TLS towards the deployment
+    struct server *server;         // has its own lock
+    struct budget budget;
+    atomic_uint_fast64_t next_client_id;
+    uint8_t process_id[5]; // random; makes serviceIds ours
+};
+
+enum worker_mail {
+    MAIL_NEW_CLIENT, // struct new_client
+    MAIL_GRANTED,    // struct request: has a permit, perhaps an upstream
+    MAIL_REFUSED,    // struct request: has been refused one
+    MAIL_HAND_OVER,  // struct upstream: its new user is on another worker
+    MAIL_DERIVED,    // struct upstream: its key is there
+    MAIL_TOPOLOGY,   // struct topology_mail
+    MAIL_REPORT,     // struct report_mail
+    MAIL_END,        // struct mail: close everything, then stop
+};
+
+struct new_client {
+    struct mail mail;
+    int fd;
+};
+
+struct topology_mail {
+    struct mail mail;
+    struct topology *topology; // one reference
+};
+
+// Collects every worker's meters; the last worker prints and frees it.
+struct report_mail {
+    struct mail mail;
+    struct report *report;
+};
+
+struct worker {
+    int index;
+    struct shared *shared;
+    struct loop *loop;
+    struct mailbox *mailbox;
+    pthread_t thread;
+    struct timer *tick; // the gate's next expiry and the like
+    int64_t tick_us;    // when it fires
+    struct timer *hunger; // when the starved are tried again
+    struct timer *sweep; // deadlines of connections, every WORKER_SWEEP_US
+    struct topology *topology; // the newest we know, NULL before the first
+    struct client *clients;
+    struct client *dead_clients;
+    struct upstream *upstreams; // all we own now
+    struct upstream *dead_upstreams;
+    struct request *free_requests;
+    int free_request_count;
+    int request_count; // under way
+    struct request *ready; // to be run before the turn ends, in order
+    struct request **ready_end;
+    struct request *starved; // wait for the budget
+    atomic_int client_count; // read by the acceptor
+    bool ending;
+    bool late; // ended with requests under way
+    int64_t end_by_us;
+    struct meter meter;
+    uint64_t random;
+    uint8_t scratch[WORKER_SCRATCH_BYTES];
+};
+
+#define WORKER_SWEEP_US 250000
+
+struct worker *worker_new(int index, struct shared *shared);
+void worker_start(struct worker *worker);
+void worker_join(struct worker *worker);
+void worker_free(struct worker *worker); // joined, or never started
+
+// From any thread.
+void worker_post(struct worker *worker, struct mail *mail, enum worker_mail kind);
+
+// Puts a request of this worker's on the list of those that are run before the turn ends.
+void worker_make_ready(struct worker *worker, struct request *request);
+
+// Puts a request that must wait for the budget on the list of those that are tried again.
+void worker_starve(struct worker *worker, struct request *request);
+
+// Takes a request that ends off those lists.
+void worker_forget(struct worker *worker, struct request *request);
+
+// Sees to it that the server is looked after at `at_us` at the latest.
+void worker_tick_by(struct worker *worker, int64_t at_us);
+
+// A pseudo-random number in [0, 1).
+double worker_random(struct worker *worker);
+
+#endif
