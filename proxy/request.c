@@ -605,7 +605,8 @@ static void describe_no_server(const struct request *request, struct reply_error
 
 static void describe_lost(const struct request *request, struct reply_error *error)
 {
-    bool read = request->command.info->traits & COMMAND_READ;
+    bool read =
+        (request->command.info->traits & COMMAND_READ) && !request->command.writes_out;
     error->code = request->command.cursor_id ? 43 : 6;
     error->message = read ? "weir: the connection to the server was lost before its reply came"
                           : "weir: the connection to the server was lost before its reply came; "

@@ -150,8 +150,7 @@ static inline bool value_is_sound(uint8_t type, struct bytes value)
 static struct bytes scope_of(struct bytes value)
 {
     size_t code_len = (size_t)(uint32_t)load_i32(value.at + 4);
-    size_t code_room = value.len - 8 - BSON_VIEW_MIN_BYTES;
-    if (code_len < 1 || code_len > code_room || value.at[8 + code_len - 1] != 0) {
+    if (code_len < 1 || code_len > value.len - 8 || value.at[8 + code_len - 1] != 0) {
         return (struct bytes){0};
     }
     return (struct bytes){value.at + 8 + code_len, value.len - 8 - code_len};

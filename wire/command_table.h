@@ -9,7 +9,7 @@
 #include "wire/bytes.h"
 
 enum command_trait {
-    COMMAND_READ = 1 << 0,       // changes nothing: safe to say "try again"
+    COMMAND_READ = 1 << 0,       // changes no data (an aggregate may: see command's writes_out)
     COMMAND_WRITE = 1 << 1,      // may change data
     COMMAND_LOCAL = 1 << 2,      // weir answers it itself
     COMMAND_HELLO = 1 << 3,      // hello in one of its three names

@@ -72,6 +72,7 @@ static const struct value_case values[] = {
     VALUE("old binary", 0x05, "\6\0\0\0\2\2\0\0\0hi", OK),
     VALUE("old binary, empty", 0x05, "\4\0\0\0\2\0\0\0\0", OK),
     VALUE("old binary, inner length lies", 0x05, "\6\0\0\0\2\3\0\0\0hi", BAD),
+    VALUE("old binary, nothing", 0x05, "\0\0\0\0\2", BAD),
     VALUE("old binary, no inner length", 0x05, "\3\0\0\0\2\0\0\0", BAD),
     VALUE("undefined", 0x06, "", OK),
     VALUE("object id", 0x07, TWELVE, OK),

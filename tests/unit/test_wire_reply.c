@@ -62,6 +62,7 @@ static void state_changes_become_host_unreachable(void **state)
         {"{'codeName': 'ShutdownInProgress', 'code': {'$numberLong': '91'}, 'ok': 0}",
          "{'codeName': 'HostUnreachable', 'code': 6, 'ok': 0}"},
         {"{'code': 13436.0}", "{'code': 6}"},
+        {"{'code': {'$numberLong': '4294977403'}}", "{'code': {'$numberLong': '4294977403'}}"},
         {"{'n': 1, 'writeConcernError': {'code': 189, 'codeName': 'PrimarySteppedDown', 'errmsg': "
          "'e', 'errInfo': {'code': 189}}, 'ok': 1}",
          "{'n': 1, 'writeConcernError': {'code': 6, 'codeName': 'HostUnreachable', 'errmsg': 'e', "

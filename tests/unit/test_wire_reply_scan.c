@@ -354,6 +354,7 @@ static const struct bad_case bad_cases[] = {
     {"a document of length 4", 0, BODY(13, 3, 'a', 0, 4, 0, 0, 0, 0, 0)},
     {"a document too long", 0, BODY(13, 3, 'a', 0, 6, 0, 0, 0, 0, 0)},
     {"a regex without options", 0, BODY(10, 0x0b, 'a', 0, 'x', 0, 0)},
+    {"a regex whose options take the NUL", 0, BODY(11, 0x0b, 'a', 0, 'x', 0, 'i', 0)},
     {"a regex without pattern", 0, BODY(8, 0x0b, 'a', 0, 0)},
     {"a cursor that ends early", 0,
      BODY(19, 3, 'c', 'u', 'r', 's', 'o', 'r', 0, 6, 0, 0, 0, 0, 0, 0)},
