@@ -211,7 +211,6 @@ void pins_open(struct pins *pins, const struct pin_key *key, int64_t txn_number,
         pin = add(pins, key, owner);
     }
     pin->txn_number = txn_number;
-    pin->orphaned_us = 0;
     size_t len = strnlen(namespace, PIN_NAMESPACE_BYTES - 1);
     memcpy(pin->namespace, namespace, len);
     pin->namespace[len] = '\0';

@@ -33,8 +33,8 @@ struct pin {
     struct pin *older;
     struct pin_owner *owner; // NULL: an orphan
     struct pin_key key;
-    int64_t txn_number; // PIN_TRANSACTION
-    int64_t orphaned_us;
+    int64_t txn_number;                  // PIN_TRANSACTION
+    int64_t orphaned_us;                 // of an orphan
     char namespace[PIN_NAMESPACE_BYTES]; // PIN_CURSOR
 };
 
