@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the weir binary before a server, for tests and for the story.
+
+    with servers.start() as server, weir.Weir(server.uri, cap=4, tls=True) as proxy:
+        pymongo.MongoClient(proxy.tls_uri)
+        proxy.wait_for("exhaustion_begin", 2.0)
+
+The binary is $WEIR, else `weir` in the build directory.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+import servers
+
+START_TIMEOUT_S = 20
+STOP_TIMEOUT_S = 20
+
+FIELD = re.compile(r'([^\s="]+)=("(?:[^"\\]|\\.)*"|\S*)')
+
+
+def default_binary() -> Path:
+    return Path(os.environ.get("WEIR") or servers.BUILD / "weir").resolve()
+
+
+def parse_line(line: str) -> dict[str, str]:
+    """One line of the log, logfmt or JSON, as fields; empty for anything else."""
+    try:
+        if line.startswith("{"):
+            fields = json.loads(line)
+        else:
+            fields = {key: _plain(value) for key, value in FIELD.findall(line)}
+    except ValueError:
+        return {}
+    return fields if "event" in fields else {}
+
+
+def _plain(value: str) -> str:
+    return json.loads(value) if value.startswith('"') else value
+
+
+class Weir:
+    """A running weir. Takes the deployment's URI and, verbatim, further arguments for weir.
+
+    cap: --max-connections. tls: TLS and plain on the one port (another mode: name it in the
+    arguments). unix: a Unix socket too. port: a free one unless said. env: more environment.
+    echo: passes the log on to our own standard error; can be set at any time.
+
+    `lines` is all it said, `events` the same as fields where a line is an event. On leaving a
+    `with` block that raised nothing, an exit status other than 0 is an AssertionError: that is
+    also how a sanitizer's report at the end comes to light.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *arguments: str,
+        cap: int = 4,
+        tls: bool = False,
+        unix: bool = False,
+        port: int | None = None,
+        binary: str | Path | None = None,
+        env: dict[str, str] | None = None,
+        echo: bool = False,
+    ):
+        self.host = "127.0.0.1"
+        self.port = port or servers.free_port()
+        self.certs = servers.certificates() if tls else None
+        self._directory = tempfile.TemporaryDirectory(prefix="weir-") if unix else None
+        self.socket_path = Path(self._directory.name) / "weir.sock" if unix else None
+        self.lines: list[str] = []
+        self.events: list[dict[str, str]] = []
+        self.echo = echo
+        self._changed = threading.Condition()
+        self._child = subprocess.Popen(
+            [str(binary or default_binary()), uri, *self._arguments(cap), *arguments],
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, **(env or {})},
+            text=True, errors="replace", start_new_session=True,
+        )  # fmt: skip
+        atexit.register(self.stop)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            self.wait_for("ready", START_TIMEOUT_S)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _arguments(self, cap: int) -> list[str]:
+        arguments = ["--max-connections", str(cap), "--bind-ip", self.host]
+        arguments += ["--port", str(self.port)]
+        if self.socket_path:
+            arguments += ["--unix-socket", str(self.socket_path)]
+        if self.certs:
+            arguments += ["--tls-mode", "preferTLS"]
+            arguments += ["--tls-certificate-key-file", str(self.certs / "server.pem")]
+        return arguments
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def uri(self) -> str:
+        return f"mongodb://{self.host}:{self.port}/"
+
+    @property
+    def tls_uri(self) -> str:
+        return f"mongodb://localhost:{self.port}/?tls=true&tlsCAFile={quote(self._ca())}"
+
+    @property
+    def unix_uri(self) -> str:
+        return f"mongodb://{quote_plus(str(self.socket_path))}/"
+
+    def _ca(self) -> str:
+        return str(self.certs / "ca.pem")
+
+    def _read(self) -> None:
+        for line in self._child.stderr:
+            if self.echo:
+                sys.stderr.write(line)
+            with self._changed:
+                self.lines.append(line.rstrip("\n"))
+                event = parse_line(line)
+                if event:
+                    self.events.append(event)
+                self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
+
+    def wait_for(self, event: str, timeout: float = 5.0, **fields: str) -> dict[str, str]:
+        """The first such event, also one that is past already; AssertionError if none comes."""
+        deadline = time.monotonic() + timeout
+        seen = 0
+        with self._changed:
+            while True:
+                for one in self.events[seen:]:
+                    if one["event"] == event and fields.items() <= one.items():
+                        return one
+                seen = len(self.events)
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._reader.is_alive():
+                    break
+                self._changed.wait(min(left, 0.2))
+        status = self._child.poll()
+        state = "runs on" if status is None else f"ended with status {status}"
+        raise AssertionError(f"weir logged no {event} {fields or ''} and {state}{self.tail()}")
+
+    def count(self, event: str) -> int:
+        """How many such events there were until now."""
+        return sum(one["event"] == event for one in list(self.events))
+
+    def tail(self) -> str:
+        return "; its last lines:\n  " + "\n  ".join(self.lines[-20:] or ["(none)"])
+
+    def is_running(self) -> bool:
+        return self._child.poll() is None
+
+    def stop(self) -> int:
+        """Sends SIGTERM, waits, and returns the exit status; negative for a signal's number."""
+        if self.is_running():
+            self._child.send_signal(signal.SIGTERM)
+            try:
+                self._child.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+                self._child.wait()
+        self._reader.join(STOP_TIMEOUT_S)
+        if self._directory:
+            self._directory.cleanup()
+        atexit.unregister(self.stop)
+        return self._child.returncode
+
+    def __enter__(self) -> Weir:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        status = self.stop()
+        assert kind is not None or status == 0, f"weir ended with status {status}{self.tail()}"
