@@ -6,7 +6,8 @@
 //      finishing     1st                  2nd
 //      others        3rd                  4th
 //
-// first come first served in each of the four. A queued ticket is in one of these queues and in the
+// first come first served in each of the four, but that in the slow lane shapes that hold less of it go
+// before those that hold more. A queued ticket is in one of these queues and in the
 // heap by expiry. Those in flight are one list by the time of the grant, aged ones first:
 //
 //      oldest -> aged -> aged -> next_to_age -> not aged -> newest
@@ -29,6 +30,7 @@
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 10000
 #define SERVICE_WEIGHT 0.125
+#define SLOW_LOOKED_AT 256 // of the slow lane's queue, at most, at each grant
 
 struct lane_use {
     struct ticket_list waiting[2]; // others, finishing
@@ -94,12 +96,14 @@ void gate_free(struct gate *gate)
 static void enter_lane(struct gate *gate, struct ticket *ticket, enum lane lane)
 {
     ticket->lane = lane;
+    ticket->shape->slow_in_flight += lane == LANE_SLOW;
     gate->lanes[lane].in_flight++;
     gate->lanes[lane].granted_us_sum += ticket->granted_us;
 }
 
 static void leave_lane(struct gate *gate, struct ticket *ticket)
 {
+    ticket->shape->slow_in_flight -= ticket->lane == LANE_SLOW;
     gate->lanes[ticket->lane].in_flight--;
     gate->lanes[ticket->lane].granted_us_sum -= ticket->granted_us;
 }
@@ -304,6 +308,22 @@ void gate_done(struct gate *gate, struct ticket *ticket, bool learn, int64_t now
     }
 }
 
+// Of the slow lane's queue, the first of the shape that holds least of the lane. So a shape of 5 s cannot
+// shut out one that was only taken for slow while the server stalled: that one comes to show within a
+// few requests that it is fast.
+static struct ticket *least_holding(struct ticket *ticket, int64_t now_us)
+{
+    struct ticket *least = ticket;
+    for (int seen = 0; ticket && least->shape->slow_in_flight > 0 && seen < SLOW_LOOKED_AT; seen++) {
+        bool alive = ticket->deadline_us > now_us;
+        if (alive && ticket->shape->slow_in_flight < least->shape->slow_in_flight) {
+            least = ticket;
+        }
+        ticket = ticket->next;
+    }
+    return least;
+}
+
 // The next of a queue that may go. Those whose shape has become slow since they came make way: they
 // go to the end of the slow lane's queue.
 static struct ticket *next_of(struct gate *gate, enum lane lane, bool finishes)
@@ -319,7 +339,7 @@ static struct ticket *next_of(struct gate *gate, enum lane lane, bool finishes)
         ticket_list_append(queue_of(gate, ticket), ticket);
         ticket = first_alive(queue, gate->now_us);
     }
-    return ticket;
+    return lane == LANE_SLOW && ticket ? least_holding(ticket, gate->now_us) : ticket;
 }
 
 struct ticket *gate_grant_next(struct gate *gate, int64_t now_us)

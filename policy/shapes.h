@@ -17,6 +17,7 @@ struct shape {
     struct shape *older;
     uint64_t id;
     uint32_t users;     // tickets that borrow it
+    int slow_in_flight; // the gate's: its tickets in flight in the slow lane
     float slow_portion; // of its requests, the latest weighing most: 0 to 1
     bool known;         // has been observed at least once
 };

@@ -100,6 +100,29 @@ static bool naive_has_room(const struct naive *naive, enum lane lane)
            naive_count(naive, TICKET_IN_FLIGHT, LANE_SLOW) < naive->slow_limit;
 }
 
+static int naive_held(const struct naive *naive, int shape)
+{
+    int held = 0;
+    for (int i = 0; i < TICKETS; i++) {
+        const struct naive_ticket *ticket = &naive->tickets[i];
+        held += ticket->state == TICKET_IN_FLIGHT && ticket->lane == LANE_SLOW &&
+                ticket->shape == shape;
+    }
+    return held;
+}
+
+// Whether one goes before another: by rank; in the slow lane, by what its shape holds of it; by age.
+static bool naive_before(const struct naive *naive, const struct naive_ticket *a,
+                         const struct naive_ticket *b)
+{
+    if (rank_of(a) != rank_of(b)) {
+        return rank_of(a) < rank_of(b);
+    }
+    int a_held = a->lane == LANE_SLOW ? naive_held(naive, a->shape) : 0;
+    int b_held = b->lane == LANE_SLOW ? naive_held(naive, b->shape) : 0;
+    return a_held != b_held ? a_held < b_held : a->order < b->order;
+}
+
 // The queued ticket that goes next among those of rank `last` or better, as things are; -1 if none.
 static int naive_next(const struct naive *naive, int last)
 {
@@ -111,8 +134,7 @@ static int naive_next(const struct naive *naive, int last)
             continue;
         }
         const struct naive_ticket *best = next >= 0 ? &naive->tickets[next] : NULL;
-        if (!best || rank_of(ticket) < rank_of(best) ||
-            (rank_of(ticket) == rank_of(best) && ticket->order < best->order)) {
+        if (!best || naive_before(naive, ticket, best)) {
             next = i;
         }
     }

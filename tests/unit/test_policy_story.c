@@ -19,6 +19,10 @@
 #define CALM_US (5 * S)
 #define FLOOD_US (20 * S)
 #define END_US (CALM_US + FLOOD_US + 15 * S)
+// In the middle of the flood, when the server answers nobody.
+#define STALL_FROM_US (CALM_US + 8 * S)
+#define STALL_UNTIL_US (STALL_FROM_US + 2 * S)
+#define SETTLED_US (STALL_UNTIL_US + 2 * S)
 
 enum speed { FAST, SLOW, SPEEDS };
 
@@ -32,11 +36,14 @@ struct tally {
     int asked;
     int refused;
     int served;
+    int refused_late; // well after the stall
     int64_t longest_wait_us;
 };
 
 struct play {
     struct chance chance;
+    const int64_t *interval_us;
+    bool stalls;
     struct gate *gate;
     struct shapes *shapes;
     int64_t now_us;
@@ -46,7 +53,7 @@ struct play {
     int64_t learned_us; // when the slow shape was known to be slow
 };
 
-static const int64_t interval_us[SPEEDS] = {S / 300, S / 200};
+static const int64_t usual_interval_us[SPEEDS] = {S / 300, S / 200};
 static const int64_t served_us[SPEEDS] = {2 * MS, 5 * S};
 
 static void leave(struct play *play, struct request *request)
@@ -61,6 +68,18 @@ static void serve(struct play *play, struct request *request)
     tally->longest_wait_us =
         waited_us > tally->longest_wait_us ? waited_us : tally->longest_wait_us;
     request->ends_us = play->now_us + served_us[request->speed];
+}
+
+static bool is_stalled(const struct play *play)
+{
+    return play->stalls && play->now_us >= STALL_FROM_US && play->now_us < STALL_UNTIL_US;
+}
+
+static void refuse(struct play *play, struct request *request)
+{
+    play->tally[request->speed].refused++;
+    play->tally[request->speed].refused_late += play->now_us >= SETTLED_US;
+    leave(play, request);
 }
 
 static struct request *spare(struct play *play)
@@ -87,14 +106,13 @@ static void arrive(struct play *play, enum speed speed)
     if (answer == GATE_GRANTED) {
         serve(play, request);
     } else if (answer == GATE_REFUSED) {
-        play->tally[speed].refused++;
-        leave(play, request);
+        refuse(play, request);
     }
 }
 
 static void finish_those_due(struct play *play)
 {
-    for (int i = 0; i < TICKETS; i++) {
+    for (int i = 0; i < TICKETS && !is_stalled(play); i++) {
         struct request *request = &play->requests[i];
         if (request->ticket.state == TICKET_IN_FLIGHT && request->ends_us <= play->now_us) {
             gate_done(play->gate, &request->ticket, true, play->now_us);
@@ -108,9 +126,7 @@ static void move_the_queue(struct play *play)
 {
     struct ticket *ticket = gate_expire_next(play->gate, play->now_us);
     for (; ticket; ticket = gate_expire_next(play->gate, play->now_us)) {
-        struct request *request = (struct request *)ticket;
-        play->tally[request->speed].refused++;
-        leave(play, request);
+        refuse(play, (struct request *)ticket);
     }
     ticket = gate_grant_next(play->gate, play->now_us);
     for (; ticket; ticket = gate_grant_next(play->gate, play->now_us)) {
@@ -137,14 +153,16 @@ static void watch(struct play *play)
 static void arrivals(struct play *play, enum speed speed, int64_t from_us, int64_t until_us)
 {
     if (play->now_us >= from_us && play->now_us < until_us &&
-        chance_below(&play->chance, (int)interval_us[speed]) < TICK_US) {
+        chance_below(&play->chance, (int)play->interval_us[speed]) < TICK_US) {
         arrive(play, speed);
     }
 }
 
-static void play_all(struct play *play, double slow_share)
+static void play_all(struct play *play, double slow_share, const int64_t *interval_us, bool stalls)
 {
     memset(play, 0, sizeof(*play));
+    play->interval_us = interval_us;
+    play->stalls = stalls;
     struct gate_limits limits = {
         .limit = LIMIT,
         .slow_share = slow_share,
@@ -194,7 +212,7 @@ static struct play play;
 static void the_fast_ones_do_not_notice(void **state)
 {
     (void)state;
-    play_all(&play, 0.25);
+    play_all(&play, 0.25, usual_interval_us, false);
     tell(&play, "guarded");
     check_the_books(&play);
     assert_true(play.tally[FAST].asked > 10000);
@@ -212,17 +230,31 @@ static void the_fast_ones_do_not_notice(void **state)
 static void without_the_guard_they_go_under(void **state)
 {
     (void)state;
-    play_all(&play, 1.0);
+    play_all(&play, 1.0, usual_interval_us, false);
     tell(&play, "unguarded");
     check_the_books(&play);
     assert_int_equal(play.most_slow_in_flight, LIMIT);
     assert_true(play.tally[FAST].refused > 2000);
 }
 
+// While the server stalls all shapes look slow. The fast one, though far fewer, must not stay shut in a
+// lane that the slow one holds for seconds.
+static void a_stall_does_not_outlast_itself(void **state)
+{
+    (void)state;
+    static const int64_t few_fast_us[SPEEDS] = {S / 30, S / 200};
+    play_all(&play, 0.25, few_fast_us, true);
+    tell(&play, "stalled");
+    check_the_books(&play);
+    assert_true(play.tally[FAST].refused > 0);
+    assert_int_equal(play.tally[FAST].refused_late, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_fast_ones_do_not_notice),
+        cmocka_unit_test(a_stall_does_not_outlast_itself),
         cmocka_unit_test(without_the_guard_they_go_under),
     };
     return cmocka_run_group_tests_name("the story", tests, NULL, NULL);
