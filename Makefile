@@ -6,28 +6,62 @@ override BUILD := $(abspath $(BUILD))
 export BUILD
 PYTHON ?= python3
 VENV := $(BUILD)/venv
+comma := ,
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check
 
+PYTEST = BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/pytest
+
 .DEFAULT_GOAL := build
-.PHONY: build run test bench certs clean help
+.PHONY: build run test test-c test-asan test-tsan test-drivers check-format check-clang bench certs \
+        clean help
 
 build:  ## install what it needs and build a release (the default)
 	@deploy/packages.sh build
 	@test -f $(BUILD)/build.ninja || cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release
 	@cmake --build $(BUILD)
 
-run: build certs $(VENV)/.ready  ## server, weir, the story; serves until Ctrl-C (STAY=0: does not)
+run: build certs $(VENV)/.ready  ## a server, weir before it, the story; serves until Ctrl-C (STAY=0: ends)
 	@$(VENV)/bin/python tests/story/run.py
 
-test: $(VENV)/.tests-ready build certs  ## all tests, installing what they need
-	@test -f $(BUILD)/debug/build.ninja || \
-	    cmake -S . -B $(BUILD)/debug -G Ninja -DCMAKE_BUILD_TYPE=Debug
-	@cmake --build $(BUILD)/debug
-	@ctest --test-dir $(BUILD)/debug --output-on-failure
-	@$(VENV)/bin/pytest tests/servers tests/drivers
+test: test-c test-drivers  ## all tests, installing what they need
+
+# A C test build: $(call ctest,NAME,CMAKE-FLAGS)
+define ctest
+	@deploy/packages.sh build test
+	@test -f $(BUILD)/$(1)/build.ninja || \
+	    cmake -S . -B $(BUILD)/$(1) -G Ninja -DCMAKE_BUILD_TYPE=Debug -DWEIR_TESTS=ON $(2)
+	@cmake --build $(BUILD)/$(1)
+	@ctest --test-dir $(BUILD)/$(1) --output-on-failure
+endef
+
+test-c:  ## the tests of what is C
+	$(call ctest,debug,)
+
+test-asan:  ## the same under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(call ctest,asan,-DWEIR_SANITIZE=address$(comma)undefined)
+
+test-tsan:  ## the same under ThreadSanitizer
+	$(call ctest,tsan,-DWEIR_SANITIZE=thread)
+
+test-drivers: build certs $(VENV)/.tests-ready  ## real drivers through weir, on real servers
+	@cmake -S tests/bench -B $(BUILD)/tests/bench -G Ninja >/dev/null
+	@cmake --build $(BUILD)/tests/bench
+	@BENCH_TOOLS=$(BUILD)/tests/bench $(PYTEST) tests/bench tests/servers tests/drivers
+
+check-format:  ## whether the C code is formatted as .clang-format says
+	@deploy/packages.sh test
+	@git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
+
+check-clang:  ## whether clang compiles all of it without a warning
+	@deploy/packages.sh build test
+	@test -f $(BUILD)/clang/build.ninja || cmake -S . -B $(BUILD)/clang -G Ninja -DWEIR_TESTS=ON \
+	    -DCMAKE_C_COMPILER=clang -DCMAKE_C_FLAGS=-Werror
+	@cmake --build $(BUILD)/clang
 
 bench: build  ## measure weir beside HAProxy and a raw relay
 	@deploy/packages.sh bench
+	@cmake -S tests/bench -B $(BUILD)/tests/bench -G Ninja >/dev/null
+	@cmake --build $(BUILD)/tests/bench
 	@$(PYTHON) tests/bench/bench.py
 
 certs:  ## development certificates into build/certs
@@ -38,7 +72,7 @@ clean:  ## remove everything that was made
 	rm -rf $(BUILD)
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## */\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' Makefile | expand -t 15
 
 # One Python environment for all; each of its files says who needs what.
 $(VENV)/.ready: tests/servers/requirements.txt

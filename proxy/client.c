@@ -81,7 +81,6 @@ static void on_readable(struct client *client)
     struct request *request = client->request;
     if (!request) {
         request = request_new(client->worker, client);
-        client->waits_since_us = client_now_us(client);
     }
     if (request->step == STEP_READ) {
         request_run(request);
@@ -102,7 +101,6 @@ void client_rest(struct client *client)
     client->paused = false;
     watch(client);
     if (buffer_held(&client->ahead) > 0) {
-        client->waits_since_us = client_now_us(client);
         worker_make_ready(client->worker, request_new(client->worker, client));
     }
 }

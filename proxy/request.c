@@ -74,6 +74,15 @@ static const char *what_is_wrong_with_length(const struct request *request)
     return http ? "HTTP instead of the MongoDB protocol" : "impossible message length";
 }
 
+// From the first part of a message on, the rest must come in time.
+static void start_clock(struct request *request)
+{
+    if (request->begun_us == 0) {
+        request->begun_us = request->now_us;
+        request->client->waits_since_us = request->now_us;
+    }
+}
+
 // Reads the header once it is there, and sees to it that the rest may come. False: it may not; then the
 // client is closed, or the request starves.
 static bool read_header(struct request *request)
@@ -97,6 +106,7 @@ static bool read_header(struct request *request)
     size_t length = (size_t)request->frame.length;
     if (length > REQUEST_KEEP_BYTES) {
         if (!budget_claim(&request->worker->shared->budget, length)) {
+            start_clock(request);
             stream_watch(request->client->stream, 0);
             worker_starve(request->worker, request);
             return false;
@@ -151,7 +161,11 @@ static enum request_step step_read(struct request *request)
         client_close(client, CLOSE_BY_PEER);
         return STEP_WAIT;
     }
-    return buffer_held(&request->message) > 0 ? STEP_WAIT : STEP_END;
+    if (buffer_held(&request->message) == 0) {
+        return STEP_END;
+    }
+    start_clock(request);
+    return STEP_WAIT;
 }
 
 // --- CLASSIFY -----------------------------------------------------------------------------------

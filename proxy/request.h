@@ -102,6 +102,7 @@ struct request {
     bool classified;    // `command` can be read
 
     int64_t now_us;      // of this run
+    int64_t begun_us;    // a part of it came; 0 if it came whole
     int64_t arrived_us;  // whole
     int64_t granted_us;  // 0: never was
     int64_t received_us;
