@@ -10,8 +10,8 @@
 //        |                                         KEY        EMPTY ----+
 //        +------ authenticate (X509), PLAIN ----> ONLY -----------------+
 //
-// Invariant: DONE is reached only after the server's signature has been checked, with a mechanism that
-// has one. Everything a server says is bounded before it is used: the size of a payload, the iterations.
+// Invariant: DONE is reached only after the server's signature has been checked, with a mechanism
+// that has one. What a server says is bounded before it is used: its payloads, the iterations.
 #include "proxy/auth.h"
 
 #include <assert.h>
@@ -37,8 +37,11 @@ enum {
 enum mechanism { MECHANISM_NONE, SCRAM_SHA_1, SCRAM_SHA_256, MONGODB_X509, PLAIN, MECHANISM_COUNT };
 
 static const char *const mechanism_names[MECHANISM_COUNT] = {
-    [MECHANISM_NONE] = "",           [SCRAM_SHA_1] = "SCRAM-SHA-1", [SCRAM_SHA_256] = "SCRAM-SHA-256",
-    [MONGODB_X509] = "MONGODB-X509", [PLAIN] = "PLAIN",
+    [MECHANISM_NONE] = "",
+    [SCRAM_SHA_1] = "SCRAM-SHA-1",
+    [SCRAM_SHA_256] = "SCRAM-SHA-256",
+    [MONGODB_X509] = "MONGODB-X509",
+    [PLAIN] = "PLAIN",
 };
 
 // What a salted password belongs to. The salt is as the server wrote it, in base64.
@@ -54,7 +57,7 @@ struct key {
 };
 
 struct key_cache {
-    Gsasl *gsasl; // looks for the system's GSSAPI when it is made: once is enough. Only read after that
+    Gsasl *gsasl; // made once, for it looks for all that the system has; only read after that
     pthread_mutex_t lock;
     unsigned next;
     struct key keys[CACHE_ENTRIES]; // a ring; those not used yet have MECHANISM_NONE
@@ -133,16 +136,17 @@ static enum auth_status fail(struct auth *auth, const char *why)
     return AUTH_FAILED;
 }
 
-// Called by libgsasl when it has read the server's first message and needs the key for it. Leaves the
-// property unset, which ends that step, if there is none.
+// Called by libgsasl when it has read the server's first message and needs the key for it. Leaves
+// the property unset, which ends that step, if there is none.
 static int provide_key(struct auth *auth, Gsasl_session *session)
 {
     const char *salt = gsasl_property_fast(session, GSASL_SCRAM_SALT);
     const char *iterations = gsasl_property_fast(session, GSASL_SCRAM_ITER);
     unsigned long count = iterations == NULL ? 0 : strtoul(iterations, NULL, 10);
     if (count < ITERATIONS_MIN || count > ITERATIONS_MAX) {
-        snprintf(auth->error, sizeof auth->error, "the server asks for %lu SCRAM iterations, not %d to %d",
-                 count, ITERATIONS_MIN, ITERATIONS_MAX);
+        snprintf(auth->error, sizeof auth->error,
+                 "the server asks for %lu SCRAM iterations, not %d to %d", count, ITERATIONS_MIN,
+                 ITERATIONS_MAX);
         return GSASL_NO_CALLBACK;
     }
     if (salt == NULL || strlen(salt) >= SALT_MAX_CHARS) {
@@ -464,7 +468,8 @@ static enum auth_status refused(struct auth *auth, const bson_t *reply)
     if (bson_iter_init_find(&iter, reply, "code") && BSON_ITER_HOLDS_NUMBER(&iter))
         code = bson_iter_as_int64(&iter);
     const char *user = auth->credential->username;
-    snprintf(auth->error, sizeof auth->error, "the server refused %s%s by %s on %s: %.*s (code %lld)",
+    snprintf(auth->error, sizeof auth->error,
+             "the server refused %s%s by %s on %s: %.*s (code %lld)",
              user != NULL ? "user " : "the certificate", user != NULL ? user : "",
              mechanism_names[auth->mechanism], auth->credential->source,
              bytes < SAID_MAX_BYTES ? (int)bytes : SAID_MAX_BYTES, said, (long long)code);
@@ -534,7 +539,7 @@ enum auth_status auth_continue(struct auth *auth, const bson_t *reply, bson_t *r
     return scram_continue(auth, reply, ret_command);
 }
 
-// The password as SCRAM-SHA-1 of MongoDB salts it: a digest, in hexadecimal, of the name and password.
+// What MongoDB salts with SCRAM-SHA-1 instead of the password: a digest of it, in hexadecimal.
 static char *mongo_digest(const struct credential *credential)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
@@ -557,7 +562,8 @@ static char *prepare_password(const struct auth *auth)
     char *prepared = NULL;
     if (auth->mechanism == SCRAM_SHA_1)
         return mongo_digest(auth->credential);
-    return gsasl_saslprep(auth->credential->password, 0, &prepared, NULL) == GSASL_OK ? prepared : NULL;
+    return gsasl_saslprep(auth->credential->password, 0, &prepared, NULL) == GSASL_OK ? prepared
+                                                                                      : NULL;
 }
 
 void auth_derive(struct auth *auth)
@@ -571,7 +577,8 @@ void auth_derive(struct auth *auth)
     char *password = prepare_password(auth);
     if (password == NULL)
         fail(auth, "the password has characters that SCRAM does not allow (SASLprep, RFC 4013)");
-    else if (gsasl_base64_from(key.name.salt, strlen(key.name.salt), &salt, &salt_bytes) != GSASL_OK)
+    else if (gsasl_base64_from(key.name.salt, strlen(key.name.salt), &salt, &salt_bytes) !=
+             GSASL_OK)
         fail(auth, "the server's SCRAM salt is not base64");
     else if (PKCS5_PBKDF2_HMAC(password, (int)strlen(password), (const unsigned char *)salt,
                                (int)salt_bytes, key.name.iterations,

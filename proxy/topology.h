@@ -22,8 +22,8 @@ enum server_kind {
     SERVER_LOAD_BALANCER,
 };
 
-// Versions and limits are the server's own; of an unknown server those it had when it was last known;
-// all 0 if it never was, and of a load balancer.
+// Versions and limits are the server's own; of an unknown server those it had when it was last
+// known; all 0 if it never was, and of a load balancer.
 struct server_info {
     char name[280]; // "host:port", "[::1]:port", or the path of a Unix socket
     char host[256];

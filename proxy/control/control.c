@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The thread sleeps until there is something to do, and does all of it in one turn:
+// The thread sleeps until there is something to do, and then does all of it in one turn:
 //
-//      asleep --(a job, news of discovery, a scan asked for, time, stop)--> jobs -> follow -> asleep
+//      asleep --(job, news, scan asked for, time, stop)--> run_jobs --> follow --> asleep
 //
 //      follow:  open discovery -> take its newest picture -> resolve names -> publish if it differs
-//                 (again in 5 s)                              (of known servers only)
+//                (again in 5 s)                             (of known servers)
 //
-// Only servers that answer libmongoc are resolved, so that a dead one's name holds up nobody: it has
-// just been resolved for them, too.
+// Only the names of servers that answer libmongoc are resolved, which has just done the same: so a
+// dead server's name holds up nobody.
 //
-// Whoever calls out of here (listener, job) does so between call_begin and call_end; control_stop waits
-// for that and lets none begin. So the thread may be left behind when it is stuck elsewhere.
+// Whoever calls out of here (listener, job) does so between call_begin and call_end; control_stop
+// waits for that and lets none begin. So the thread may be left behind when it is stuck elsewhere.
 #include "proxy/control/control.h"
 
 #include <assert.h>
@@ -27,18 +27,20 @@
 #include "proxy/mem.h"
 
 enum {
-    STOP_US = 600000,            // libmongoc's monitors look every 500 ms whether they should end
+    STOP_US = 600000,            // libmongoc's monitors look each 500 ms whether they should end
     OPEN_RETRY_US = 5000000,     // when DNS has no SRV record for us
-    SCAN_US = 500000,            // between checks while nothing is writable; libmongoc's own minimum
+    SCAN_US = 500000,            // between checks that are asked for: libmongoc's own minimum
     RESOLVE_RETRY_US = 1000000,  // a name that was not found
     RESOLVE_AGAIN_US = 60000000, // a name that was: addresses behind it change
-    SILENCE_US = 1000000,        // how long nothing may be writable before that is worth a line
+    SILENCE_US = 1000000,        // how long nothing may be writable before it is worth a line
+    QUIET_US = 1000000,          // between lines on why one server is down: it has several reasons
 };
 
 // A server of the deployment, as control knows it.
 struct member {
     struct discovered_server seen; // its addresses are filled in here
     int64_t resolve_at_us;
+    int64_t quiet_until_us;
 };
 
 struct members {
@@ -65,12 +67,12 @@ struct control {
     // The thread's own.
     char *uri;
     struct discovery *discovery;
-    struct members *members; // NULL before the first picture
+    struct members *members;
     struct topology *published;
     char open_error[DISCOVERY_REASON_BYTES];
     int64_t open_at_us;
     int64_t scan_at_us;
-    int64_t silent_since_us; // nothing is writable since then; INT64_MAX: that was said, or is not so
+    int64_t silent_since_us; // nothing is writable since then; 0: not so; INT64_MAX: that was said
 };
 
 static int64_t now_us(void)
@@ -105,6 +107,7 @@ static void control_release(struct control *control)
         return;
     pthread_cond_destroy(&control->turned);
     pthread_mutex_destroy(&control->lock);
+    explicit_bzero(control->uri, strlen(control->uri));
     free(control->uri);
     free(control->members);
     topology_drop(control->published);
@@ -170,9 +173,12 @@ static void run_jobs(struct control *control)
 static const char *kind_name(enum server_kind kind)
 {
     static const char *const names[] = {
-        [SERVER_UNKNOWN] = "unknown",   [SERVER_STANDALONE] = "standalone",
-        [SERVER_MONGOS] = "mongos",     [SERVER_PRIMARY] = "primary",
-        [SERVER_SECONDARY] = "secondary", [SERVER_OTHER] = "other",
+        [SERVER_UNKNOWN] = "unknown",
+        [SERVER_STANDALONE] = "standalone",
+        [SERVER_MONGOS] = "mongos",
+        [SERVER_PRIMARY] = "primary",
+        [SERVER_SECONDARY] = "secondary",
+        [SERVER_OTHER] = "other",
         [SERVER_LOAD_BALANCER] = "load_balancer",
     };
     return names[kind];
@@ -222,7 +228,7 @@ static void open_discovery(struct control *control)
 
 static struct member *members_find(struct members *members, const char *name)
 {
-    for (size_t i = 0; members != NULL && i < members->count; i++)
+    for (size_t i = 0; i < members->count; i++)
         if (strcmp(members->list[i].seen.info.name, name) == 0)
             return &members->list[i];
     return NULL;
@@ -230,20 +236,24 @@ static struct member *members_find(struct members *members, const char *name)
 
 // Says what happened to a server. Of a replica set's members some change their kind without having
 // been away.
-static void log_change(const struct discovered_server *was, const struct discovered_server *is)
+static void log_change(const struct member *before, struct member *now)
 {
-    enum server_kind before = was == NULL ? SERVER_UNKNOWN : was->info.kind;
-    enum server_kind kind = is->info.kind;
-    bool other_reason = strcmp(was == NULL ? "" : was->reason, is->reason) != 0;
-    if (kind == SERVER_UNKNOWN && (before != kind || other_reason))
-        log_event(LOG_WARN, "server_down", is->info.name, NULL, is->reason);
-    else if (kind != before)
-        log_event(LOG_INFO, before == SERVER_UNKNOWN ? "server_up" : "server_changed", is->info.name,
-                  kind_name(kind), NULL);
+    const char *name = now->seen.info.name;
+    enum server_kind was = before == NULL ? SERVER_UNKNOWN : before->seen.info.kind;
+    enum server_kind kind = now->seen.info.kind;
+    bool other_reason = strcmp(before == NULL ? "" : before->seen.reason, now->seen.reason) != 0;
+    if (was != SERVER_UNKNOWN && kind != SERVER_UNKNOWN && was != kind) {
+        log_event(LOG_INFO, "server_changed", name, kind_name(kind), NULL);
+    } else if (was == SERVER_UNKNOWN && kind != was) {
+        log_event(LOG_INFO, "server_up", name, kind_name(kind), NULL);
+    } else if (was != kind ||
+               (kind == SERVER_UNKNOWN && other_reason && now->quiet_until_us <= now_us())) {
+        log_event(LOG_WARN, "server_down", name, NULL, now->seen.reason);
+        now->quiet_until_us = now_us() + QUIET_US;
+    }
 }
 
-// Takes over the addresses, which a picture does not have. Of a server that was away they are looked
-// for again.
+// Takes over what a picture does not have. A server that was away is resolved again.
 static void inherit(struct member *member, const struct member *before)
 {
     struct server_info *info = &member->seen.info;
@@ -251,11 +261,12 @@ static void inherit(struct member *member, const struct member *before)
     info->address_count = was->address_count;
     memcpy(info->addresses, was->addresses, sizeof info->addresses);
     member->resolve_at_us = was->kind == SERVER_UNKNOWN ? 0 : before->resolve_at_us;
+    member->quiet_until_us = before->quiet_until_us;
 }
 
 static void log_removed(struct members *before, struct members *now)
 {
-    for (size_t i = 0; before != NULL && i < before->count; i++) {
+    for (size_t i = 0; i < before->count; i++) {
         const char *name = before->list[i].seen.info.name;
         if (members_find(now, name) == NULL)
             log_event(LOG_INFO, "server_removed", name, NULL, NULL);
@@ -274,7 +285,7 @@ static void take_picture(struct control *control)
         now->list[i].seen = seen->servers[i];
         if (before != NULL)
             inherit(&now->list[i], before);
-        log_change(before == NULL ? NULL : &before->seen, &now->list[i].seen);
+        log_change(before, &now->list[i]);
     }
     log_removed(control->members, now);
     free(control->members);
@@ -323,7 +334,7 @@ static void resolve(struct member *member)
 
 static void resolve_members(struct control *control)
 {
-    for (size_t i = 0; control->members != NULL && i < control->members->count; i++) {
+    for (size_t i = 0; i < control->members->count; i++) {
         struct member *member = &control->members->list[i];
         if (member->seen.info.kind != SERVER_UNKNOWN && member->resolve_at_us <= now_us())
             resolve(member);
@@ -333,8 +344,9 @@ static void resolve_members(struct control *control)
 static bool same_server(const struct server_info *a, const struct server_info *b)
 {
     return strcmp(a->name, b->name) == 0 && a->kind == b->kind &&
-           a->min_wire_version == b->min_wire_version && a->max_wire_version == b->max_wire_version &&
-           a->max_bson_bytes == b->max_bson_bytes && a->max_message_bytes == b->max_message_bytes &&
+           a->min_wire_version == b->min_wire_version &&
+           a->max_wire_version == b->max_wire_version && a->max_bson_bytes == b->max_bson_bytes &&
+           a->max_message_bytes == b->max_message_bytes &&
            a->max_write_batch == b->max_write_batch &&
            a->session_timeout_minutes == b->session_timeout_minutes &&
            same_addresses(a, b->addresses, b->address_count);
@@ -355,7 +367,7 @@ static bool is_published(const struct control *control)
 static void publish(struct control *control)
 {
     struct members *members = control->members;
-    if (members == NULL || is_published(control) || !call_begin(control))
+    if (is_published(control) || !call_begin(control))
         return;
     uint64_t generation = control->published == NULL ? 1 : control->published->generation + 1;
     struct topology *topology = topology_new(generation, members->count);
@@ -372,30 +384,36 @@ static bool is_writable(const struct control *control)
     return control->published != NULL && topology_writable(control->published) != NULL;
 }
 
-// A primary may be missing while all members answer: their own lines do not say that.
-static void log_silence(struct control *control)
+// Members may all answer, and none take writes: their own lines do not say that.
+static void log_silence(struct control *control, const char *reason)
 {
-    if (is_writable(control)) {
-        control->silent_since_us = 0;
-    } else if (control->silent_since_us == 0) {
+    if (control->silent_since_us == 0)
         control->silent_since_us = now_us();
-    } else if (now_us() - control->silent_since_us >= SILENCE_US) {
-        control->silent_since_us = INT64_MAX;
-        log_event(LOG_WARN, "no_writable_server", NULL, NULL, NULL);
-    }
+    if (now_us() - control->silent_since_us < SILENCE_US)
+        return;
+    control->silent_since_us = INT64_MAX;
+    if (control->members->count == 0)
+        reason = "no server is left: is replicaSet what the servers say?";
+    log_event(LOG_WARN, "no_writable_server", NULL, NULL, reason[0] == '\0' ? NULL : reason);
 }
 
 static void scan(struct control *control)
 {
+    bool writable = is_writable(control);
     bool due = control->scan_at_us <= now_us();
+    char reason[DISCOVERY_REASON_BYTES];
     pthread_mutex_lock(&control->lock);
     bool asked = control->scan_asked;
     control->scan_asked &= !due;
     pthread_mutex_unlock(&control->lock);
-    if (due && (asked || !is_writable(control))) {
-        discovery_check(control->discovery);
-        control->scan_at_us = now_us() + SCAN_US;
-    }
+    if (writable)
+        control->silent_since_us = 0;
+    if (!due || (writable && !asked))
+        return;
+    discovery_check(control->discovery, reason);
+    control->scan_at_us = now_us() + SCAN_US;
+    if (!writable)
+        log_silence(control, reason);
 }
 
 static void follow(struct control *control)
@@ -407,7 +425,6 @@ static void follow(struct control *control)
     take_picture(control);
     resolve_members(control);
     publish(control);
-    log_silence(control);
     scan(control);
 }
 
@@ -421,7 +438,7 @@ static int64_t next_turn_us(const struct control *control)
     if (control->discovery == NULL)
         return control->open_at_us;
     int64_t at_us = is_writable(control) ? INT64_MAX : control->scan_at_us;
-    for (size_t i = 0; control->members != NULL && i < control->members->count; i++)
+    for (size_t i = 0; i < control->members->count; i++)
         if (control->members->list[i].seen.info.kind != SERVER_UNKNOWN)
             at_us = earlier(at_us, control->members->list[i].resolve_at_us);
     return at_us;
@@ -431,11 +448,11 @@ static int64_t next_turn_us(const struct control *control)
 static bool sleep_until_turn(struct control *control)
 {
     int64_t at_us = earlier(next_turn_us(control), now_us() + RESOLVE_AGAIN_US);
+    int64_t asked_at_us = control->discovery == NULL ? at_us : earlier(at_us, control->scan_at_us);
     int error = 0;
     pthread_mutex_lock(&control->lock);
     while (!control->stopping && !control->changed && control->jobs == NULL && error == 0) {
-        struct timespec at =
-            timespec_at(control->scan_asked ? earlier(at_us, control->scan_at_us) : at_us);
+        struct timespec at = timespec_at(control->scan_asked ? asked_at_us : at_us);
         error = pthread_cond_timedwait(&control->turned, &control->lock, &at);
     }
     control->changed = false;
@@ -477,6 +494,7 @@ struct control *control_start(struct deployment *deployment, struct control_list
     control->listener = listener;
     control->deployment = deployment;
     control->uri = xstrdup(deployment->uri);
+    control->members = xcalloc(1, sizeof *control->members);
     control->references = 2;
     control->jobs_end = &control->jobs;
     start_thread(control);

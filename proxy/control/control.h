@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Control: one thread that may block. It follows the deployment (discovery is libmongoc's, by the SDAM
-// specification) and publishes what it finds as snapshots; it computes what takes long.
+// Control: one thread that may block. It follows the deployment (discovery is libmongoc's, by the
+// SDAM specification) and publishes what it finds as snapshots; it computes what takes long.
 
 #ifndef PROXY_CONTROL_CONTROL_H
 #define PROXY_CONTROL_CONTROL_H
@@ -27,9 +27,9 @@ struct deployment {
 };
 
 // Parses a mongodb:// or mongodb+srv:// URI (the SRV lookup itself happens later, by the control
-// thread). NULL on failure with one line in ret_error that never holds a secret. Mechanisms that weir
-// does not have (MONGODB-AWS, GSSAPI, MONGODB-OIDC) are refused here. Options that nobody knows are
-// said in the log and left out of account, as drivers do.
+// thread). NULL on failure with one line in ret_error that never holds a secret. Mechanisms that
+// weir does not have (MONGODB-AWS, GSSAPI, MONGODB-OIDC) are refused here. Options that nobody
+// knows are said in the log and left out of account, as drivers do.
 struct deployment *deployment_parse(const char *uri, char *ret_error, size_t error_capacity);
 void deployment_free(struct deployment *deployment);
 
@@ -41,27 +41,30 @@ struct control_listener {
     void *arg;
 };
 
-// Starts the thread. It borrows the deployment until control_stop. With mongodb+srv the TXT record has
-// a say in credential.source and load_balanced: these two may be set until the first snapshot, never
-// after it; all else stays as it is.
+// Starts the thread. It borrows the deployment until control_stop. With mongodb+srv the TXT record
+// has a say in credential.source and load_balanced: these two may be set until the first snapshot,
+// never after it; all else stays as it is.
 struct control *control_start(struct deployment *deployment, struct control_listener listener);
 
-// Stops and joins; no listener and no job is called after. Takes 600 ms at most, and as long as the job
-// that is running. Jobs that have not begun are never run: they are their owner's again. (What blocks
-// longer inside a name lookup or libmongoc is left behind and ends by itself; it holds nothing of the
-// caller's.)
+// Stops and joins; no listener and no job is called after. Takes 600 ms at most, and as long as the
+// job that is running. Jobs that have not begun are never run: they are their owner's again. (What
+// blocks longer inside a name lookup or libmongoc is left behind and ends by itself; it holds
+// nothing of the caller's.)
 void control_stop(struct control *control);
 
-// A piece of work that takes long: `run` is called on control's thread, then `job` is its owner's again
-// (run itself tells the owner, by mail). Any thread.
+// A piece of work that takes long: `run` is called on control's thread, then `job` is its owner's
+// again (run itself tells the owner, by mail). It comes after whatever the thread is blocked in: at
+// worst a name lookup that fails slowly. Any thread.
 struct control_job {
     struct control_job *next;
     void (*run)(struct control_job *job);
 };
 void control_post(struct control *control, struct control_job *job);
 
-// Somebody found that a server is not what the snapshot says: asks for a prompt check. Many requests
-// are one check, and there are at most two checks a second. Any thread.
+// Somebody found that a server is not what the snapshot says: asks for a prompt check. Many
+// requests are one check, and there are at most two checks a second. (Servers of a known kind that
+// push nothing are checked sooner than their heartbeat, 2 s unless the URI says otherwise, only if
+// they are of a replica set. Those that push are known to be gone at once.) Any thread.
 void control_request_scan(struct control *control);
 
 #endif

@@ -6,7 +6,7 @@
 //      scheme :// user : password @ hosts / database ? option=value & option=value
 //                                 ^ the only one there may be
 //
-// So the password is known before libmongoc sees it, and what libmongoc says can be held against it.
+// So the password is known before libmongoc sees it, and what that says can be held against it.
 #include <ctype.h>
 #include <mongoc/mongoc.h>
 #include <stdio.h>
@@ -18,7 +18,7 @@
 #include "proxy/log.h"
 #include "proxy/mem.h"
 
-#define ESCAPES                                                                                     \
+#define ESCAPES                                                                                    \
     "In a user name, a password or an option @ : / ? # % are written %40 %3A %2F %3F %23 %25"
 
 enum { COMPLAINT_BYTES = 512, WHY_BYTES = 1100, SECRET_TELLTALE_BYTES = 8 };
@@ -39,8 +39,8 @@ static bool only_at_is_in_place(const char *rest)
     return at == NULL || (at < rest + strcspn(rest, "/?") && strchr(at + 1, '@') == NULL);
 }
 
-// What would be in plain sight if text were printed. Its beginning is enough, so that a text that was
-// cut is recognised, too.
+// What would be in plain sight if text were printed. Its beginning is enough, so that a text that
+// was cut is recognised, too.
 static bool reveals(const char *text, const char *secret, size_t length)
 {
     size_t bytes = length < SECRET_TELLTALE_BYTES ? length : SECRET_TELLTALE_BYTES;
@@ -85,7 +85,8 @@ static void refuse(const char *rest, const char *why, char *ret_error, size_t ca
 static void log_complaint(const char *rest, const char *complaint)
 {
     struct log_line line;
-    if (complaint[0] == '\0' || reveals_password(complaint, rest) || reveals_option(complaint, rest))
+    if (complaint[0] == '\0' || reveals_password(complaint, rest) ||
+        reveals_option(complaint, rest))
         return;
     log_begin(&line, LOG_WARN, "uri");
     log_str(&line, "message", complaint);
@@ -95,7 +96,7 @@ static void log_complaint(const char *rest, const char *complaint)
 // NULL with the reason. The caller destroys it.
 static mongoc_uri_t *parse(const char *text, const char *rest, char ret_why[WHY_BYTES])
 {
-    bson_error_t error;
+    bson_error_t error = {.message = "the URI cannot be parsed"};
     char complaint[COMPLAINT_BYTES];
     library_init();
     library_overhear(complaint, sizeof complaint);
@@ -135,8 +136,8 @@ static void read_tls(const mongoc_uri_t *uri, struct deployment *deployment)
         .allow_invalid_certificates =
             insecure ||
             mongoc_uri_get_option_as_bool(uri, MONGOC_URI_TLSALLOWINVALIDCERTIFICATES, false),
-        .allow_invalid_hostnames =
-            insecure || mongoc_uri_get_option_as_bool(uri, MONGOC_URI_TLSALLOWINVALIDHOSTNAMES, false),
+        .allow_invalid_hostnames = insecure || mongoc_uri_get_option_as_bool(
+                                                   uri, MONGOC_URI_TLSALLOWINVALIDHOSTNAMES, false),
     };
 }
 
@@ -165,8 +166,8 @@ static bool check_credential(const struct deployment *deployment, char ret_why[W
     bool x509 = credential->mechanism != NULL && strcmp(credential->mechanism, "MONGODB-X509") == 0;
     const char *why = NULL;
     if (x509 && (!deployment->tls || deployment->tls_certificate_key_file == NULL))
-        why = "authMechanism=MONGODB-X509 needs tls=true and tlsCertificateKeyFile, the certificate to "
-              "log in with";
+        why = "authMechanism=MONGODB-X509 needs tls=true and tlsCertificateKeyFile, the "
+              "certificate to log in with";
     else if (!x509 && credential->username != NULL && credential->password == NULL)
         why = "the URI has a user name and no password";
     if (why != NULL)
@@ -180,8 +181,8 @@ static bool deployment_read(struct deployment *deployment, const mongoc_uri_t *u
     const char *named = mongoc_uri_get_auth_mechanism(uri);
     const char *mechanism = named == NULL ? NULL : mechanism_find(named);
     if (named != NULL && mechanism == NULL) {
-        snprintf(ret_why, WHY_BYTES, "authMechanism=%.32s is none that weir has: %s, %s, %s, %s", named,
-                 mechanisms[0], mechanisms[1], mechanisms[2], mechanisms[3]);
+        snprintf(ret_why, WHY_BYTES, "authMechanism=%.32s is none that weir has: %s, %s, %s, %s",
+                 named, mechanisms[0], mechanisms[1], mechanisms[2], mechanisms[3]);
         return false;
     }
     deployment->app_name = copy(mongoc_uri_get_appname(uri));
@@ -192,7 +193,8 @@ static bool deployment_read(struct deployment *deployment, const mongoc_uri_t *u
 }
 
 // NULL with the reason.
-static struct deployment *deployment_new(const char *text, const char *rest, char ret_why[WHY_BYTES])
+static struct deployment *deployment_new(const char *text, const char *rest,
+                                         char ret_why[WHY_BYTES])
 {
     mongoc_uri_t *uri = parse(text, rest, ret_why);
     if (uri == NULL)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// libmongoc's events come on its monitors' threads, under its locks: a handler copies what it is shown
-// and returns.
+// libmongoc's events come on its monitors' threads, under its locks: a handler copies what it is
+// shown and returns.
 #include "proxy/control/discovery.h"
 
 #include <assert.h>
@@ -13,9 +13,9 @@
 
 #include "proxy/mem.h"
 
-// How often libmongoc asks a server that does not push (before 4.4, and some that are no mongod), and
-// how long past connectTimeoutMS it takes to notice that one fell silent. Drivers take 10 s, but there
-// are thousands of them.
+// How often libmongoc asks a server that does not push (before 4.4, and some that are no mongod),
+// and how long past connectTimeoutMS it takes to notice that one fell silent. Drivers take 10 s,
+// but there are thousands of them.
 enum { HEARTBEAT_MS = 2000 };
 
 // The longest a selection waits that cannot succeed.
@@ -28,7 +28,7 @@ struct discovery {
     void (*changed)(void *arg);
     void *arg;
     pthread_mutex_t lock;
-    bool fresh;              // `newest` has not been taken
+    bool fresh; // `newest` has not been taken
     struct discovered *newest;
 };
 
@@ -152,7 +152,8 @@ static void on_topology_changed(const mongoc_apm_topology_changed_t *event)
     mongoc_server_descriptions_destroy_all(known, count);
 }
 
-// Comes before the change of the topology that it may cause. A check that was cancelled has no message.
+// Comes before the change of the topology that it may cause. A check that was cancelled has no
+// message.
 static void on_heartbeat_failed(const mongoc_apm_server_heartbeat_failed_t *event)
 {
     struct discovery *discovery = mongoc_apm_server_heartbeat_failed_get_context(event);
@@ -169,8 +170,8 @@ static void on_heartbeat_failed(const mongoc_apm_server_heartbeat_failed_t *even
     handled(discovery, news);
 }
 
-// The URI, with what is weir's to say. Without directConnection libmongoc takes one seed for a server
-// that stands alone; drivers that are younger follow it to its replica set.
+// The URI, with what is weir's to say. Without directConnection libmongoc takes one seed for a
+// server that stands alone; drivers that are younger follow it to its replica set.
 static mongoc_uri_t *monitoring_uri(const char *text)
 {
     bson_error_t error;
@@ -257,14 +258,18 @@ struct discovered *discovery_take(struct discovery *discovery)
     return taken;
 }
 
-// A selection that finds nobody is the one thing that makes libmongoc look at once.
-void discovery_check(struct discovery *discovery)
+// A selection that finds nobody is the one thing that makes libmongoc look at once. Its error is
+// "No suitable servers found ...: [error of a server] [error of another]".
+void discovery_check(struct discovery *discovery, char ret_reason[DISCOVERY_REASON_BYTES])
 {
-    bson_error_t error;
+    bson_error_t error = {0};
     mongoc_server_description_t *server =
         mongoc_client_select_server(discovery->client, false, discovery->nobody, &error);
     if (server != NULL)
         mongoc_server_description_destroy(server);
+    const char *list = strchr(error.message, '[');
+    snprintf(ret_reason, DISCOVERY_REASON_BYTES, "%.*s", DISCOVERY_REASON_BYTES - 1,
+             list == NULL ? "" : list);
 }
 
 const char *discovery_auth_source(const struct discovery *discovery)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which servers a deployment has and what they are, as libmongoc finds out: its client pool follows the
-// topology (SDAM, SRV polling) on threads of its own; here is what they saw last.
+// Which servers a deployment has and what they are, as libmongoc finds out: its client pool follows
+// the topology (SDAM, SRV polling) on threads of its own; here is what they saw last.
 //
 //      libmongoc's threads --(events)--> newest picture, under a lock --(discovery_take)--> control
 
@@ -19,7 +19,7 @@ enum { DISCOVERY_REASON_BYTES = 256 };
 struct discovered_server {
     struct server_info info; // without addresses; of an unknown server the limits it had
     uint16_t port;
-    char reason[DISCOVERY_REASON_BYTES]; // why it is unknown; "" if it is known or was not tried yet
+    char reason[DISCOVERY_REASON_BYTES]; // why it is unknown; "": it is not, or was not tried yet
 };
 
 struct discovered {
@@ -29,9 +29,10 @@ struct discovered {
 
 struct discovery;
 
-// Begins to follow what deployment_parse has accepted. `changed` is called on any thread whenever there is something new to take, until
-// discovery_close returns; it may not call back into discovery. NULL on failure, with one line in
-// ret_error. Blocks for DNS if the URI is a mongodb+srv one, and can only fail then.
+// Begins to follow what deployment_parse has accepted. `changed` is called on any thread whenever
+// there is something new to take, until discovery_close returns; it may not call back into
+// discovery. NULL on failure, with one line in ret_error. Blocks for DNS if the URI is a
+// mongodb+srv one, and can only fail then.
 struct discovery *discovery_open(const char *uri, void (*changed)(void *arg), void *arg,
                                  char *ret_error, size_t error_capacity);
 
@@ -41,10 +42,11 @@ void discovery_close(struct discovery *discovery);
 // The newest picture, owned by the caller (free); NULL if it is the one that was taken last.
 struct discovered *discovery_take(struct discovery *discovery);
 
-// Makes libmongoc check at once each server that it does not hear of continuously, at most every 500 ms.
-// It does nothing for a server that is known and alone, or a mongos: those are checked every two
-// seconds. Takes a few ms.
-void discovery_check(struct discovery *discovery);
+// Makes libmongoc check at once each server that it does not hear of continuously, at most every
+// 500 ms. It does nothing for a server that is known and alone, or a mongos: those are checked
+// every two seconds. Takes a few ms. ret_reason: what is wrong with each server that is unknown;
+// "" if nothing is.
+void discovery_check(struct discovery *discovery, char ret_reason[DISCOVERY_REASON_BYTES]);
 
 // What the URI and, with mongodb+srv, the TXT record say. Borrowed until discovery_close.
 const char *discovery_auth_source(const struct discovery *discovery);

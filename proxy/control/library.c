@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// libmongoc has one handler for all it complains of, on whichever thread.
 #include "proxy/control/library.h"
 
 #include <mongoc/mongoc.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,7 +16,20 @@ static _Thread_local struct {
     size_t capacity;
 } overheard;
 
-static void on_complaint(mongoc_log_level_t level, const char *domain, const char *message, void *arg)
+// libmongoc says the same at each attempt to connect.
+static bool is_repeated(const char *message)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static char last[512];
+    pthread_mutex_lock(&lock);
+    bool repeated = strncmp(last, message, sizeof last - 1) == 0;
+    snprintf(last, sizeof last, "%s", message);
+    pthread_mutex_unlock(&lock);
+    return repeated;
+}
+
+static void on_complaint(mongoc_log_level_t level, const char *domain, const char *message,
+                         void *arg)
 {
     (void)domain, (void)arg;
     if (level > MONGOC_LOG_LEVEL_WARNING)
@@ -24,6 +40,8 @@ static void on_complaint(mongoc_log_level_t level, const char *domain, const cha
                  message);
         return;
     }
+    if (is_repeated(message))
+        return;
     struct log_line line;
     log_begin(&line, LOG_WARN, "libmongoc");
     log_str(&line, "message", message);

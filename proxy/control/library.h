@@ -10,7 +10,8 @@
 // Before anything else of libmongoc; once is enough, more does nothing. Any thread.
 void library_init(void);
 
-// The complaints that the calling thread causes are collected in `text` (cut to capacity, always ended,
+// The complaints that the calling thread causes are collected in `text` (cut to capacity, always
+// ended,
 // "" at first; borrowed) instead of logged, until library_overhear(NULL, 0).
 void library_overhear(char *text, size_t capacity);
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Control: discovery of servers played here (they answer hello and nothing else), jobs, and that it
-// stops in time whatever it is waiting for. With $WEIR_TEST_URI, a real server is discovered and logged
-// in to, too.
+// stops in time whatever it is waiting for. With $WEIR_TEST_URI, a real server is discovered and
+// logged in to, too.
 
 #include "proxy/control/control.h"
 
@@ -26,6 +26,17 @@
 #include "proxy/log.h"
 
 enum { OP_REPLY = 1, OP_QUERY = 2004, OP_MSG = 2013, MOST_CONNECTIONS = 16, MESSAGE_BYTES = 65536 };
+
+// libmongoc is not built with ThreadSanitizer, which therefore does not see the atomic counts by
+// which libmongoc's threads share a picture of the deployment until the last of them frees it: BSON
+// and sets. Our handlers free neither.
+const char *__tsan_default_suppressions(void);
+
+const char *__tsan_default_suppressions(void)
+{
+    return "race:^bson_\n"
+           "race:^mongoc_set_destroy$\n";
+}
 
 static int64_t now_ms(void)
 {
@@ -182,9 +193,9 @@ struct fake_arg {
 static void *fake_main(void *arg)
 {
     struct fake *fake = ((struct fake_arg *)arg)->fake;
-    struct pollfd polled[2 + MOST_CONNECTIONS] = {{.fd = fake->stop[0], .events = POLLIN},
-                                                  {.fd = ((struct fake_arg *)arg)->listener,
-                                                   .events = POLLIN}};
+    struct pollfd polled[2 + MOST_CONNECTIONS] = {
+        {.fd = fake->stop[0], .events = POLLIN},
+        {.fd = ((struct fake_arg *)arg)->listener, .events = POLLIN}};
     free(arg);
     for (size_t i = 2; i < 2 + MOST_CONNECTIONS; i++)
         polled[i] = (struct pollfd){.fd = -1, .events = POLLIN};
@@ -514,7 +525,12 @@ static void test_name_that_cannot_be_resolved(void **state)
     unwatch(&watcher);
 }
 
-// Answers that say the same are no news.
+static void do_nothing(struct control_job *job)
+{
+    (void)job;
+}
+
+// Answers that say the same are no news, nor is it one that the thread woke up.
 static void test_no_news_is_not_published(void **state)
 {
     (void)state;
@@ -524,6 +540,8 @@ static void test_no_news_is_not_published(void **state)
     watch(&watcher, "mongodb://127.0.0.1:%u/?heartbeatFrequencyMS=500", fake.port);
     wait_until(&watcher, writable_is, &fake.port, 2000);
     int hellos = fake_hellos(&fake), count = watcher.count;
+    struct control_job job = {NULL, do_nothing};
+    control_post(watcher.control, &job);
     sleep_ms(1800);
     assert_true(fake_hellos(&fake) >= hellos + 2);
     pthread_mutex_lock(&watcher.lock);
@@ -577,6 +595,7 @@ static void test_changes_are_logged_once(void **state)
     sleep_ms(2500);
     fake_stop(&fake);
     wait_until(&watcher, nothing_writable, NULL, 4000);
+    sleep_ms(300);
     unwatch(&watcher);
     log_init(LOG_LOGFMT, open("/dev/null", O_WRONLY | O_CLOEXEC));
     rewind(file);
@@ -584,10 +603,10 @@ static void test_changes_are_logged_once(void **state)
     log[bytes] = '\0';
     fclose(file);
 
-    static const char *const expected[] = {"level=warn event=server_down server=127.0.0.1:",
-                                           "level=warn event=no_writable_server",
-                                           "level=info event=server_up server=127.0.0.1:",
-                                           "level=warn event=server_down server=127.0.0.1:"};
+    static const char *const expected[] = {
+        "level=warn event=server_down server=127.0.0.1:", "level=warn event=no_writable_server",
+        "level=info event=server_up server=127.0.0.1:",
+        "level=warn event=server_down server=127.0.0.1:"};
     char *rest = log, *line;
     size_t lines = 0;
     while ((line = strsep(&rest, "\n")) != NULL && line[0] != '\0') {
@@ -708,7 +727,11 @@ static void test_stops_while_srv_is_looked_up(void **state)
     (void)state;
     struct watcher watcher;
     watch(&watcher, "mongodb+srv://u:p@cluster.weir.invalid/");
-    sleep_ms(50);
+    clock_t before = clock();
+    control_request_scan(watcher.control);
+    sleep_ms(500);
+    if (clock() - before > CLOCKS_PER_SEC / 5)
+        fail_msg("it does not sleep");
     assert_null(watcher.topology);
     assert_stops_in_time(&watcher);
 }
@@ -811,12 +834,13 @@ static void test_real_server(void **state)
     const struct server_info *server = topology_writable(watcher.topology);
     struct credential credential = watcher.deployment->credential;
     print_message("%s: kind %d, wire version %d, user %s\n", server->name, server->kind,
-                  server->max_wire_version, credential.username == NULL ? "none" : credential.username);
+                  server->max_wire_version,
+                  credential.username == NULL ? "none" : credential.username);
     log_in_to(server, &credential, true, true);
-    log_in_to(server, &credential, false, true);
     if (credential.username != NULL) {
         char wrong[] = "not the password";
-        credential.mechanism = "SCRAM-SHA-256";
+        if (credential.mechanism == NULL)
+            credential.mechanism = "SCRAM-SHA-256";
         log_in_to(server, &credential, true, true);
         log_in_to(server, &credential, false, true);
         credential.password = wrong;

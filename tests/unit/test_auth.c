@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Authentication, against a server played here: its arithmetic is written from RFC 5802 with OpenSSL's
-// HMAC alone, and is held against the vectors of the RFCs before it judges anybody.
+// Authentication, against a server played here: its arithmetic is written from RFC 5802 with
+// OpenSSL's HMAC alone, and is held against the vectors of the RFCs before it judges anybody.
 
 #include "proxy/auth.h"
 
@@ -151,8 +151,8 @@ static void test_arithmetic_is_the_rfcs(void **state)
 
 static struct party party_sha256(const char *password)
 {
-    struct party party = {EVP_sha256(), "", "W22ZaJ0SNY7soEsUEjb6gQ==", 4096,
-                          "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0", ""};
+    struct party party = {
+        EVP_sha256(), "", "W22ZaJ0SNY7soEsUEjb6gQ==", 4096, "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0", ""};
     format(party.password, "%s", password);
     return party;
 }
@@ -160,8 +160,8 @@ static struct party party_sha256(const char *password)
 // MongoDB salts a digest of name and password with SCRAM-SHA-1.
 static struct party party_sha1(const char *username, const char *password)
 {
-    struct party party = {EVP_sha1(), "", "rQ9ZY3MntBeuP3E1TDVC4w==", 10000,
-                          "Ho+Vgk7qvUOKUwuWLIWg4l/9SraGMHEE", ""};
+    struct party party = {
+        EVP_sha1(), "", "rQ9ZY3MntBeuP3E1TDVC4w==", 10000, "Ho+Vgk7qvUOKUwuWLIWg4l/9SraGMHEE", ""};
     char text[TEXT];
     unsigned char digest[EVP_MAX_MD_SIZE];
     format(text, "%s:mongo:%s", username, password);
@@ -264,8 +264,7 @@ static void server_first(struct party *party, const char *client_first, char *re
     assert_memory_equal(client_first, "n,,n=", 5);
     const char *nonce = strstr(client_first, ",r=");
     assert_non_null(nonce);
-    format(ret_text, "r=%s%s,s=%s,i=%d", nonce + 3, party->snonce, party->salt,
-           party->iterations);
+    format(ret_text, "r=%s%s,s=%s,i=%d", nonce + 3, party->snonce, party->salt, party->iterations);
     snprintf(party->auth_message, sizeof party->auth_message, "%s,%s", client_first + 3, ret_text);
 }
 
@@ -520,8 +519,8 @@ static void test_names_and_passwords_with_odd_characters(void **state)
 static void test_password_is_prepared_for_sha256_only(void **state)
 {
     (void)state;
-    struct credential user = credential("SCRAM-SHA-256", "user", "I\xc2\xadX\xe2\x85\xa8\xc2\xa0z",
-                                        "admin");
+    struct credential user =
+        credential("SCRAM-SHA-256", "user", "I\xc2\xadX\xe2\x85\xa8\xc2\xa0z", "admin");
     struct key_cache *cache = key_cache_new();
     log_in(&user, cache, party_sha256("IXIX z"), true, true);
     struct credential other = credential("SCRAM-SHA-1", "user", "I\xc2\xadX", "admin");
@@ -779,8 +778,8 @@ static void test_odd_replies(void **state)
     odd_reply(bson_new());
     odd_reply(BCON_NEW("ok", BCON_DOUBLE(1)));
     odd_reply(BCON_NEW("ok", BCON_UTF8("1")));
-    odd_reply(BCON_NEW("ok", BCON_INT32(1), "conversationId", BCON_INT32(1), "done", BCON_BOOL(false),
-                       "payload", BCON_UTF8("r=x")));
+    odd_reply(BCON_NEW("ok", BCON_INT32(1), "conversationId", BCON_INT32(1), "done",
+                       BCON_BOOL(false), "payload", BCON_UTF8("r=x")));
     odd_reply(BCON_NEW("ok", BCON_INT32(1), "conversationId", BCON_UTF8("1"), "done",
                        BCON_BOOL(false), "payload", BCON_BIN(0, (const uint8_t *)"", 0)));
     odd_reply(BCON_NEW("ok", BCON_INT32(1), "conversationId", BCON_INT32(1), "payload",
@@ -816,7 +815,8 @@ static void test_refusal_of_any_length_is_cut(void **state)
     odd_reply(BCON_NEW("ok", BCON_DOUBLE(0), "errmsg", BCON_INT32(3), "code", BCON_UTF8("x")));
 }
 
-// Every beginning of a reply, and every one with a byte turned round: a failure or not, but no crash.
+// Every beginning of a reply, and every one with a byte turned round: a failure or not, but no
+// crash.
 static void test_damaged_replies(void **state)
 {
     (void)state;
@@ -859,8 +859,9 @@ static void test_x509(void **state)
     assert_text(&hello, "speculativeAuthenticate.mechanism", "MONGODB-X509");
     assert_text(&hello, "speculativeAuthenticate.db", "$external");
     assert_false(has(&hello, "speculativeAuthenticate.user"));
-    assert_int_equal(begin(auth, BCON_NEW("ok", BCON_INT32(1), "speculativeAuthenticate", "{",
-                                          "user", BCON_UTF8("CN=x"), "}"),
+    assert_int_equal(begin(auth,
+                           BCON_NEW("ok", BCON_INT32(1), "speculativeAuthenticate", "{", "user",
+                                    BCON_UTF8("CN=x"), "}"),
                            &command),
                      AUTH_DONE);
     bson_destroy(&hello);
@@ -876,9 +877,9 @@ static void test_x509_without_speculation(void **state)
     struct auth *auth = auth_new(&user, cache);
     bson_t command;
     // What was not asked for proves nothing.
-    assert_int_equal(begin(auth, BCON_NEW("ok", BCON_INT32(1), "speculativeAuthenticate", "{", "}"),
-                           &command),
-                     AUTH_SEND);
+    assert_int_equal(
+        begin(auth, BCON_NEW("ok", BCON_INT32(1), "speculativeAuthenticate", "{", "}"), &command),
+        AUTH_SEND);
     assert_int_equal(number(&command, "authenticate"), 1);
     assert_text(&command, "user", "CN=x");
     assert_text(&command, "$db", "$external");

@@ -56,8 +56,8 @@ static void test_credentials(void **state)
         {"mongodb://u:p@h/db?authMechanism=PLAIN", "PLAIN", "u", "p", "db"},
         {"mongodb://u:p@h/db?authMechanism=PLAIN&authSource=$external", "PLAIN", "u", "p",
          "$external"},
-        {"mongodb://h/?authMechanism=MONGODB-X509&tls=true&tlsCertificateKeyFile=/c", "MONGODB-X509",
-         NULL, NULL, "$external"},
+        {"mongodb://h/?authMechanism=MONGODB-X509&tls=true&tlsCertificateKeyFile=/c",
+         "MONGODB-X509", NULL, NULL, "$external"},
         {"mongodb://CN%3Dx@h/db?authMechanism=MONGODB-X509&tls=true&tlsCertificateKeyFile=/c",
          "MONGODB-X509", "CN=x", NULL, "$external"},
         {"mongodb+srv://u:p@cluster.example.com/shop", NULL, "u", "p", "shop"},
@@ -186,7 +186,8 @@ static void test_refusals(void **state)
         struct deployment *deployment = deployment_parse(cases[i].uri, error, sizeof error);
         if (deployment != NULL)
             fail_msg("%s was taken", cases[i].uri);
-        if (strstr(error, cases[i].words) == NULL || strchr(error, '\n') != NULL || error[0] == '\0')
+        if (strstr(error, cases[i].words) == NULL || strchr(error, '\n') != NULL ||
+            error[0] == '\0')
             fail_msg("%s: %s", cases[i].uri, error);
     }
 }
