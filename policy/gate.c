@@ -6,9 +6,9 @@
 //      finishing     1st                  2nd
 //      others        3rd                  4th
 //
-// first come first served in each of the four, but that in the slow lane shapes that hold less of it go
-// before those that hold more. A queued ticket is in one of these queues and in the
-// heap by expiry. Those in flight are one list by the time of the grant, aged ones first:
+// first come first served in each of the four, but that in the slow lane shapes that hold less of
+// it go before those that hold more. A queued ticket is in one of these queues and in the heap by
+// expiry. Those in flight are one list by the time of the grant, aged ones first:
 //
 //      oldest -> aged -> aged -> next_to_age -> not aged -> newest
 //
@@ -308,13 +308,14 @@ void gate_done(struct gate *gate, struct ticket *ticket, bool learn, int64_t now
     }
 }
 
-// Of the slow lane's queue, the first of the shape that holds least of the lane. So a shape of 5 s cannot
-// shut out one that was only taken for slow while the server stalled: that one comes to show within a
-// few requests that it is fast.
+// Of the slow lane's queue, the first of the shape that holds least of the lane. So a shape of 5 s
+// cannot shut out one that was only taken for slow while the server stalled: that one comes to show
+// within a few requests that it is fast.
 static struct ticket *least_holding(struct ticket *ticket, int64_t now_us)
 {
     struct ticket *least = ticket;
-    for (int seen = 0; ticket && least->shape->slow_in_flight > 0 && seen < SLOW_LOOKED_AT; seen++) {
+    for (int seen = 0; ticket && least->shape->slow_in_flight > 0 && seen < SLOW_LOOKED_AT;
+         seen++) {
         bool alive = ticket->deadline_us > now_us;
         if (alive && ticket->shape->slow_in_flight < least->shape->slow_in_flight) {
             least = ticket;

@@ -93,8 +93,9 @@ static bool key_cache_get(struct key_cache *cache, const struct key_name *name,
     pthread_mutex_lock(&cache->lock);
     for (size_t i = 0; i < CACHE_ENTRIES && !found; i++) {
         found = key_name_equal(&cache->keys[i].name, name);
-        if (found)
+        if (found) {
             memcpy(ret_bytes, cache->keys[i].bytes, KEY_MAX_BYTES);
+        }
     }
     pthread_mutex_unlock(&cache->lock);
     return found;
@@ -124,9 +125,11 @@ static bool mechanism_is_scram(enum mechanism mechanism)
 
 static enum mechanism mechanism_find(const char *name)
 {
-    for (enum mechanism m = MECHANISM_NONE + 1; m < MECHANISM_COUNT; m++)
-        if (strcmp(mechanism_names[m], name) == 0)
+    for (enum mechanism m = MECHANISM_NONE + 1; m < MECHANISM_COUNT; m++) {
+        if (strcmp(mechanism_names[m], name) == 0) {
             return m;
+        }
+    }
     return MECHANISM_NONE;
 }
 
@@ -160,10 +163,12 @@ static int provide_key(struct auth *auth, Gsasl_session *session)
     unsigned char key[KEY_MAX_BYTES];
     char hex[2 * KEY_MAX_BYTES + 1];
     auth->key_missing = !key_cache_get(auth->cache, &auth->wanted, key);
-    if (auth->key_missing)
+    if (auth->key_missing) {
         return GSASL_NO_CALLBACK;
-    for (size_t i = 0; i < mechanism_key_bytes(auth->mechanism); i++)
+    }
+    for (size_t i = 0; i < mechanism_key_bytes(auth->mechanism); i++) {
         snprintf(hex + 2 * i, 3, "%02x", key[i]);
+    }
     int result = gsasl_property_set(session, GSASL_SCRAM_SALTED_PASSWORD, hex);
     OPENSSL_cleanse(key, sizeof key);
     OPENSSL_cleanse(hex, sizeof hex);
@@ -174,10 +179,12 @@ static int provide(Gsasl *gsasl, Gsasl_session *session, Gsasl_property property
 {
     (void)gsasl;
     struct auth *auth = gsasl_session_hook_get(session);
-    if (property == GSASL_AUTHID)
+    if (property == GSASL_AUTHID) {
         return gsasl_property_set(session, property, auth->credential->username);
-    if (property == GSASL_SCRAM_SALTED_PASSWORD)
+    }
+    if (property == GSASL_SCRAM_SALTED_PASSWORD) {
         return provide_key(auth, session);
+    }
     return GSASL_NO_CALLBACK;
 }
 
@@ -186,16 +193,18 @@ struct key_cache *key_cache_new(void)
     struct key_cache *cache = xcalloc(1, sizeof *cache);
     int error = pthread_mutex_init(&cache->lock, NULL);
     assert(error == 0);
-    if (gsasl_init(&cache->gsasl) != GSASL_OK)
+    if (gsasl_init(&cache->gsasl) != GSASL_OK) {
         abort();
+    }
     gsasl_callback_set(cache->gsasl, provide);
     return cache;
 }
 
 void key_cache_free(struct key_cache *cache)
 {
-    if (cache == NULL)
+    if (cache == NULL) {
         return;
+    }
     gsasl_done(cache->gsasl);
     pthread_mutex_destroy(&cache->lock);
     OPENSSL_cleanse(cache, sizeof *cache);
@@ -216,8 +225,9 @@ struct auth *auth_new(const struct credential *credential, struct key_cache *cac
 
 void auth_free(struct auth *auth)
 {
-    if (auth == NULL)
+    if (auth == NULL) {
         return;
+    }
     gsasl_finish(auth->session);
     free(auth);
 }
@@ -250,8 +260,9 @@ static bool username_is_plain(struct auth *auth)
     bool same = gsasl_saslprep(username, GSASL_ALLOW_UNASSIGNED, &prepared, NULL) == GSASL_OK &&
                 strcmp(prepared, username) == 0;
     gsasl_free(prepared);
-    if (!same)
+    if (!same) {
         fail(auth, "the user's name has characters that SCRAM would change (SASLprep, RFC 4013)");
+    }
     return same;
 }
 
@@ -260,8 +271,9 @@ static bool append_scram_start(struct auth *auth, bson_t *document)
 {
     char *payload = NULL;
     size_t bytes = 0;
-    if (!username_is_plain(auth))
+    if (!username_is_plain(auth)) {
         return false;
+    }
     gsasl_finish(auth->session);
     auth->session = NULL;
     const char *name = mechanism_names[auth->mechanism];
@@ -287,8 +299,9 @@ static void append_x509(const struct auth *auth, bson_t *document)
 {
     BSON_APPEND_INT32(document, "authenticate", 1);
     BSON_APPEND_UTF8(document, "mechanism", mechanism_names[MONGODB_X509]);
-    if (auth->credential->username != NULL)
+    if (auth->credential->username != NULL) {
         BSON_APPEND_UTF8(document, "user", auth->credential->username);
+    }
 }
 
 static bool append_plain(struct auth *auth, bson_t *document)
@@ -297,10 +310,11 @@ static bool append_plain(struct auth *auth, bson_t *document)
     int bytes = snprintf(payload, sizeof payload, "%c%s%c%s", 0, auth->credential->username, 0,
                          auth->credential->password);
     bool fits = bytes < (int)sizeof payload;
-    if (fits)
+    if (fits) {
         append_sasl_start(auth, document, payload, (size_t)bytes);
-    else
+    } else {
         fail(auth, "the user's name and password are too long for PLAIN");
+    }
     OPENSSL_cleanse(payload, sizeof payload);
     return fits;
 }
@@ -315,16 +329,18 @@ void auth_speculate(struct auth *auth, bson_t *hello)
     const struct credential *credential = auth->credential;
     bson_t speculative = BSON_INITIALIZER;
     assert(auth->phase == PHASE_BEGIN && !auth->speculated);
-    if (credential_is_empty(credential))
+    if (credential_is_empty(credential)) {
         return;
+    }
     if (credential->mechanism == NULL) {
         auth->mechanism = SCRAM_SHA_256;
         char *user = bson_strdup_printf("%s.%s", credential->source, credential->username);
         BSON_APPEND_UTF8(hello, "saslSupportedMechs", user);
         bson_free(user);
     }
-    if (auth->mechanism == MONGODB_X509)
+    if (auth->mechanism == MONGODB_X509) {
         append_x509(auth, &speculative);
+    }
     auth->speculated = auth->mechanism == MONGODB_X509 || (mechanism_is_scram(auth->mechanism) &&
                                                            append_scram_start(auth, &speculative));
     if (auth->speculated) {
@@ -383,8 +399,9 @@ static enum auth_status answer_first(struct auth *auth, bson_t *ret_command)
         gsasl_free(answer);
         return status;
     }
-    if (auth->error[0] != '\0')
+    if (auth->error[0] != '\0') {
         return AUTH_FAILED;
+    }
     if (auth->key_missing) {
         auth->phase = PHASE_KEY;
         return AUTH_DERIVE;
@@ -406,18 +423,22 @@ static bool sasl_reply_read(struct auth *auth, const bson_t *reply, struct sasl_
     bson_iter_t iter;
     uint32_t bytes;
     const uint8_t *payload;
-    if (!bson_iter_init_find(&iter, reply, "payload") || !BSON_ITER_HOLDS_BINARY(&iter))
+    if (!bson_iter_init_find(&iter, reply, "payload") || !BSON_ITER_HOLDS_BINARY(&iter)) {
         return false;
+    }
     bson_iter_binary(&iter, NULL, &bytes, &payload);
-    if (bytes > PAYLOAD_MAX_BYTES)
+    if (bytes > PAYLOAD_MAX_BYTES) {
         return false;
+    }
     ret_reply->payload = (const char *)payload;
     ret_reply->bytes = bytes;
-    if (!bson_iter_init_find(&iter, reply, "done") || !BSON_ITER_HOLDS_BOOL(&iter))
+    if (!bson_iter_init_find(&iter, reply, "done") || !BSON_ITER_HOLDS_BOOL(&iter)) {
         return false;
+    }
     ret_reply->done = bson_iter_bool(&iter);
-    if (!bson_iter_init_find(&iter, reply, "conversationId") || !BSON_ITER_HOLDS_INT(&iter))
+    if (!bson_iter_init_find(&iter, reply, "conversationId") || !BSON_ITER_HOLDS_INT(&iter)) {
         return false;
+    }
     bson_value_copy(bson_iter_value(&iter), &auth->conversation);
     return true;
 }
@@ -430,12 +451,15 @@ static enum auth_status check_final(struct auth *auth, const struct sasl_reply *
     size_t bytes = 0;
     int result = gsasl_step(auth->session, reply->payload, reply->bytes, &rest, &bytes);
     gsasl_free(rest);
-    if (result == GSASL_AUTHENTICATION_ERROR)
+    if (result == GSASL_AUTHENTICATION_ERROR) {
         return fail(auth, "the server could not prove that it knows the password");
-    if (result != GSASL_OK)
+    }
+    if (result != GSASL_OK) {
         return fail(auth, "the server's final SCRAM message is malformed");
-    if (reply->done)
+    }
+    if (reply->done) {
         return AUTH_DONE;
+    }
     auth->phase = PHASE_EMPTY;
     return send_continue(auth, "", 0, ret_command);
 }
@@ -443,14 +467,18 @@ static enum auth_status check_final(struct auth *auth, const struct sasl_reply *
 static enum auth_status scram_continue(struct auth *auth, const bson_t *reply, bson_t *ret_command)
 {
     struct sasl_reply said;
-    if (!sasl_reply_read(auth, reply, &said))
+    if (!sasl_reply_read(auth, reply, &said)) {
         return fail(auth, "the server's answer is none to SCRAM");
-    if (auth->phase == PHASE_FINAL)
+    }
+    if (auth->phase == PHASE_FINAL) {
         return check_final(auth, &said, ret_command);
-    if (auth->phase == PHASE_EMPTY)
+    }
+    if (auth->phase == PHASE_EMPTY) {
         return said.done ? AUTH_DONE : fail(auth, "the server does not end SCRAM");
-    if (said.done)
+    }
+    if (said.done) {
         return fail(auth, "the server ended SCRAM before it proved itself");
+    }
     memcpy(auth->first, said.payload, said.bytes);
     auth->first_bytes = said.bytes;
     return answer_first(auth, ret_command);
@@ -463,10 +491,12 @@ static enum auth_status refused(struct auth *auth, const bson_t *reply)
     uint32_t bytes = 0;
     const char *said = "";
     int64_t code = 0;
-    if (bson_iter_init_find(&iter, reply, "errmsg") && BSON_ITER_HOLDS_UTF8(&iter))
+    if (bson_iter_init_find(&iter, reply, "errmsg") && BSON_ITER_HOLDS_UTF8(&iter)) {
         said = bson_iter_utf8(&iter, &bytes);
-    if (bson_iter_init_find(&iter, reply, "code") && BSON_ITER_HOLDS_NUMBER(&iter))
+    }
+    if (bson_iter_init_find(&iter, reply, "code") && BSON_ITER_HOLDS_NUMBER(&iter)) {
         code = bson_iter_as_int64(&iter);
+    }
     const char *user = auth->credential->username;
     snprintf(auth->error, sizeof auth->error,
              "the server refused %s%s by %s on %s: %.*s (code %lld)",
@@ -488,8 +518,9 @@ static bool speculation_reply(const bson_t *hello_reply, bson_t *ret_reply)
     uint32_t bytes;
     const uint8_t *data;
     if (!bson_iter_init_find(&iter, hello_reply, "speculativeAuthenticate") ||
-        !BSON_ITER_HOLDS_DOCUMENT(&iter))
+        !BSON_ITER_HOLDS_DOCUMENT(&iter)) {
         return false;
+    }
     bson_iter_document(&iter, &bytes, &data);
     return bson_init_static(ret_reply, data, bytes);
 }
@@ -499,11 +530,14 @@ static enum mechanism negotiate(const bson_t *hello_reply)
 {
     bson_iter_t iter, item;
     if (bson_iter_init_find(&iter, hello_reply, "saslSupportedMechs") &&
-        BSON_ITER_HOLDS_ARRAY(&iter) && bson_iter_recurse(&iter, &item))
-        while (bson_iter_next(&item))
+        BSON_ITER_HOLDS_ARRAY(&iter) && bson_iter_recurse(&iter, &item)) {
+        while (bson_iter_next(&item)) {
             if (BSON_ITER_HOLDS_UTF8(&item) &&
-                strcmp(bson_iter_utf8(&item, NULL), mechanism_names[SCRAM_SHA_256]) == 0)
+                strcmp(bson_iter_utf8(&item, NULL), mechanism_names[SCRAM_SHA_256]) == 0) {
                 return SCRAM_SHA_256;
+            }
+        }
+    }
     return SCRAM_SHA_1;
 }
 
@@ -511,31 +545,38 @@ enum auth_status auth_begin(struct auth *auth, const bson_t *hello_reply, bson_t
 {
     bson_t speculated;
     assert(auth->phase == PHASE_BEGIN);
-    if (credential_is_empty(auth->credential))
+    if (credential_is_empty(auth->credential)) {
         return AUTH_DONE;
-    if (auth->error[0] != '\0')
+    }
+    if (auth->error[0] != '\0') {
         return AUTH_FAILED;
+    }
     if (auth->speculated && speculation_reply(hello_reply, &speculated)) {
         auth->phase = PHASE_FIRST;
         return auth->mechanism == MONGODB_X509 ? AUTH_DONE
                                                : scram_continue(auth, &speculated, ret_command);
     }
-    if (auth->credential->mechanism == NULL)
+    if (auth->credential->mechanism == NULL) {
         auth->mechanism = negotiate(hello_reply);
+    }
     return start(auth, ret_command);
 }
 
 enum auth_status auth_continue(struct auth *auth, const bson_t *reply, bson_t *ret_command)
 {
     assert(auth->phase != PHASE_BEGIN);
-    if (auth->error[0] != '\0')
+    if (auth->error[0] != '\0') {
         return AUTH_FAILED;
-    if (auth->phase == PHASE_KEY)
+    }
+    if (auth->phase == PHASE_KEY) {
         return answer_first(auth, ret_command);
-    if (!reply_is_ok(reply))
+    }
+    if (!reply_is_ok(reply)) {
         return refused(auth, reply);
-    if (auth->phase == PHASE_ONLY)
+    }
+    if (auth->phase == PHASE_ONLY) {
         return AUTH_DONE;
+    }
     return scram_continue(auth, reply, ret_command);
 }
 
@@ -548,8 +589,9 @@ static char *mongo_digest(const struct credential *credential)
     unsigned bytes = 0;
     int done = EVP_Digest(text, strlen(text), digest, &bytes, EVP_md5(), NULL);
     assert(done == 1 && bytes == 16);
-    for (size_t i = 0; i < bytes; i++)
+    for (size_t i = 0; i < bytes; i++) {
         snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    }
     OPENSSL_cleanse(text, strlen(text));
     OPENSSL_cleanse(digest, sizeof digest);
     bson_free(text);
@@ -560,8 +602,9 @@ static char *mongo_digest(const struct credential *credential)
 static char *prepare_password(const struct auth *auth)
 {
     char *prepared = NULL;
-    if (auth->mechanism == SCRAM_SHA_1)
+    if (auth->mechanism == SCRAM_SHA_1) {
         return mongo_digest(auth->credential);
+    }
     return gsasl_saslprep(auth->credential->password, 0, &prepared, NULL) == GSASL_OK ? prepared
                                                                                       : NULL;
 }
@@ -572,23 +615,26 @@ void auth_derive(struct auth *auth)
     char *salt = NULL;
     size_t salt_bytes = 0;
     assert(auth->phase == PHASE_KEY);
-    if (key_cache_get(auth->cache, &key.name, key.bytes))
+    if (key_cache_get(auth->cache, &key.name, key.bytes)) {
         return;
+    }
     char *password = prepare_password(auth);
-    if (password == NULL)
+    if (password == NULL) {
         fail(auth, "the password has characters that SCRAM does not allow (SASLprep, RFC 4013)");
-    else if (gsasl_base64_from(key.name.salt, strlen(key.name.salt), &salt, &salt_bytes) !=
-             GSASL_OK)
+    } else if (gsasl_base64_from(key.name.salt, strlen(key.name.salt), &salt, &salt_bytes) !=
+               GSASL_OK) {
         fail(auth, "the server's SCRAM salt is not base64");
-    else if (PKCS5_PBKDF2_HMAC(password, (int)strlen(password), (const unsigned char *)salt,
-                               (int)salt_bytes, key.name.iterations,
-                               mechanism_digest(key.name.mechanism),
-                               (int)mechanism_key_bytes(key.name.mechanism), key.bytes) != 1)
+    } else if (PKCS5_PBKDF2_HMAC(password, (int)strlen(password), (const unsigned char *)salt,
+                                 (int)salt_bytes, key.name.iterations,
+                                 mechanism_digest(key.name.mechanism),
+                                 (int)mechanism_key_bytes(key.name.mechanism), key.bytes) != 1) {
         fail(auth, "OpenSSL cannot derive the SCRAM key");
-    else
+    } else {
         key_cache_put(auth->cache, &key);
-    if (password != NULL)
+    }
+    if (password != NULL) {
         OPENSSL_cleanse(password, strlen(password));
+    }
     OPENSSL_cleanse(&key, sizeof key);
     free(password);
     gsasl_free(salt);

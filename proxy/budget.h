@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The budget of buffered bytes, shared by all workers. A request claims its length before it is read,
-// and requests together may have half of the budget; replies may have all of it. So replies, which end
-// requests, always have room to move. What is read of a reply is counted after the fact: the budget may
-// be passed by one read for each upstream.
+// The budget of buffered bytes, shared by all workers. A request claims its length before it is
+// read, and requests together may have half of the budget; replies may have all of it. So replies,
+// which end requests, always have room to move. What is read of a reply is counted after the fact:
+// the budget may be passed by one read for each upstream.
 
 #ifndef PROXY_BUDGET_H
 #define PROXY_BUDGET_H

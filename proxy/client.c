@@ -37,7 +37,8 @@ static void watch(struct client *client)
     stream_watch(client->stream, directions);
 }
 
-// The peer will send no more. What it wants an answer to is moot; what it sent unacknowledged is not.
+// The peer will send no more. What it wants an answer to is moot; what it sent unacknowledged is
+// not.
 static void came_to_end(struct client *client, enum close_reason reason)
 {
     if (reason == CLOSE_BY_PEER && client->request && client->request->no_reply) {
@@ -283,7 +284,7 @@ void client_close(struct client *client, enum close_reason reason)
     stream_watch(client->stream, 0);
     release_claim(client, client->claimed_bytes);
     orphans_make(client->worker->shared->server, client->worker, &client->pins,
-                       client_now_us(client));
+                 client_now_us(client));
     struct request *request = client->request;
     client->request = NULL;
     if (request) {

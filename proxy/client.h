@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A client: one connection from an app. It has at most one request at a time; what it sends meanwhile
-// waits in `ahead`, and beyond CLIENT_AHEAD_BYTES in the socket.
+// A client: one connection from an app. It has at most one request at a time; what it sends
+// meanwhile waits in `ahead`, and beyond CLIENT_AHEAD_BYTES in the socket.
 //
-//      born by client_accept -> handshake -> (idle <-> request)* -> client_close -> freed at turn's end
+//      born by client_accept -> handshake -> (idle <-> request)* -> client_close -> freed at turn's
+//      end
 
 #ifndef PROXY_CLIENT_H
 #define PROXY_CLIENT_H
@@ -49,13 +50,13 @@ struct client {
     size_t claimed_bytes;    // of the budget, for `out`
     struct pin_owner pins;   // guarded by the server's lock
     uint64_t id;
-    int64_t waits_since_us; // the handshake began, or the peer last made progress
+    int64_t waits_since_us;               // the handshake began, or the peer last made progress
     char app_name[CLIENT_APP_NAME_BYTES]; // as hello said, "" if it did not
-    bool shaken;            // the stream's handshake is done
-    bool greeted;           // has sent a first message
-    bool backs_off;         // announced that it backs off when overloaded
-    bool ended;     // will send no more, but what it sent unacknowledged is still to be done
-    bool paused;    // not read from: it sends faster than it is answered
+    bool shaken;                          // the stream's handshake is done
+    bool greeted;                         // has sent a first message
+    bool backs_off;                       // announced that it backs off when overloaded
+    bool ended;  // will send no more, but what it sent unacknowledged is still to be done
+    bool paused; // not read from: it sends faster than it is answered
     bool dead;
     bool close_after_reply;
 };
@@ -63,8 +64,8 @@ struct client {
 // Takes the socket over. The client lives on the worker until client_close.
 void client_accept(struct worker *worker, int fd);
 
-// Ends the connection at once: unlinks, lets go of its request, makes orphans of its pins. Memory goes
-// at the end of the turn. Calling it for a dead client does nothing.
+// Ends the connection at once: unlinks, lets go of its request, makes orphans of its pins. Memory
+// goes at the end of the turn. Calling it for a dead client does nothing.
 void client_close(struct client *client, enum close_reason reason);
 
 // Logs bad input (rate-limited) with what was wrong.
@@ -82,6 +83,5 @@ void client_rest(struct client *client);
 
 // Closes it if it has missed a deadline. Called for each client at each sweep.
 void client_check_deadlines(struct client *client, int64_t now_us);
-
 
 #endif

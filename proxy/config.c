@@ -33,9 +33,11 @@ bool loader_fail(struct loader *loader, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(loader->ret_error, CONFIG_ERROR_BYTES, format, arguments);
     va_end(arguments);
-    for (char *c = loader->ret_error; *c != '\0'; c++)
-        if ((unsigned char)*c < ' ' || *c == '\x7f')
+    for (char *c = loader->ret_error; *c != '\0'; c++) {
+        if ((unsigned char)*c < ' ' || *c == '\x7f') {
             *c = '?';
+        }
+    }
     return false;
 }
 
@@ -44,14 +46,15 @@ static void option_name_in(enum config_option option, enum config_source source,
                            char ret_name[OPTION_NAME_BYTES])
 {
     const struct option_row *row = &option_rows[option];
-    if (source == CONFIG_FROM_VARIABLE)
+    if (source == CONFIG_FROM_VARIABLE) {
         option_variable(row->flag, ret_name);
-    else if (source == CONFIG_FROM_FLAG && row->type == OPTION_URI)
+    } else if (source == CONFIG_FROM_FLAG && row->type == OPTION_URI) {
         snprintf(ret_name, OPTION_NAME_BYTES, "URI");
-    else if (source == CONFIG_FROM_FLAG)
+    } else if (source == CONFIG_FROM_FLAG) {
         snprintf(ret_name, OPTION_NAME_BYTES, "--%s", row->flag);
-    else
+    } else {
         snprintf(ret_name, OPTION_NAME_BYTES, "%s", row->name);
+    }
 }
 
 static void describe(const struct config *config, enum config_option option,
@@ -60,8 +63,9 @@ static void describe(const struct config *config, enum config_option option,
     char place[CONFIG_SUBJECT_BYTES / 2] = "", name[OPTION_NAME_BYTES];
     bool show = option_rows[option].type != OPTION_URI && value[0] != '\0';
     option_name_in(option, origin.source, name);
-    if (origin.source == CONFIG_FROM_FILE)
+    if (origin.source == CONFIG_FROM_FILE) {
         snprintf(place, sizeof place, "%.200s:%d: ", config->file, origin.line);
+    }
     snprintf(ret_subject, CONFIG_SUBJECT_BYTES, "%s%s%s%.*s", place, name, show ? " " : "",
              show ? SHOWN_BYTES : 0, value);
 }
@@ -70,8 +74,9 @@ void config_describe(const struct config *config, enum config_option option,
                      char ret_subject[CONFIG_SUBJECT_BYTES])
 {
     char value[CONFIG_VALUE_BYTES] = "";
-    if (option_has_value(&option_rows[option], config))
+    if (option_has_value(&option_rows[option], config)) {
         option_show(&option_rows[option], config, value, sizeof value);
+    }
     describe(config, option, config->origins[option], value, ret_subject);
 }
 
@@ -81,10 +86,12 @@ bool loader_set(struct loader *loader, enum config_option option, struct config_
     struct config *config = loader->config;
     char subject[CONFIG_SUBJECT_BYTES], reason[OPTION_REASON_BYTES];
     describe(config, option, origin, text, subject);
-    if (origin.source == config->origins[option].source && origin.source != CONFIG_FROM_DEFAULT)
+    if (origin.source == config->origins[option].source && origin.source != CONFIG_FROM_DEFAULT) {
         return loader_fail(loader, "%s: given twice", subject);
-    if (!option_set(&option_rows[option], config, text, reason))
+    }
+    if (!option_set(&option_rows[option], config, text, reason)) {
         return loader_fail(loader, "%s: %s", subject, reason);
+    }
     config->origins[option] = origin;
     return true;
 }
@@ -103,8 +110,9 @@ static void guess_flag(struct guess *guess, const char *typed)
 {
     guess_init(guess, typed);
     guess_try(guess, "config");
-    for (int i = 0; i < CONFIG_OPTION_COUNT; i++)
+    for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
         guess_try(guess, option_rows[i].flag);
+    }
 }
 
 static bool fail_unknown_flag(struct loader *loader, const char *flag)
@@ -113,8 +121,9 @@ static bool fail_unknown_flag(struct loader *loader, const char *flag)
     char typed[OPTION_NAME_BYTES];
     snprintf(typed, sizeof typed, "%.*s", (int)strcspn(flag, "="), flag);
     guess_flag(&guess, typed);
-    if (guess.match[0] == '\0')
+    if (guess.match[0] == '\0') {
         return loader_fail(loader, "%s: unknown flag, see weir --help", typed);
+    }
     return loader_fail(loader, "%s: unknown flag, did you mean --%s?", typed, guess.match);
 }
 
@@ -136,11 +145,13 @@ static bool take_flag(struct loader *loader, struct command_line *line, const ch
 {
     char name[OPTION_NAME_BYTES];
     snprintf(name, sizeof name, "--%s", option->name);
-    if (strcspn(flag, "=") != strlen(name))
+    if (strcspn(flag, "=") != strlen(name)) {
         return fail_unknown_flag(loader, flag);
+    }
     const char **place = index < CONFIG_OPTION_COUNT ? &line->values[index] : &line->file;
-    if (*place != NULL)
+    if (*place != NULL) {
         return loader_fail(loader, "%s: given twice", name);
+    }
     *place = optarg != NULL ? optarg : "true";
     return true;
 }
@@ -148,8 +159,9 @@ static bool take_flag(struct loader *loader, struct command_line *line, const ch
 static bool take_uri(struct loader *loader, struct command_line *line, const char *uri)
 {
     const char **place = &line->values[CONFIG_OPTION_uri];
-    if (*place != NULL)
+    if (*place != NULL) {
         return loader_fail(loader, "URI: given twice, or an argument that belongs to no flag");
+    }
     *place = uri;
     return true;
 }
@@ -165,22 +177,27 @@ static bool read_command_line(struct loader *loader, int argc, char *const argv[
         int at = optind > 0 ? optind : 1, index = 0;
         int found = getopt_long(argc, argv, "-:", options, &index);
         bool fine = true;
-        if (found == -1)
+        if (found == -1) {
             break;
-        if (found == 'f')
+        }
+        if (found == 'f') {
             fine = take_flag(loader, line, argv[at], &options[index], index);
-        else if (found == 1)
+        } else if (found == 1) {
             fine = take_uri(loader, line, optarg);
-        else if (found == ':')
+        } else if (found == ':') {
             fine = loader_fail(loader, "%.*s: needs a value", SHOWN_BYTES, argv[at]);
-        else
+        } else {
             fine = fail_unknown_flag(loader, argv[at]);
-        if (!fine)
+        }
+        if (!fine) {
             return false;
+        }
     }
-    for (; optind < argc; optind++)
-        if (!take_uri(loader, line, argv[optind]))
+    for (; optind < argc; optind++) {
+        if (!take_uri(loader, line, argv[optind])) {
             return false;
+        }
+    }
     return true;
 }
 
@@ -189,8 +206,9 @@ static bool set_flags(struct loader *loader, const struct command_line *line)
     struct config_origin origin = {CONFIG_FROM_FLAG, 0};
     for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
         const char *value = line->values[i];
-        if (value != NULL && !loader_set(loader, (enum config_option)i, origin, value))
+        if (value != NULL && !loader_set(loader, (enum config_option)i, origin, value)) {
             return false;
+        }
     }
     return true;
 }
@@ -198,9 +216,11 @@ static bool set_flags(struct loader *loader, const struct command_line *line)
 static const char *variable_value(char *const env[], const char *name)
 {
     size_t length = strlen(name);
-    for (; *env != NULL; env++)
-        if (strncmp(*env, name, length) == 0 && (*env)[length] == '=')
+    for (; *env != NULL; env++) {
+        if (strncmp(*env, name, length) == 0 && (*env)[length] == '=') {
             return (*env)[length + 1] != '\0' ? *env + length + 1 : NULL;
+        }
+    }
     return NULL;
 }
 
@@ -218,10 +238,12 @@ static bool set_variables(struct loader *loader, char *const env[])
         char name[OPTION_NAME_BYTES];
         option_variable(option_rows[i].flag, name);
         const char *value = variable_value(env, name);
-        if (value == NULL || is_service_link(i, value))
+        if (value == NULL || is_service_link(i, value)) {
             continue;
-        if (!loader_set(loader, (enum config_option)i, origin, value))
+        }
+        if (!loader_set(loader, (enum config_option)i, origin, value)) {
             return false;
+        }
     }
     return true;
 }
@@ -233,13 +255,15 @@ static bool check_unknown_variables(struct loader *loader, char *const env[])
     for (; *env != NULL; env++) {
         char typed[OPTION_NAME_BYTES], known[OPTION_NAME_BYTES];
         struct guess guess;
-        if (strncmp(*env, "WEIR_", 5) != 0)
+        if (strncmp(*env, "WEIR_", 5) != 0) {
             continue;
+        }
         snprintf(typed, sizeof typed, "%.*s", (int)strcspn(*env, "="), *env);
         guess_flag(&guess, typed + 5);
         option_variable(guess.match, known);
-        if (guess.match[0] != '\0' && strcmp(typed, known) != 0)
+        if (guess.match[0] != '\0' && strcmp(typed, known) != 0) {
             return loader_fail(loader, "%s: unknown variable, did you mean %s?", typed, known);
+        }
     }
     return true;
 }
@@ -260,17 +284,21 @@ static bool check_tls(struct loader *loader)
     static const char modes[] = " allowTLS, preferTLS or requireTLS";
     const struct config *config = loader->config;
     bool tls = config->tls_mode != CONFIG_TLS_DISABLED;
-    if (!tls && config->tls_certificate_key_file != NULL)
+    if (!tls && config->tls_certificate_key_file != NULL) {
         return fail_needs(loader, CONFIG_OPTION_tls_certificate_key_file, CONFIG_OPTION_tls_mode,
                           modes);
-    if (!tls && config->tls_ca_file != NULL)
+    }
+    if (!tls && config->tls_ca_file != NULL) {
         return fail_needs(loader, CONFIG_OPTION_tls_ca_file, CONFIG_OPTION_tls_mode, modes);
-    if (tls && config->tls_certificate_key_file == NULL)
+    }
+    if (tls && config->tls_certificate_key_file == NULL) {
         return fail_needs(loader, CONFIG_OPTION_tls_mode, CONFIG_OPTION_tls_certificate_key_file,
                           "");
-    if (config->tls_allow_connections_without_certificates && config->tls_ca_file == NULL)
+    }
+    if (config->tls_allow_connections_without_certificates && config->tls_ca_file == NULL) {
         return fail_needs(loader, CONFIG_OPTION_tls_allow_connections_without_certificates,
                           CONFIG_OPTION_tls_ca_file, "");
+    }
     return true;
 }
 
@@ -279,10 +307,12 @@ static bool is_loopback(const char *address)
 {
     struct in6_addr six;
     struct in_addr four;
-    if (inet_pton(AF_INET, address, &four) == 1)
+    if (inet_pton(AF_INET, address, &four) == 1) {
         return ntohl(four.s_addr) >> 24 == 127;
-    if (inet_pton(AF_INET6, address, &six) == 1)
+    }
+    if (inet_pton(AF_INET6, address, &six) == 1) {
         return IN6_IS_ADDR_LOOPBACK(&six) || (IN6_IS_ADDR_V4MAPPED(&six) && six.s6_addr[12] == 127);
+    }
     return strcasecmp(address, "localhost") == 0;
 }
 
@@ -295,14 +325,17 @@ static bool everybody_shows_a_certificate(const struct config *config)
 static bool check_remote(struct loader *loader)
 {
     const struct config *config = loader->config;
-    if (config->allow_remote_without_auth || everybody_shows_a_certificate(config))
+    if (config->allow_remote_without_auth || everybody_shows_a_certificate(config)) {
         return true;
-    for (size_t i = 0; i < config->bind_ip.count; i++)
-        if (!is_loopback(config->bind_ip.items[i]))
+    }
+    for (size_t i = 0; i < config->bind_ip.count; i++) {
+        if (!is_loopback(config->bind_ip.items[i])) {
             return fail_needs(loader, CONFIG_OPTION_bind_ip,
                               CONFIG_OPTION_allow_remote_without_auth,
                               ", or client certificates required of everybody: TLS mode "
                               "requireTLS, a CA file, none allowed without");
+        }
+    }
     return true;
 }
 
@@ -316,8 +349,9 @@ static bool check_uri(struct loader *loader)
 static bool load(struct loader *loader, int argc, char *const argv[], char *const env[])
 {
     struct command_line line = {0};
-    if (!read_command_line(loader, argc, argv, &line))
+    if (!read_command_line(loader, argc, argv, &line)) {
         return false;
+    }
     const char *file = line.file != NULL ? line.file : variable_value(env, "WEIR_CONFIG");
     loader->config->file = file != NULL ? xstrdup(file) : NULL;
     set_presets(loader);
@@ -331,18 +365,21 @@ struct config *config_load(int argc, char *const argv[], char *const env[],
 {
     struct config *config = (struct config *)xcalloc(1, sizeof *config);
     struct loader loader = {config, ret_error};
-    if (load(&loader, argc, argv, env))
+    if (load(&loader, argc, argv, env)) {
         return config;
+    }
     config_free(config);
     return NULL;
 }
 
 void config_free(struct config *config)
 {
-    if (config == NULL)
+    if (config == NULL) {
         return;
-    for (int i = 0; i < CONFIG_OPTION_COUNT; i++)
+    }
+    for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
         option_clear(&option_rows[i], config);
+    }
     free(config->file);
     free(config);
 }
@@ -352,8 +389,9 @@ void config_each(const struct config *config,
 {
     for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
         char value[CONFIG_VALUE_BYTES];
-        if (!option_has_value(&option_rows[i], config))
+        if (!option_has_value(&option_rows[i], config)) {
             continue;
+        }
         option_show(&option_rows[i], config, value, sizeof value);
         each(context, option_rows[i].name, value);
     }

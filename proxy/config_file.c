@@ -49,26 +49,31 @@ static bool is_text(const yaml_node_t *node)
 
 static bool is_null(const yaml_node_t *node)
 {
-    if (!is_text(node) || node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE)
+    if (!is_text(node) || node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE) {
         return false;
+    }
     const char *text = scalar_of(node);
     return text[0] == '\0' || strcmp(text, "~") == 0 || strcmp(text, "null") == 0;
 }
 
 static int option_named(const char *name)
 {
-    for (int i = 0; i < CONFIG_OPTION_COUNT; i++)
-        if (strcmp(option_rows[i].name, name) == 0)
+    for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
+        if (strcmp(option_rows[i].name, name) == 0) {
             return i;
+        }
+    }
     return -1;
 }
 
 static bool is_section(const char *name)
 {
     size_t length = strlen(name);
-    for (int i = 0; i < CONFIG_OPTION_COUNT; i++)
-        if (strncmp(option_rows[i].name, name, length) == 0 && option_rows[i].name[length] == '.')
+    for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
+        if (strncmp(option_rows[i].name, name, length) == 0 && option_rows[i].name[length] == '.') {
             return true;
+        }
+    }
     return false;
 }
 
@@ -87,14 +92,16 @@ static bool fail_unknown(struct walk *walk, const yaml_node_t *key, const yaml_n
     struct guess guess;
     guess_init(&guess, name);
     for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
-        if (value->type == YAML_MAPPING_NODE)
+        if (value->type == YAML_MAPPING_NODE) {
             guess_sections(&guess, option_rows[i].name);
-        else
+        } else {
             guess_try(&guess, option_rows[i].name);
+        }
     }
     char what[OPTION_REASON_BYTES] = "unknown key";
-    if (guess.match[0] != '\0')
+    if (guess.match[0] != '\0') {
         snprintf(what, sizeof what, "unknown key, did you mean %s?", guess.match);
+    }
     return fail_at(walk, key, name, what);
 }
 
@@ -122,13 +129,16 @@ static bool set_option(struct walk *walk, int option, const yaml_node_t *value)
     const struct option_row *row = &option_rows[option];
     struct config_origin origin = {CONFIG_FROM_FILE, line_of(value)};
     bool list = row->type == OPTION_LIST && value->type == YAML_SEQUENCE_NODE;
-    if (is_null(value))
+    if (is_null(value)) {
         return fail_at(walk, value, row->name, "has no value");
-    if (!list && !is_text(value))
+    }
+    if (!list && !is_text(value)) {
         return fail_at(walk, value, row->name, "must be one value");
+    }
     char *text = list ? join_items(walk, value) : xstrdup(scalar_of(value));
-    if (text == NULL)
+    if (text == NULL) {
         return fail_at(walk, value, row->name, "must be a list of texts");
+    }
     bool set = loader_set(walk->loader, (enum config_option)option, origin, text);
     free(text);
     return set;
@@ -140,8 +150,9 @@ static bool is_repeated(struct walk *walk, const yaml_node_t *mapping, const yam
     const yaml_node_pair_t *other = mapping->data.mapping.pairs.start;
     for (; other < pair; other++) {
         const yaml_node_t *earlier = yaml_document_get_node(walk->document, other->key);
-        if (strcmp(scalar_of(earlier), scalar_of(key)) == 0)
+        if (strcmp(scalar_of(earlier), scalar_of(key)) == 0) {
             return true;
+        }
     }
     return false;
 }
@@ -153,28 +164,35 @@ static bool walk_pair(struct walk *walk, const yaml_node_t *mapping, const yaml_
 {
     const yaml_node_t *key = yaml_document_get_node(walk->document, pair->key);
     const yaml_node_t *value = yaml_document_get_node(walk->document, pair->value);
-    if (!is_text(key))
+    if (!is_text(key)) {
         return fail_at(walk, key, section[0] != '\0' ? section : "file", "a key must be a name");
+    }
     char name[DOTTED_BYTES];
     snprintf(name, sizeof name, "%s%s%s", section, section[0] != '\0' ? "." : "", scalar_of(key));
-    if (is_repeated(walk, mapping, pair))
+    if (is_repeated(walk, mapping, pair)) {
         return fail_at(walk, key, name, "given twice");
+    }
     int option = option_named(name);
-    if (option >= 0)
+    if (option >= 0) {
         return set_option(walk, option, value);
-    if (!is_section(name))
+    }
+    if (!is_section(name)) {
         return fail_unknown(walk, key, value, name);
-    if (value->type == YAML_MAPPING_NODE)
+    }
+    if (value->type == YAML_MAPPING_NODE) {
         return walk_mapping(walk, value, name);
+    }
     return is_null(value) || fail_at(walk, value, name, "must be a section, with keys of its own");
 }
 
 static bool walk_mapping(struct walk *walk, const yaml_node_t *mapping, const char *section)
 {
     const yaml_node_pair_t *pair = mapping->data.mapping.pairs.start;
-    for (; pair < mapping->data.mapping.pairs.top; pair++)
-        if (!walk_pair(walk, mapping, pair, section))
+    for (; pair < mapping->data.mapping.pairs.top; pair++) {
+        if (!walk_pair(walk, mapping, pair, section)) {
             return false;
+        }
+    }
     return true;
 }
 
@@ -182,10 +200,12 @@ static bool walk_document(struct loader *loader, const char *path, yaml_document
 {
     struct walk walk = {loader, path, document};
     const yaml_node_t *root = yaml_document_get_root_node(document);
-    if (root == NULL || is_null(root))
+    if (root == NULL || is_null(root)) {
         return true;
-    if (root->type != YAML_MAPPING_NODE)
+    }
+    if (root->type != YAML_MAPPING_NODE) {
         return fail_at(&walk, root, "file", "must hold keys, such as net:");
+    }
     return walk_mapping(&walk, root, "");
 }
 
@@ -195,8 +215,9 @@ static bool fail_syntax(struct loader *loader, const char *path, const yaml_pars
     size_t line = parser->problem_mark.line + 1;
     if (parser->error == YAML_READER_ERROR) {
         line = 1;
-        for (size_t i = 0; i < parser->problem_offset; i++)
+        for (size_t i = 0; i < parser->problem_offset; i++) {
             line += text[i] == '\n';
+        }
     }
     return loader_fail(loader, "%.200s:%zu: not valid YAML: %s", path, line,
                        parser->problem != NULL ? parser->problem : "cannot be read");
@@ -206,16 +227,19 @@ static bool parse(struct loader *loader, const char *path, yaml_parser_t *parser
 {
     yaml_document_t document;
     for (int count = 0;; count++) {
-        if (!yaml_parser_load(parser, &document))
+        if (!yaml_parser_load(parser, &document)) {
             return fail_syntax(loader, path, parser, text);
+        }
         const yaml_node_t *root = yaml_document_get_root_node(&document);
         bool ended = root == NULL;
         bool fine = ended || (count == 0 && walk_document(loader, path, &document));
-        if (!ended && count > 0)
+        if (!ended && count > 0) {
             loader_fail(loader, "%.200s:%d: a second document", path, line_of(root));
+        }
         yaml_document_delete(&document);
-        if (ended || !fine)
+        if (ended || !fine) {
             return fine;
+        }
     }
 }
 
@@ -230,10 +254,11 @@ static char *read_whole(struct loader *loader, const char *path, size_t *ret_len
     char *text = (char *)xmalloc(FILE_BYTES);
     size_t length = fread(text, 1, FILE_BYTES, file);
     bool whole = length < FILE_BYTES && !ferror(file);
-    if (ferror(file))
+    if (ferror(file)) {
         loader_fail(loader, "%.200s: %s", path, strerror(errno));
-    else if (!whole)
+    } else if (!whole) {
         loader_fail(loader, "%.200s: too large, must be less than 1 MB", path);
+    }
     fclose(file);
     if (!whole) {
         free(text);
@@ -247,11 +272,13 @@ bool loader_read_file(struct loader *loader, const char *path)
 {
     size_t length;
     char *text = read_whole(loader, path, &length);
-    if (text == NULL)
+    if (text == NULL) {
         return false;
+    }
     yaml_parser_t parser;
-    if (!yaml_parser_initialize(&parser))
+    if (!yaml_parser_initialize(&parser)) {
         abort();
+    }
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, length);
     bool fine = parse(loader, path, &parser, text);
     yaml_parser_delete(&parser);

@@ -16,9 +16,11 @@ static size_t least(size_t a, size_t b)
 static size_t letters_of(const char *name, char ret_letters[OPTION_NAME_BYTES])
 {
     size_t n = 0;
-    for (; *name != '\0' && n < OPTION_NAME_BYTES - 1; name++)
-        if (isalnum((unsigned char)*name))
+    for (; *name != '\0' && n < OPTION_NAME_BYTES - 1; name++) {
+        if (isalnum((unsigned char)*name)) {
             ret_letters[n++] = (char)tolower((unsigned char)*name);
+        }
+    }
     ret_letters[n] = '\0';
     return n;
 }
@@ -31,10 +33,12 @@ static size_t distance_between(const char *name_a, const char *name_b)
     for (size_t i = 0; i <= n; i++) {
         for (size_t j = 0; j <= m; j++) {
             d[i][j] = i == 0 ? j : j == 0 ? i : least(d[i - 1][j], d[i][j - 1]) + 1;
-            if (i > 0 && j > 0)
+            if (i > 0 && j > 0) {
                 d[i][j] = least(d[i][j], d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+            }
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
                 d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1);
+            }
         }
     }
     return d[n][m];
@@ -56,10 +60,12 @@ void guess_init(struct guess *guess, const char *typed)
 void guess_try(struct guess *guess, const char *candidate)
 {
     size_t distance = distance_between(guess->typed, candidate);
-    if (distance_between(last_part(guess->typed), last_part(candidate)) == 0)
+    if (distance_between(last_part(guess->typed), last_part(candidate)) == 0) {
         distance = least(distance, 1);
-    if (distance >= guess->distance)
+    }
+    if (distance >= guess->distance) {
         return;
+    }
     guess->distance = distance;
     snprintf(guess->match, sizeof guess->match, "%s", candidate);
 }

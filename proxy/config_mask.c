@@ -35,10 +35,13 @@ static void put(struct output *out, const char *text, size_t length)
 static bool is_secret(const char *option, size_t length)
 {
     static const char *const words[] = {"password", "authmechanismproperties", "token", "secret"};
-    for (size_t w = 0; w < sizeof words / sizeof words[0]; w++)
-        for (size_t i = 0; i + strlen(words[w]) <= length; i++)
-            if (strncasecmp(option + i, words[w], strlen(words[w])) == 0)
+    for (size_t w = 0; w < sizeof words / sizeof words[0]; w++) {
+        for (size_t i = 0; i + strlen(words[w]) <= length; i++) {
+            if (strncasecmp(option + i, words[w], strlen(words[w])) == 0) {
                 return true;
+            }
+        }
+    }
     return memchr(option, '=', length) == NULL;
 }
 
@@ -52,8 +55,9 @@ static void put_options(struct output *out, const char *options)
         const char *equals = (const char *)memchr(options, '=', length);
         size_t name = equals != NULL ? (size_t)(equals + 1 - options) : 0;
         put(out, options, secret ? name : length);
-        if (secret)
+        if (secret) {
             put(out, hidden, strlen(hidden));
+        }
         options += length;
     }
 }
@@ -64,14 +68,18 @@ static bool is_hosts(const char *text, const char *end)
 {
     bool bracket = false;
     for (; text < end; text++) {
-        if (*text == '[' || *text == ']')
+        if (*text == '[' || *text == ']') {
             bracket = *text == '[';
-        if (*text != ':' || bracket)
+        }
+        if (*text != ':' || bracket) {
             continue;
-        while (text + 1 < end && isdigit((unsigned char)text[1]))
+        }
+        while (text + 1 < end && isdigit((unsigned char)text[1])) {
             text++;
-        if (text + 1 < end && text[1] != ',')
+        }
+        if (text + 1 < end && text[1] != ',') {
             return false;
+        }
     }
     return true;
 }

@@ -65,17 +65,20 @@ static bool refuse_range(const struct option_row *row, char *ret_reason)
 
 static bool check_length(const struct option_row *row, const char *text, char *ret_reason)
 {
-    if (text[0] == '\0')
+    if (text[0] == '\0') {
         return refuse(ret_reason, "must not be empty");
-    if (strlen(text) > strtoul(row->most, NULL, 10))
+    }
+    if (strlen(text) > strtoul(row->most, NULL, 10)) {
         return refuse(ret_reason, "must be at most %s bytes long", row->most);
+    }
     return true;
 }
 
 static bool set_string(const struct option_row *row, const char *text, void *field, char *reason)
 {
-    if (!check_length(row, text, reason))
+    if (!check_length(row, text, reason)) {
         return false;
+    }
     char **string = (char **)field;
     free(*string);
     *string = xstrdup(text);
@@ -84,15 +87,17 @@ static bool set_string(const struct option_row *row, const char *text, void *fie
 
 static bool set_uri(const struct option_row *row, const char *text, void *field, char *reason)
 {
-    if (strncmp(text, "mongodb://", 10) != 0 && strncmp(text, "mongodb+srv://", 14) != 0)
+    if (strncmp(text, "mongodb://", 10) != 0 && strncmp(text, "mongodb+srv://", 14) != 0) {
         return refuse(reason, "must begin with mongodb:// or mongodb+srv://");
+    }
     return set_string(row, text, field, reason);
 }
 
 static void list_clear(struct config_list *list)
 {
-    for (size_t i = 0; i < list->count; i++)
+    for (size_t i = 0; i < list->count; i++) {
         free(list->items[i]);
+    }
     free(list->items);
     *list = (struct config_list){0};
 }
@@ -107,8 +112,9 @@ static void list_add(struct config_list *list, const char *item, size_t length)
 
 static bool set_list(const struct option_row *row, const char *text, void *field, char *reason)
 {
-    if (!check_length(row, text, reason))
+    if (!check_length(row, text, reason)) {
         return false;
+    }
     struct config_list list = {0};
     for (const char *item = text; item != NULL;) {
         item += strspn(item, " ");
@@ -130,15 +136,17 @@ static bool set_list(const struct option_row *row, const char *text, void *field
 // setting allows.
 static bool read_number(const struct unit *units, const char *text, int64_t *ret_number)
 {
-    if (!isdigit((unsigned char)text[0]))
+    if (!isdigit((unsigned char)text[0])) {
         return false;
+    }
     char *end;
     errno = 0;
     int64_t number = strtoll(text, &end, 10);
     for (const struct unit *unit = units; unit->name != NULL; unit++) {
         bool bare_zero = number == 0 && *end == '\0';
-        if (strcmp(end, unit->name) != 0 && !bare_zero)
+        if (strcmp(end, unit->name) != 0 && !bare_zero) {
             continue;
+        }
         bool fits = errno == 0 && number <= INT64_MAX / unit->factor;
         *ret_number = fits ? number * unit->factor : INT64_MAX;
         return true;
@@ -149,8 +157,9 @@ static bool read_number(const struct unit *units, const char *text, int64_t *ret
 static void show_number(const struct unit *units, int64_t number, char *ret_text, size_t size)
 {
     const struct unit *unit = units;
-    while (number % unit->factor != 0)
+    while (number % unit->factor != 0) {
         unit++;
+    }
     snprintf(ret_text, size, "%" PRId64 "%s", number / unit->factor, number == 0 ? "" : unit->name);
 }
 
@@ -160,14 +169,17 @@ static bool number_in_range(const struct option_row *row, const char *text, int6
     const struct unit *units = units_of(row);
     int64_t number, least = 0, most = 0;
     bool read = read_number(units, text, &number);
-    if (!read && row->type == OPTION_DURATION)
+    if (!read && row->type == OPTION_DURATION) {
         return refuse(reason, "must be a time such as 100ms, 10s, 5m or 1h");
-    if (!read && row->type == OPTION_BYTES)
+    }
+    if (!read && row->type == OPTION_BYTES) {
         return refuse(reason, "must be a size such as 64MB or 1GB");
+    }
     read_number(units, row->least, &least);
     read_number(units, row->most, &most);
-    if (!read || number < least || number > most)
+    if (!read || number < least || number > most) {
         return refuse_range(row, reason);
+    }
     *ret_number = number;
     return true;
 }
@@ -175,8 +187,9 @@ static bool number_in_range(const struct option_row *row, const char *text, int6
 static bool set_int(const struct option_row *row, const char *text, void *field, char *reason)
 {
     int64_t number;
-    if (!number_in_range(row, text, &number, reason))
+    if (!number_in_range(row, text, &number, reason)) {
         return false;
+    }
     *(int *)field = (int)number;
     return true;
 }
@@ -190,8 +203,9 @@ static bool set_bool(const struct option_row *row, const char *text, void *field
 {
     (void)row;
     bool yes = strcmp(text, "true") == 0;
-    if (!yes && strcmp(text, "false") != 0)
+    if (!yes && strcmp(text, "false") != 0) {
         return refuse(reason, "must be true or false");
+    }
     *(bool *)field = yes;
     return true;
 }
@@ -201,8 +215,9 @@ static bool set_fraction(const struct option_row *row, const char *text, void *f
     char *end;
     double fraction = strtod(text, &end);
     bool decimal = text[0] != '\0' && text[strspn(text, "0123456789.")] == '\0' && *end == '\0';
-    if (!decimal || fraction < strtod(row->least, NULL) || fraction > strtod(row->most, NULL))
+    if (!decimal || fraction < strtod(row->least, NULL) || fraction > strtod(row->most, NULL)) {
         return refuse_range(row, reason);
+    }
     *(double *)field = fraction;
     return true;
 }
@@ -223,8 +238,9 @@ static bool set_enum(const struct option_row *row, const char *text, void *field
 
 static const char *choice_at(const char *choices, int place)
 {
-    for (; place > 0; place--)
+    for (; place > 0; place--) {
         choices += strcspn(choices, "|") + 1;
+    }
     return choices;
 }
 
@@ -248,10 +264,12 @@ static bool is_text(const struct option_row *row)
 
 void option_clear(const struct option_row *row, struct config *config)
 {
-    if (row->type == OPTION_LIST)
+    if (row->type == OPTION_LIST) {
         list_clear((struct config_list *)field_of(row, config));
-    if (is_text(row))
+    }
+    if (is_text(row)) {
         free(*(char **)field_of(row, config));
+    }
 }
 
 bool option_has_value(const struct option_row *row, const struct config *config)
@@ -263,9 +281,10 @@ static void show_list(const struct config_list *list, char *ret_text, size_t siz
 {
     size_t used = 0;
     ret_text[0] = '\0';
-    for (size_t i = 0; i < list->count && used < size; i++)
+    for (size_t i = 0; i < list->count && used < size; i++) {
         used += (size_t)snprintf(ret_text + used, size - used, "%s%s", i > 0 ? "," : "",
                                  list->items[i]);
+    }
 }
 
 void option_show(const struct option_row *row, const struct config *config, char *ret_text,
@@ -306,6 +325,7 @@ void option_show(const struct option_row *row, const struct config *config, char
 void option_variable(const char *flag, char ret_name[OPTION_NAME_BYTES])
 {
     snprintf(ret_name, OPTION_NAME_BYTES, "WEIR_%s", flag);
-    for (char *c = ret_name; *c != '\0'; c++)
+    for (char *c = ret_name; *c != '\0'; c++) {
         *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+    }
 }

@@ -79,9 +79,11 @@ static void print_wrapped(FILE *out, const char *text, const char *indent, size_
 {
     while (*text != '\0') {
         size_t length = strlen(text);
-        if (length > width)
-            for (length = width; length > 0 && text[length] != ' ';)
+        if (length > width) {
+            for (length = width; length > 0 && text[length] != ' ';) {
                 length--;
+            }
+        }
         assert(length > 0);
         fprintf(out, "%s%.*s\n", indent, (int)length, text);
         text += length;
@@ -100,18 +102,20 @@ static void print_help_row(FILE *out, const struct option_row *row)
     bool is_switch = row->type == OPTION_BOOL;
     fprintf(out, "  --%s%s%s%s", row->flag, is_switch ? "[=" : " ", row->value,
             is_switch ? "]" : "");
-    if (has_range(row))
+    if (has_range(row)) {
         fprintf(out, "  (%s; %s to %s)\n", row->preset, row->least, row->most);
-    else
+    } else {
         fprintf(out, row->preset != NULL ? "  (%s)\n" : "\n", row->preset);
+    }
     print_wrapped(out, row->help, "      ", 76);
 }
 
 void config_print_help(FILE *out)
 {
     fputs(usage, out);
-    for (int i = 0; i < CONFIG_OPTION_COUNT; i++)
+    for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
         print_help_row(out, &option_rows[i]);
+    }
 }
 
 static void print_reference_row(FILE *out, const struct option_row *row)
@@ -119,12 +123,14 @@ static void print_reference_row(FILE *out, const struct option_row *row)
     char variable[OPTION_NAME_BYTES];
     option_variable(row->flag, variable);
     fprintf(out, "\n### `%s`\n\n`--%s`, `%s`", row->name, row->flag, variable);
-    if (has_range(row))
+    if (has_range(row)) {
         fprintf(out, "; %s to %s", row->least, row->most);
-    else
+    } else {
         fprintf(out, "; `%s`", row->value);
-    if (row->preset != NULL)
+    }
+    if (row->preset != NULL) {
         fprintf(out, "; default `%s`", row->preset);
+    }
     fprintf(out, "%s.\n\n", row->reloadable ? "" : "; *fixed*");
     print_wrapped(out, row->help, "", 100);
 }
@@ -137,8 +143,9 @@ void config_print_reference(FILE *out)
     for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
         const char *name = option_rows[i].name;
         size_t length = strcspn(name, ".");
-        if (strncmp(section, name, length + 1) != 0)
+        if (strncmp(section, name, length + 1) != 0) {
             fprintf(out, "\n## %.*s\n", (int)length, name);
+        }
         section = name;
         print_reference_row(out, &option_rows[i]);
     }

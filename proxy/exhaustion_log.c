@@ -31,8 +31,8 @@ void exhaustion_look(struct server *server, struct exhaustion_report *report, in
     }
     const struct ticket *ticket = gate_oldest(server->gate);
     for (; ticket && report->holder_count < EXHAUSTION_HOLDERS; ticket = ticket->next) {
-        describe_holder(&report->holders[report->holder_count++],
-                        request_of_ticket(ticket), now_us);
+        describe_holder(&report->holders[report->holder_count++], request_of_ticket(ticket),
+                        now_us);
     }
 }
 

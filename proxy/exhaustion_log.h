@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the log says when the permits of a server run out: one line when it begins, some while it lasts,
-// one at the end, with those that held the permits longest.
+// What the log says when the permits of a server run out: one line when it begins, some while it
+// lasts, one at the end, with those that held the permits longest.
 
 #ifndef PROXY_EXHAUSTION_LOG_H
 #define PROXY_EXHAUSTION_LOG_H

@@ -9,7 +9,8 @@
 #include "wire/bson_view.h"
 #include "wire/reply.h"
 
-// What every server in the range of versions we know keeps; said while the deployment is not known yet.
+// What every server in the range of versions we know keeps; said while the deployment is not known
+// yet.
 #define DEFAULT_WIRE_VERSION 21
 #define MAX_WIRE_VERSION 27 // up to here we know what a driver may send
 #define DEFAULT_BSON_BYTES 16777216
@@ -45,8 +46,8 @@ static void append_limits(bson_t *document, const struct server_info *server)
     }
 }
 
-// An id of the service behind the load balancer that we seem to be. A different one for each client, so
-// that a driver that sees one connection fail clears no other.
+// An id of the service behind the load balancer that we seem to be. A different one for each
+// client, so that a driver that sees one connection fail clears no other.
 static void append_service_id(bson_t *document, const struct client *client)
 {
     bson_oid_t id = {{0}};
@@ -76,8 +77,8 @@ static void keep_app_name(struct client *client, const struct command *command)
              (const char *)name.at);
 }
 
-// As a mongos in front of a replica set or a sharded cluster, as a standalone in front of one (which
-// takes no txnNumber). No topologyVersion: drivers then poll, and recover in half a second.
+// As a mongos in front of a replica set or a sharded cluster, as a standalone in front of one
+// (which takes no txnNumber). No topologyVersion: drivers then poll, and recover in half a second.
 static void answer_hello(struct client *client, const struct command *command, bson_t *document)
 {
     const struct server_info *server = known_server(client->worker);

@@ -61,8 +61,9 @@ static void put_key(struct log_line *line, const char *key)
 
 static void end_field(struct log_line *line, size_t start)
 {
-    if (!line->overflow)
+    if (!line->overflow) {
         return;
+    }
     line->used = start;
     line->overflow = false;
     line->truncated = true;
@@ -75,17 +76,20 @@ static size_t utf8_decode(const unsigned char *text, size_t length, uint32_t *re
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     unsigned char first = text[0];
     size_t bytes = first < 0x80 ? 1 : first < 0xc0 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-    if (bytes == 0 || first > 0xf4 || bytes > length)
+    if (bytes == 0 || first > 0xf4 || bytes > length) {
         return 0;
+    }
     uint32_t character = bytes == 1 ? first : first & (0x7fU >> bytes);
     for (size_t i = 1; i < bytes; i++) {
-        if ((text[i] & 0xc0) != 0x80)
+        if ((text[i] & 0xc0) != 0x80) {
             return 0;
+        }
         character = character << 6 | (text[i] & 0x3f);
     }
     bool surrogate = character >= 0xd800 && character < 0xe000;
-    if (character < least[bytes] || surrogate || character > 0x10ffff)
+    if (character < least[bytes] || surrogate || character > 0x10ffff) {
         return 0;
+    }
     *ret_character = character;
     return bytes;
 }
@@ -104,20 +108,23 @@ static size_t escape(const char *text, size_t length, char ret_escaped[ESCAPED_B
 {
     uint32_t c = 0xfffd;
     size_t bytes = utf8_decode((const unsigned char *)text, length, &c);
-    if (bytes == 0 || is_control(c))
+    if (bytes == 0 || is_control(c)) {
         snprintf(ret_escaped, ESCAPED_BYTES, "\\u%04x", (unsigned)c);
-    else if (c == '"' || c == '\\')
+    } else if (c == '"' || c == '\\') {
         snprintf(ret_escaped, ESCAPED_BYTES, "\\%c", (int)c);
-    else
+    } else {
         snprintf(ret_escaped, ESCAPED_BYTES, "%.*s", (int)bytes, text);
+    }
     return bytes > 0 ? bytes : 1;
 }
 
 static bool is_bare(const char *text, size_t length)
 {
-    for (size_t i = 0; i < length && i < LOG_VALUE_BYTES; i++)
-        if (text[i] <= ' ' || text[i] > '~' || strchr("\"=\\", text[i]) != NULL)
+    for (size_t i = 0; i < length && i < LOG_VALUE_BYTES; i++) {
+        if (text[i] <= ' ' || text[i] > '~' || strchr("\"=\\", text[i]) != NULL) {
             return false;
+        }
+    }
     return length > 0;
 }
 
@@ -149,8 +156,9 @@ void log_text(struct log_line *line, const char *key, const char *value, size_t 
 
 void log_str(struct log_line *line, const char *key, const char *value)
 {
-    if (value != NULL)
+    if (value != NULL) {
         log_text(line, key, value, strlen(value));
+    }
 }
 
 static void log_bare(struct log_line *line, const char *key, const char *value)
@@ -201,10 +209,12 @@ void log_begin(struct log_line *line, enum log_level level, const char *event)
 static void put_tail(struct log_line *line)
 {
     line->limit = LOG_LINE_BYTES;
-    if (line->truncated)
+    if (line->truncated) {
         log_bare(line, "truncated", "true");
-    if (lost > 0)
+    }
+    if (lost > 0) {
         log_int(line, "lost", lost);
+    }
     put_text(line, log_format == LOG_JSON ? "}\n" : "\n");
     assert(!line->overflow);
 }
@@ -215,11 +225,12 @@ static ssize_t write_now(const char *bytes, size_t length)
 {
     struct pollfd room = {.fd = log_fd, .events = POLLOUT};
     ssize_t n;
-    if (poll(&room, 1, 0) <= 0)
+    if (poll(&room, 1, 0) <= 0) {
         return 0;
-    do
+    }
+    do {
         n = write(log_fd, bytes, length);
-    while (n < 0 && errno == EINTR);
+    } while (n < 0 && errno == EINTR);
     return n;
 }
 
@@ -230,8 +241,9 @@ void log_end(struct log_line *line)
     size_t skip = torn ? 0 : 1;
     ssize_t n = write_now(line->bytes + skip, line->used - skip);
     bool whole = n == (ssize_t)(line->used - skip);
-    if (n > 0)
+    if (n > 0) {
         torn = !whole;
+    }
     lost = whole ? 0 : lost + 1;
     pthread_mutex_unlock(&write_lock);
 }

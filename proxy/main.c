@@ -17,9 +17,11 @@ enum { EXIT_BAD_CONFIGURATION = 2 };
 
 static bool asks_for(int argc, char *const argv[], const char *flag)
 {
-    for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], flag) == 0)
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], flag) == 0) {
             return true;
+        }
+    }
     return false;
 }
 
@@ -27,11 +29,12 @@ static bool asks_for(int argc, char *const argv[], const char *flag)
 static void open_standard_descriptors(void)
 {
     int fd;
-    do
+    do {
         fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd >= 0)
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0) {
         close(fd);
+    }
 }
 
 static int refuse(const char *error)
@@ -54,8 +57,9 @@ static int print(void (*what)(FILE *out))
 static int check(const struct config *config)
 {
     char error[CONFIG_ERROR_BYTES];
-    if (!weir_check(config, error, sizeof error))
+    if (!weir_check(config, error, sizeof error)) {
         return refuse(error);
+    }
     printf("%s: ok\n", config->file);
     return EXIT_SUCCESS;
 }
@@ -70,25 +74,31 @@ static int run(const struct config *config)
 int main(int argc, char **argv)
 {
     open_standard_descriptors();
-    if (asks_for(argc, argv, "--help") || asks_for(argc, argv, "-h"))
+    if (asks_for(argc, argv, "--help") || asks_for(argc, argv, "-h")) {
         return print(config_print_help);
-    if (asks_for(argc, argv, "--print-reference"))
+    }
+    if (asks_for(argc, argv, "--print-reference")) {
         return print(config_print_reference);
-    if (asks_for(argc, argv, "--version"))
+    }
+    if (asks_for(argc, argv, "--version")) {
         return print(print_version);
+    }
 
     // weir check FILE ... is weir --config FILE ... that stops short of running.
     static char config_flag[] = "--config";
     bool only_check = argc > 1 && strcmp(argv[1], "check") == 0;
-    if (only_check && argc == 2)
+    if (only_check && argc == 2) {
         return refuse("check: needs a FILE");
-    if (only_check)
+    }
+    if (only_check) {
         argv[1] = config_flag;
+    }
 
     char error[CONFIG_ERROR_BYTES];
     struct config *config = config_load(argc, argv, environ, error);
-    if (config == NULL)
+    if (config == NULL) {
         return refuse(error);
+    }
     int status = only_check ? check(config) : run(config);
     config_free(config);
     return status;

@@ -11,8 +11,9 @@
 
 static inline void *mem_or_abort(void *p, size_t bytes)
 {
-    if (p == NULL && bytes > 0)
+    if (p == NULL && bytes > 0) {
         abort();
+    }
     return p;
 }
 

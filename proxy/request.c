@@ -6,17 +6,18 @@
 //                        +-> ROUTE -> ADMIT -> CHECKOUT -> SEND -> RECEIVE -----+-> REPLY -> end
 //                              \________________ FAIL ________________________/
 //
-// Each step is one function that returns the next step, STEP_WAIT or STEP_END. A wake-up (bytes came, a
-// permit or an upstream was given, the client or the upstream went away) sets a fact and calls
-// request_run, which runs steps until one waits; no callback holds logic, no step calls another.
+// Each step is one function that returns the next step, STEP_WAIT or STEP_END. A wake-up (bytes
+// came, a permit or an upstream was given, the client or the upstream went away) sets a fact and
+// calls request_run, which runs steps until one waits; no callback holds logic, no step calls
+// another.
 //
 // Example: with the cap in use, a find is read, classified and routed; ADMIT queues its ticket and
-// waits. 3 ms later some other request's RECEIVE checks its upstream in; the gate picks our ticket, and
-// mail brings us permit and upstream at once. The next run goes ADMIT, CHECKOUT, SEND, and waits in
-// RECEIVE for the reply.
+// waits. 3 ms later some other request's RECEIVE checks its upstream in; the gate picks our ticket,
+// and mail brings us permit and upstream at once. The next run goes ADMIT, CHECKOUT, SEND, and
+// waits in RECEIVE for the reply.
 //
-// Invariants: an upstream is only held with a permit; a request that ends holds neither; the client gets
-// exactly one reply or its connection is closed; nothing is sent twice.
+// Invariants: an upstream is only held with a permit; a request that ends holds neither; the client
+// gets exactly one reply or its connection is closed; nothing is sent twice.
 
 #include "proxy/request.h"
 
@@ -62,8 +63,9 @@ static const char *what_is_wrong_with_opcode(const struct request *request)
     if (at[0] == 0x16 && at[1] == 0x03) {
         return "TLS on a port or socket that does not take it";
     }
-    return request->frame.opcode == OPCODE_COMPRESSED ? "a compressed message, though none was agreed"
-                                                      : "unknown opcode";
+    return request->frame.opcode == OPCODE_COMPRESSED
+               ? "a compressed message, though none was agreed"
+               : "unknown opcode";
 }
 
 static const char *what_is_wrong_with_length(const struct request *request)
@@ -83,12 +85,13 @@ static void start_clock(struct request *request)
     }
 }
 
-// Reads the header once it is there, and sees to it that the rest may come. False: it may not; then the
-// client is closed, or the request starves.
+// Reads the header once it is there, and sees to it that the rest may come. False: it may not; then
+// the client is closed, or the request starves.
 static bool read_header(struct request *request)
 {
     const struct buffer *message = &request->message;
-    enum frame_status status = frame_read(buffer_at(message), buffer_held(message), &request->frame);
+    enum frame_status status =
+        frame_read(buffer_at(message), buffer_held(message), &request->frame);
     if (status == FRAME_MORE) {
         return true;
     }
@@ -222,7 +225,8 @@ static void send_own_reply(struct request *request, const bson_t *document)
         return;
     }
     struct buffer out = {0};
-    reply_append(&out, 0, request->frame.request_id, request->frame.opcode == OPCODE_QUERY, document);
+    reply_append(&out, 0, request->frame.request_id, request->frame.opcode == OPCODE_QUERY,
+                 document);
     client_send(client, buffer_at(&out), buffer_held(&out));
     buffer_fini(&out);
 }
@@ -464,8 +468,8 @@ static void pass_on(struct request *request, const uint8_t *at, size_t len)
     }
 }
 
-// Labels that must not reach the driver. NoWritesPerformed on an error that the driver does not retry
-// makes some Go drivers report success; only retryable writes, commit and abort may carry it.
+// Labels that must not reach the driver. NoWritesPerformed on an error that the driver does not
+// retry makes some Go drivers report success; only retryable writes, commit and abort may carry it.
 static unsigned labels_to_drop(const struct request *request)
 {
     const struct reply_view *reply = &request->scan.view;
@@ -521,7 +525,8 @@ static void relay(struct request *request, const uint8_t *at, size_t len, bool d
     }
 }
 
-// The reply's last byte has come: permit and upstream go back, whether or not the client has read it.
+// The reply's last byte has come: permit and upstream go back, whether or not the client has read
+// it.
 static enum request_step received(struct request *request, bool in_step)
 {
     struct upstream *upstream = request->upstream;
@@ -619,8 +624,7 @@ static void describe_no_server(const struct request *request, struct reply_error
 
 static void describe_lost(const struct request *request, struct reply_error *error)
 {
-    bool read =
-        (request->command.info->traits & COMMAND_READ) && !request->command.writes_out;
+    bool read = (request->command.info->traits & COMMAND_READ) && !request->command.writes_out;
     error->code = request->command.cursor_id ? 43 : 6;
     error->message = read ? "weir: the connection to the server was lost before its reply came"
                           : "weir: the connection to the server was lost before its reply came; "
@@ -639,8 +643,8 @@ static void describe_shed(const struct request *request, struct reply_error *err
             : "weir: overloaded, no connection came free in time; nothing was executed";
 }
 
-// The one place that says what each failure is answered with; the reasons for codes and labels are in
-// ARCHITECTURE.md.
+// The one place that says what each failure is answered with; the reasons for codes and labels are
+// in ARCHITECTURE.md.
 static void describe_failure(const struct request *request, struct reply_error *error)
 {
     switch (request->failure) {

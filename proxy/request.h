@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A request: one operation of a client, from its first byte to the last byte of its reply. Its life is
-// the list of steps below; request.c has one function for each, in that order.
+// A request: one operation of a client, from its first byte to the last byte of its reply. Its life
+// is the list of steps below; request.c has one function for each, in that order.
 
 #ifndef PROXY_REQUEST_H
 #define PROXY_REQUEST_H
@@ -89,22 +89,22 @@ struct request {
     int64_t waits_since_us;  // for an upstream, the first time
 
     bool running;
-    bool again;         // something happened while it ran
-    bool is_ready;      // on the worker's list
-    bool is_starved;    // likewise
-    bool abandoned;     // its client went away
-    bool asked;         // for a permit
+    bool again;      // something happened while it ran
+    bool is_ready;   // on the worker's list
+    bool is_starved; // likewise
+    bool abandoned;  // its client went away
+    bool asked;      // for a permit
     bool has_permit;
     bool waiting_for_upstream; // asked for one; mail will come
-    bool upstream_lost; // found out elsewhere
-    bool reply_begun;   // some of it went to the client
-    bool no_reply;      // the client expects none
-    bool classified;    // `command` can be read
+    bool upstream_lost;        // found out elsewhere
+    bool reply_begun;          // some of it went to the client
+    bool no_reply;             // the client expects none
+    bool classified;           // `command` can be read
 
-    int64_t now_us;      // of this run
-    int64_t begun_us;    // a part of it came; 0 if it came whole
-    int64_t arrived_us;  // whole
-    int64_t granted_us;  // 0: never was
+    int64_t now_us;     // of this run
+    int64_t begun_us;   // a part of it came; 0 if it came whole
+    int64_t arrived_us; // whole
+    int64_t granted_us; // 0: never was
     int64_t received_us;
 };
 
@@ -120,7 +120,8 @@ enum request_fate { REQUEST_WAITS, REQUEST_ENDED };
 // A request for an idle client. Does not run it.
 struct request *request_new(struct worker *worker, struct client *client);
 
-// Runs steps until one waits or the request ended (then it is gone, and its client is idle or dead).
+// Runs steps until one waits or the request ended (then it is gone, and its client is idle or
+// dead).
 enum request_fate request_run(struct request *request);
 
 // The client is gone: what waits is withdrawn, what was sent is let finish and its reply dropped.

@@ -56,8 +56,8 @@ void server_free(struct server *server)
 
 // --- outcomes: decided under the lock, told after it --------------------------------------------
 
-// Requests that have news, linked by `next`; and whether an upstream is to be opened, its ledger entry
-// being made.
+// Requests that have news, linked by `next`; and whether an upstream is to be opened, its ledger
+// entry being made.
 struct outcomes {
     struct request *first;
     struct request **end;
@@ -81,8 +81,8 @@ static void tell(struct outcomes *outcomes, struct request *request, enum reques
     outcomes->end = &request->next;
 }
 
-// Takes what the lock's section decided to those it concerns. `worker` is the one we run on, and the
-// owner of any upstream that is handed out.
+// Takes what the lock's section decided to those it concerns. `worker` is the one we run on, and
+// the owner of any upstream that is handed out.
 static void deliver(struct server *server, struct worker *worker, struct outcomes *outcomes)
 {
     struct request *next;
@@ -190,8 +190,8 @@ static void update_availability(struct server *server, int64_t now_us)
     gate_set_available(server->gate, server->known && !server->failing, now_us);
 }
 
-// Enters an upstream to be opened if somebody needs one. While connecting fails, one attempt at a time
-// is made for all who wait.
+// Enters an upstream to be opened if somebody needs one. While connecting fails, one attempt at a
+// time is made for all who wait.
 static void open_if_needed(struct server *server, struct outcomes *outcomes, int64_t now_us)
 {
     struct gate_counts counts;
@@ -304,8 +304,8 @@ void server_checkin(struct server *server, struct request *request, struct upstr
 
     pthread_mutex_lock(&server->lock);
     end_permit(server, request, learn, now_us);
-    if (upstream && (upstream->generation != server->generation ||
-                     upstream_is_old(upstream, now_us))) {
+    if (upstream &&
+        (upstream->generation != server->generation || upstream_is_old(upstream, now_us))) {
         stale = upstream;
     } else if (upstream) {
         place(server, upstream, &outcomes, now_us);
@@ -518,8 +518,8 @@ static int64_t earlier(int64_t a_us, int64_t b_us)
 
 static int64_t next_tick(const struct server *server, int64_t now_us)
 {
-    int64_t at_us = earlier(gate_next_expiry(server->gate),
-                            pins_next_reap(server->pins, ORPHAN_GRACE_US));
+    int64_t at_us =
+        earlier(gate_next_expiry(server->gate), pins_next_reap(server->pins, ORPHAN_GRACE_US));
     if (server->waiter_count > 0 || server->exhaustion.going_on || server->exhaustion.standing) {
         at_us = earlier(at_us, now_us + TICK_US);
     }

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A server: its gate, its ledger, its idle upstreams, its pins. Shared by all workers under one lock
-// with short sections: lock, pure policy, unlock, then mail.
+// A server: its gate, its ledger, its idle upstreams, its pins. Shared by all workers under one
+// lock with short sections: lock, pure policy, unlock, then mail.
 //
 // A request goes through here three times:
 //
 //      admit     ask the gate for a permit: now, later (mail), or refused
-//      checkout  with the permit, an upstream: own idle one, another worker's (mail), or one that is
+//      checkout  with the permit, an upstream: own idle one, another worker's (mail), or one that
+//      is
 //                checked in or opened meanwhile (mail)
 //      checkin   give both back; they go to whoever is next, on whichever worker
 //
-// Invariants: who has an upstream has a permit; who has a permit and no upstream is in `waiters`, or
-// mail is under way to it.
+// Invariants: who has an upstream has a permit; who has a permit and no upstream is in `waiters`,
+// or mail is under way to it.
 
 #ifndef PROXY_SERVER_H
 #define PROXY_SERVER_H
@@ -54,21 +55,21 @@ struct server {
     struct server_info target;
 };
 
-// The limits come from the configuration; the workers are borrowed, and there before any of them runs.
+// The limits come from the configuration; the workers are borrowed, and there before any of them
+// runs.
 struct server *server_new(const struct config *config, struct worker **workers, int worker_count);
 void server_free(struct server *server);
 
 // A new snapshot of the deployment: connect there from now on.
-void server_retarget(struct server *server, struct worker *worker,
-                     const struct topology *topology);
+void server_retarget(struct server *server, struct worker *worker, const struct topology *topology);
 
 // Asks for the request's permit. GATE_QUEUED: MAIL_GRANTED or MAIL_REFUSED will come.
 enum gate_answer server_admit(struct server *server, struct request *request, uint64_t shape_id,
                               struct gate_ask ask, int64_t now_us)
     __attribute__((warn_unused_result));
 
-// An upstream for a request that has a permit: one of its worker's own, or NULL: MAIL_GRANTED will come
-// with one, or without one and it must ask again, or MAIL_REFUSED.
+// An upstream for a request that has a permit: one of its worker's own, or NULL: MAIL_GRANTED will
+// come with one, or without one and it must ask again, or MAIL_REFUSED.
 struct upstream *server_checkout(struct server *server, struct request *request, int64_t now_us)
     __attribute__((warn_unused_result));
 
@@ -77,8 +78,8 @@ struct upstream *server_checkout(struct server *server, struct request *request,
 void server_checkin(struct server *server, struct request *request, struct upstream *upstream,
                     bool learn, int64_t now_us);
 
-// Withdraws a request that waits for a permit or an upstream. False: too late, mail is under way; what
-// it brings must be given back.
+// Withdraws a request that waits for a permit or an upstream. False: too late, mail is under way;
+// what it brings must be given back.
 bool server_withdraw(struct server *server, struct request *request, int64_t now_us)
     __attribute__((warn_unused_result));
 
@@ -91,13 +92,13 @@ void server_open_failed(struct server *server, struct worker *worker, int64_t no
 // An open upstream is gone.
 void server_closed(struct server *server, struct worker *worker, int64_t now_us);
 
-// Takes an idle upstream out of the pool so that it may be closed. False: a request of another worker
-// has claimed it.
+// Takes an idle upstream out of the pool so that it may be closed. False: a request of another
+// worker has claimed it.
 bool server_take_idle(struct server *server, struct upstream *upstream)
     __attribute__((warn_unused_result));
 
-// MAIL_HAND_OVER: sends a claimed upstream on to its claimer, or, if it is broken, closes it and tells
-// the claimer to ask again.
+// MAIL_HAND_OVER: sends a claimed upstream on to its claimer, or, if it is broken, closes it and
+// tells the claimer to ask again.
 void server_hand_over(struct server *server, struct upstream *upstream);
 
 // Whether an upstream of that generation leads to where requests go now.

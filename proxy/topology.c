@@ -24,12 +24,14 @@ struct topology *topology_keep(struct topology *topology)
 
 void topology_drop(struct topology *topology)
 {
-    if (topology == NULL)
+    if (topology == NULL) {
         return;
+    }
     int before = atomic_fetch_sub(&topology->references, 1);
     assert(before > 0);
-    if (before == 1)
+    if (before == 1) {
         free(topology);
+    }
 }
 
 static bool is_writable(const struct server_info *server)
@@ -41,8 +43,10 @@ static bool is_writable(const struct server_info *server)
 
 const struct server_info *topology_writable(const struct topology *topology)
 {
-    for (size_t i = 0; i < topology->server_count; i++)
-        if (is_writable(&topology->servers[i]))
+    for (size_t i = 0; i < topology->server_count; i++) {
+        if (is_writable(&topology->servers[i])) {
             return &topology->servers[i];
+        }
+    }
     return NULL;
 }

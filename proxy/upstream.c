@@ -26,7 +26,7 @@ struct opening {
     struct buffer in;
     struct buffer out;
     int32_t request_id;
-    bool connected;     // hello is on its way
+    bool connected;      // hello is on its way
     bool authenticating; // hello has been answered
     struct control_job derive;
     struct upstream *upstream;
@@ -60,8 +60,7 @@ static void flush_opening(struct upstream *upstream)
         }
         buffer_consume(out, len);
     }
-    stream_watch(upstream->stream,
-                 buffer_held(out) > 0 ? STREAM_READ | STREAM_WRITE : STREAM_READ);
+    stream_watch(upstream->stream, buffer_held(out) > 0 ? STREAM_READ | STREAM_WRITE : STREAM_READ);
 }
 
 static void send_command(struct upstream *upstream, const bson_t *command)

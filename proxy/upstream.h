@@ -5,9 +5,9 @@
 //      upstream_open -> connecting -> hello -> authentication -> in use <-> idle -> upstream_close
 //                       \_________ opening, in the ledger _____/   \ open, in the ledger /
 //
-// It belongs to one worker at a time and carries at most one request. A connection about which there is
-// any doubt (a reply that nobody asked for, an answer to something else, an end in the middle) is
-// closed, never reused.
+// It belongs to one worker at a time and carries at most one request. A connection about which
+// there is any doubt (a reply that nobody asked for, an answer to something else, an end in the
+// middle) is closed, never reused.
 
 #ifndef PROXY_UPSTREAM_H
 #define PROXY_UPSTREAM_H
@@ -38,8 +38,8 @@ struct upstream {
     int64_t idle_since_us;
     char server_name[280]; // "host:port", for the log
     bool is_idle;          // guarded by the lock
-    bool broken; // idle but no good, found out while it was claimed
-    bool deriving; // control works on its key; MAIL_DERIVED will come
+    bool broken;           // idle but no good, found out while it was claimed
+    bool deriving;         // control works on its key; MAIL_DERIVED will come
     bool dead;
 };
 

@@ -32,7 +32,8 @@ struct weir {
     struct deployment *deployment;
     struct worker **workers;
     int worker_count;
-    pthread_mutex_t posting; // guards `ending`: no snapshot is posted after the workers were told to end
+    pthread_mutex_t
+        posting; // guards `ending`: no snapshot is posted after the workers were told to end
     bool ending;
 
     pthread_t acceptor_thread;
@@ -59,6 +60,11 @@ static struct deployment *make_deployment(const struct config *config, char *ret
 {
     char error[ERROR_BYTES];
     struct deployment *deployment = deployment_parse(config->uri, error, sizeof error);
+    if (deployment && deployment->load_balanced) {
+        snprintf(error, sizeof error, "loadBalanced=true is not supported towards the deployment");
+        deployment_free(deployment);
+        deployment = NULL;
+    }
     if (!deployment) {
         blame(config, CONFIG_OPTION_uri, error, ret_error, capacity);
     }

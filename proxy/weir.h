@@ -14,8 +14,8 @@
 // configuration cannot be carried out (one line on stderr says why).
 int weir_run(const struct config *config);
 
-// Whether a configuration could be carried out on this machine: the URI parses, certificates load and
-// match, addresses resolve. False with one line in ret_error.
+// Whether a configuration could be carried out on this machine: the URI parses, certificates load
+// and match, addresses resolve. False with one line in ret_error.
 bool weir_check(const struct config *config, char *ret_error, size_t error_capacity);
 
 #endif

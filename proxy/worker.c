@@ -276,8 +276,8 @@ struct worker *worker_new(int index, struct shared *shared)
     worker->sweep = timer_new(worker->loop, on_sweep, worker);
     worker->hunger = timer_new(worker->loop, feed_starved, worker);
     worker->ready_end = &worker->ready;
-    worker->random = UINT64_C(0x9e3779b97f4a7c15) * (uint64_t)(index + 1) ^
-                     (uint64_t)loop_now_us(worker->loop);
+    worker->random =
+        UINT64_C(0x9e3779b97f4a7c15) * (uint64_t)(index + 1) ^ (uint64_t)loop_now_us(worker->loop);
     meter_init(&worker->meter);
     loop_on_turn_end(worker->loop, on_turn_end, worker);
     timer_set(worker->sweep, loop_now_us(worker->loop) + WORKER_SWEEP_US);

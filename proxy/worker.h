@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A worker: one thread, one loop, and what belongs to it. A client belongs to one worker for life, an
-// upstream to one at a time; nobody else touches them. Other threads send mail.
+// A worker: one thread, one loop, and what belongs to it. A client belongs to one worker for life,
+// an upstream to one at a time; nobody else touches them. Other threads send mail.
 //
 // What dies is unlinked at once and freed at the end of the turn, so that no handler that is still
 // running holds something freed.
@@ -30,7 +30,7 @@ struct shared {
     const struct config *config;
     const struct deployment *deployment;
     struct control *control;
-    struct key_cache *keys; // has its own lock
+    struct key_cache *keys;        // has its own lock
     struct tls_server *tls_server; // NULL: no TLS towards apps
     struct tls_client *tls_client; // NULL: no TLS towards the deployment
     struct server *server;         // has its own lock
@@ -72,10 +72,10 @@ struct worker {
     struct loop *loop;
     struct mailbox *mailbox;
     pthread_t thread;
-    struct timer *tick; // the gate's next expiry and the like
-    int64_t tick_us;    // when it fires
-    struct timer *hunger; // when the starved are tried again
-    struct timer *sweep; // deadlines of connections, every WORKER_SWEEP_US
+    struct timer *tick;        // the gate's next expiry and the like
+    int64_t tick_us;           // when it fires
+    struct timer *hunger;      // when the starved are tried again
+    struct timer *sweep;       // deadlines of connections, every WORKER_SWEEP_US
     struct topology *topology; // the newest we know, NULL before the first
     struct client *clients;
     struct client *dead_clients;
@@ -83,7 +83,7 @@ struct worker {
     struct upstream *dead_upstreams;
     struct request *free_requests;
     int free_request_count;
-    int request_count; // under way
+    int request_count;     // under way
     struct request *ready; // to be run before the turn ends, in order
     struct request **ready_end;
     struct request *starved; // wait for the budget

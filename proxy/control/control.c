@@ -103,8 +103,9 @@ static void control_release(struct control *control)
     pthread_mutex_lock(&control->lock);
     bool last = --control->references == 0;
     pthread_mutex_unlock(&control->lock);
-    if (!last)
+    if (!last) {
         return;
+    }
     pthread_cond_destroy(&control->turned);
     pthread_mutex_destroy(&control->lock);
     explicit_bzero(control->uri, strlen(control->uri));
@@ -151,8 +152,9 @@ static struct control_job *take_job(struct control *control)
     struct control_job *job = control->jobs;
     if (job != NULL) {
         control->jobs = job->next;
-        if (control->jobs == NULL)
+        if (control->jobs == NULL) {
             control->jobs_end = &control->jobs;
+        }
     }
     pthread_mutex_unlock(&control->lock);
     return job;
@@ -164,8 +166,9 @@ static void run_jobs(struct control *control)
     while (more && call_begin(control)) {
         struct control_job *job = take_job(control);
         more = job != NULL;
-        if (more)
+        if (more) {
             job->run(job);
+        }
         call_end(control);
     }
 }
@@ -201,10 +204,12 @@ static void adopt_options(struct control *control)
     struct deployment *deployment = control->deployment;
     struct credential *credential = &deployment->credential;
     const char *source = discovery_auth_source(control->discovery);
-    if (!call_begin(control))
+    if (!call_begin(control)) {
         return;
-    if (discovery_load_balanced(control->discovery))
+    }
+    if (discovery_load_balanced(control->discovery)) {
         deployment->load_balanced = true;
+    }
     if (credential->source != NULL && strcmp(credential->source, source) != 0) {
         free(credential->source);
         credential->source = xstrdup(source);
@@ -228,9 +233,11 @@ static void open_discovery(struct control *control)
 
 static struct member *members_find(struct members *members, const char *name)
 {
-    for (size_t i = 0; i < members->count; i++)
-        if (strcmp(members->list[i].seen.info.name, name) == 0)
+    for (size_t i = 0; i < members->count; i++) {
+        if (strcmp(members->list[i].seen.info.name, name) == 0) {
             return &members->list[i];
+        }
+    }
     return NULL;
 }
 
@@ -268,23 +275,26 @@ static void log_removed(struct members *before, struct members *now)
 {
     for (size_t i = 0; i < before->count; i++) {
         const char *name = before->list[i].seen.info.name;
-        if (members_find(now, name) == NULL)
+        if (members_find(now, name) == NULL) {
             log_event(LOG_INFO, "server_removed", name, NULL, NULL);
+        }
     }
 }
 
 static void take_picture(struct control *control)
 {
     struct discovered *seen = discovery_take(control->discovery);
-    if (seen == NULL)
+    if (seen == NULL) {
         return;
+    }
     struct members *now = xcalloc(1, sizeof *now + seen->count * sizeof now->list[0]);
     now->count = seen->count;
     for (size_t i = 0; i < seen->count; i++) {
         struct member *before = members_find(control->members, seen->servers[i].info.name);
         now->list[i].seen = seen->servers[i];
-        if (before != NULL)
+        if (before != NULL) {
             inherit(&now->list[i], before);
+        }
         log_change(before, &now->list[i]);
     }
     log_removed(control->members, now);
@@ -295,10 +305,12 @@ static void take_picture(struct control *control)
 
 static bool has_address(const struct server_info *info, const struct address *address)
 {
-    for (size_t i = 0; i < info->address_count; i++)
+    for (size_t i = 0; i < info->address_count; i++) {
         if (info->addresses[i].len == address->len &&
-            memcmp(&info->addresses[i].storage, &address->storage, address->len) == 0)
+            memcmp(&info->addresses[i].storage, &address->storage, address->len) == 0) {
             return true;
+        }
+    }
     return false;
 }
 
@@ -306,11 +318,14 @@ static bool has_address(const struct server_info *info, const struct address *ad
 static bool same_addresses(const struct server_info *info, const struct address *addresses,
                            size_t count)
 {
-    if (info->address_count != count)
+    if (info->address_count != count) {
         return false;
-    for (size_t i = 0; i < count; i++)
-        if (!has_address(info, &addresses[i]))
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!has_address(info, &addresses[i])) {
             return false;
+        }
+    }
     return true;
 }
 
@@ -327,8 +342,9 @@ static void resolve(struct member *member)
         info->address_count = count;
     }
     const char *reason = count > 0 ? "" : error;
-    if (count == 0 && strcmp(member->seen.reason, reason) != 0)
+    if (count == 0 && strcmp(member->seen.reason, reason) != 0) {
         log_event(LOG_WARN, "server_unresolved", info->name, NULL, reason);
+    }
     snprintf(member->seen.reason, sizeof member->seen.reason, "%s", reason);
 }
 
@@ -336,8 +352,9 @@ static void resolve_members(struct control *control)
 {
     for (size_t i = 0; i < control->members->count; i++) {
         struct member *member = &control->members->list[i];
-        if (member->seen.info.kind != SERVER_UNKNOWN && member->resolve_at_us <= now_us())
+        if (member->seen.info.kind != SERVER_UNKNOWN && member->resolve_at_us <= now_us()) {
             resolve(member);
+        }
     }
 }
 
@@ -356,23 +373,28 @@ static bool is_published(const struct control *control)
 {
     const struct topology *published = control->published;
     const struct members *members = control->members;
-    if (published == NULL || published->server_count != members->count)
+    if (published == NULL || published->server_count != members->count) {
         return false;
-    for (size_t i = 0; i < members->count; i++)
-        if (!same_server(&members->list[i].seen.info, &published->servers[i]))
+    }
+    for (size_t i = 0; i < members->count; i++) {
+        if (!same_server(&members->list[i].seen.info, &published->servers[i])) {
             return false;
+        }
+    }
     return true;
 }
 
 static void publish(struct control *control)
 {
     struct members *members = control->members;
-    if (is_published(control) || !call_begin(control))
+    if (is_published(control) || !call_begin(control)) {
         return;
+    }
     uint64_t generation = control->published == NULL ? 1 : control->published->generation + 1;
     struct topology *topology = topology_new(generation, members->count);
-    for (size_t i = 0; i < members->count; i++)
+    for (size_t i = 0; i < members->count; i++) {
         topology->servers[i] = members->list[i].seen.info;
+    }
     topology_drop(control->published);
     control->published = topology_keep(topology);
     control->listener.topology_changed(control->listener.arg, topology);
@@ -387,13 +409,16 @@ static bool is_writable(const struct control *control)
 // Members may all answer, and none take writes: their own lines do not say that.
 static void log_silence(struct control *control, const char *reason)
 {
-    if (control->silent_since_us == 0)
+    if (control->silent_since_us == 0) {
         control->silent_since_us = now_us();
-    if (now_us() - control->silent_since_us < SILENCE_US)
+    }
+    if (now_us() - control->silent_since_us < SILENCE_US) {
         return;
+    }
     control->silent_since_us = INT64_MAX;
-    if (control->members->count == 0)
+    if (control->members->count == 0) {
         reason = "no server is left: is replicaSet what the servers say?";
+    }
     log_event(LOG_WARN, "no_writable_server", NULL, NULL, reason[0] == '\0' ? NULL : reason);
 }
 
@@ -406,22 +431,27 @@ static void scan(struct control *control)
     bool asked = control->scan_asked;
     control->scan_asked &= !due;
     pthread_mutex_unlock(&control->lock);
-    if (writable)
+    if (writable) {
         control->silent_since_us = 0;
-    if (!due || (writable && !asked))
+    }
+    if (!due || (writable && !asked)) {
         return;
+    }
     discovery_check(control->discovery, reason);
     control->scan_at_us = now_us() + SCAN_US;
-    if (!writable)
+    if (!writable) {
         log_silence(control, reason);
+    }
 }
 
 static void follow(struct control *control)
 {
-    if (control->discovery == NULL && control->open_at_us <= now_us())
+    if (control->discovery == NULL && control->open_at_us <= now_us()) {
         open_discovery(control);
-    if (control->discovery == NULL)
+    }
+    if (control->discovery == NULL) {
         return;
+    }
     take_picture(control);
     resolve_members(control);
     publish(control);
@@ -435,12 +465,15 @@ static int64_t earlier(int64_t a, int64_t b)
 
 static int64_t next_turn_us(const struct control *control)
 {
-    if (control->discovery == NULL)
+    if (control->discovery == NULL) {
         return control->open_at_us;
+    }
     int64_t at_us = is_writable(control) ? INT64_MAX : control->scan_at_us;
-    for (size_t i = 0; i < control->members->count; i++)
-        if (control->members->list[i].seen.info.kind != SERVER_UNKNOWN)
+    for (size_t i = 0; i < control->members->count; i++) {
+        if (control->members->list[i].seen.info.kind != SERVER_UNKNOWN) {
             at_us = earlier(at_us, control->members->list[i].resolve_at_us);
+        }
+    }
     return at_us;
 }
 
@@ -508,16 +541,19 @@ void control_stop(struct control *control)
     pthread_mutex_lock(&control->lock);
     control->stopping = true;
     pthread_cond_broadcast(&control->turned);
-    while (control->calling)
+    while (control->calling) {
         pthread_cond_wait(&control->turned, &control->lock);
-    while (!control->finished && error == 0)
+    }
+    while (!control->finished && error == 0) {
         error = pthread_cond_timedwait(&control->turned, &control->lock, &until);
+    }
     bool finished = control->finished;
     pthread_mutex_unlock(&control->lock);
-    if (finished)
+    if (finished) {
         pthread_join(control->thread, NULL);
-    else
+    } else {
         pthread_detach(control->thread);
+    }
     control_release(control);
 }
 

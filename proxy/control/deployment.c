@@ -27,8 +27,9 @@ static const char *const mechanisms[] = {"SCRAM-SHA-256", "SCRAM-SHA-1", "MONGOD
 
 static const char *after_scheme(const char *uri)
 {
-    if (strncmp(uri, "mongodb://", 10) == 0)
+    if (strncmp(uri, "mongodb://", 10) == 0) {
         return uri + 10;
+    }
     return strncmp(uri, "mongodb+srv://", 14) == 0 ? uri + 14 : NULL;
 }
 
@@ -62,10 +63,12 @@ static bool reveals_option(const char *text, const char *rest)
         size_t length = strcspn(++option, "&");
         size_t name = strcspn(option, "=&");
         bool secret = false;
-        for (size_t i = 0; i + 8 <= name; i++)
+        for (size_t i = 0; i + 8 <= name; i++) {
             secret |= strncasecmp(option + i, "password", 8) == 0;
-        if (secret && name < length && reveals(text, option + name + 1, length - name - 1))
+        }
+        if (secret && name < length && reveals(text, option + name + 1, length - name - 1)) {
             return true;
+        }
         option = strchr(option, '&');
     }
     return false;
@@ -74,20 +77,24 @@ static bool reveals_option(const char *text, const char *rest)
 // Says why on one line, unless that would show a secret.
 static void refuse(const char *rest, const char *why, char *ret_error, size_t capacity)
 {
-    if (reveals_password(why, rest) || reveals_option(why, rest))
+    if (reveals_password(why, rest) || reveals_option(why, rest)) {
         why = "the URI is wrong, and to show where would show a secret. " ESCAPES;
+    }
     snprintf(ret_error, capacity, "%s", why);
-    for (char *c = ret_error; *c != '\0'; c++)
-        if (iscntrl((unsigned char)*c))
+    for (char *c = ret_error; *c != '\0'; c++) {
+        if (iscntrl((unsigned char)*c)) {
             *c = '?';
+        }
+    }
 }
 
 static void log_complaint(const char *rest, const char *complaint)
 {
     struct log_line line;
     if (complaint[0] == '\0' || reveals_password(complaint, rest) ||
-        reveals_option(complaint, rest))
+        reveals_option(complaint, rest)) {
         return;
+    }
     log_begin(&line, LOG_WARN, "uri");
     log_str(&line, "message", complaint);
     log_end(&line);
@@ -102,12 +109,13 @@ static mongoc_uri_t *parse(const char *text, const char *rest, char ret_why[WHY_
     library_overhear(complaint, sizeof complaint);
     mongoc_uri_t *uri = mongoc_uri_new_with_error(text, &error);
     library_overhear(NULL, 0);
-    if (uri != NULL)
+    if (uri != NULL) {
         log_complaint(rest, complaint);
-    else if (complaint[0] != '\0')
+    } else if (complaint[0] != '\0') {
         snprintf(ret_why, WHY_BYTES, "%s (%s)", error.message, complaint);
-    else
+    } else {
         snprintf(ret_why, WHY_BYTES, "%s", error.message);
+    }
     return uri;
 }
 
@@ -144,9 +152,11 @@ static void read_tls(const mongoc_uri_t *uri, struct deployment *deployment)
 // The name as weir writes it, NULL if it does not have it.
 static const char *mechanism_find(const char *name)
 {
-    for (size_t i = 0; i < sizeof mechanisms / sizeof mechanisms[0]; i++)
-        if (strcasecmp(mechanisms[i], name) == 0)
+    for (size_t i = 0; i < sizeof mechanisms / sizeof mechanisms[0]; i++) {
+        if (strcasecmp(mechanisms[i], name) == 0) {
             return mechanisms[i];
+        }
+    }
     return NULL;
 }
 
@@ -156,8 +166,9 @@ static void read_credential(const mongoc_uri_t *uri, const char *mechanism,
     ret_credential->mechanism = copy(mechanism);
     ret_credential->username = copy(mongoc_uri_get_username(uri));
     ret_credential->password = copy(mongoc_uri_get_password(uri));
-    if (mechanism != NULL || ret_credential->username != NULL)
+    if (mechanism != NULL || ret_credential->username != NULL) {
         ret_credential->source = copy(mongoc_uri_get_auth_source(uri));
+    }
 }
 
 static bool check_credential(const struct deployment *deployment, char ret_why[WHY_BYTES])
@@ -165,13 +176,15 @@ static bool check_credential(const struct deployment *deployment, char ret_why[W
     const struct credential *credential = &deployment->credential;
     bool x509 = credential->mechanism != NULL && strcmp(credential->mechanism, "MONGODB-X509") == 0;
     const char *why = NULL;
-    if (x509 && (!deployment->tls || deployment->tls_certificate_key_file == NULL))
+    if (x509 && (!deployment->tls || deployment->tls_certificate_key_file == NULL)) {
         why = "authMechanism=MONGODB-X509 needs tls=true and tlsCertificateKeyFile, the "
               "certificate to log in with";
-    else if (!x509 && credential->username != NULL && credential->password == NULL)
+    } else if (!x509 && credential->username != NULL && credential->password == NULL) {
         why = "the URI has a user name and no password";
-    if (why != NULL)
+    }
+    if (why != NULL) {
         snprintf(ret_why, WHY_BYTES, "%s", why);
+    }
     return why == NULL;
 }
 
@@ -197,14 +210,16 @@ static struct deployment *deployment_new(const char *text, const char *rest,
                                          char ret_why[WHY_BYTES])
 {
     mongoc_uri_t *uri = parse(text, rest, ret_why);
-    if (uri == NULL)
+    if (uri == NULL) {
         return NULL;
+    }
     struct deployment *deployment = xcalloc(1, sizeof *deployment);
     deployment->uri = xstrdup(text);
     bool good = deployment_read(deployment, uri, ret_why);
     mongoc_uri_destroy(uri);
-    if (good)
+    if (good) {
         return deployment;
+    }
     deployment_free(deployment);
     return NULL;
 }
@@ -223,15 +238,17 @@ struct deployment *deployment_parse(const char *uri, char *ret_error, size_t err
     }
     char why[WHY_BYTES];
     struct deployment *deployment = deployment_new(uri, rest, why);
-    if (deployment == NULL)
+    if (deployment == NULL) {
         refuse(rest, why, ret_error, error_capacity);
+    }
     return deployment;
 }
 
 void deployment_free(struct deployment *deployment)
 {
-    if (deployment == NULL)
+    if (deployment == NULL) {
         return;
+    }
     char *owned[] = {
         deployment->uri,
         deployment->app_name,
@@ -244,8 +261,9 @@ void deployment_free(struct deployment *deployment)
         deployment->credential.source,
     };
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) {
-        if (owned[i] != NULL)
+        if (owned[i] != NULL) {
             explicit_bzero(owned[i], strlen(owned[i]));
+        }
         free(owned[i]);
     }
     free(deployment);

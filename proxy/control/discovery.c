@@ -39,9 +39,11 @@ static struct discovered *discovered_resize(struct discovered *discovered, size_
 
 static struct discovered_server *discovered_find(struct discovered *discovered, const char *name)
 {
-    for (size_t i = 0; i < discovered->count; i++)
-        if (strcmp(discovered->servers[i].info.name, name) == 0)
+    for (size_t i = 0; i < discovered->count; i++) {
+        if (strcmp(discovered->servers[i].info.name, name) == 0) {
             return &discovered->servers[i];
+        }
+    }
     return NULL;
 }
 
@@ -57,17 +59,20 @@ static enum server_kind kind_of(const mongoc_server_description_t *description)
         {"RSGhost", SERVER_OTHER},         {"LoadBalancer", SERVER_LOAD_BALANCER},
     };
     const char *type = mongoc_server_description_type(description);
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        if (strcmp(type, kinds[i].type) == 0)
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        if (strcmp(type, kinds[i].type) == 0) {
             return kinds[i].kind;
+        }
+    }
     return SERVER_UNKNOWN;
 }
 
 static int hello_int(const bson_t *hello, const char *field, int fallback)
 {
     bson_iter_t iter;
-    if (!bson_iter_init_find(&iter, hello, field) || !BSON_ITER_HOLDS_NUMBER(&iter))
+    if (!bson_iter_init_find(&iter, hello, field) || !BSON_ITER_HOLDS_NUMBER(&iter)) {
         return fallback;
+    }
     int64_t value = bson_iter_as_int64(&iter);
     return value < 0 || value > INT_MAX ? fallback : (int)value;
 }
@@ -87,8 +92,9 @@ static void read_description(const mongoc_server_description_t *description,
                              struct server_info *ret_info)
 {
     ret_info->kind = kind_of(description);
-    if (ret_info->kind != SERVER_UNKNOWN && ret_info->kind != SERVER_LOAD_BALANCER)
+    if (ret_info->kind != SERVER_UNKNOWN && ret_info->kind != SERVER_LOAD_BALANCER) {
         read_limits(mongoc_server_description_hello_response(description), ret_info);
+    }
 }
 
 // Ends what a handler does to the picture.
@@ -96,8 +102,9 @@ static void handled(struct discovery *discovery, bool news)
 {
     discovery->fresh |= news;
     pthread_mutex_unlock(&discovery->lock);
-    if (news)
+    if (news) {
         discovery->changed(discovery->arg);
+    }
 }
 
 static void on_server_opening(const mongoc_apm_server_opening_t *event)
@@ -138,8 +145,9 @@ static void on_topology_changed(const mongoc_apm_topology_changed_t *event)
     mongoc_server_description_t **known = mongoc_topology_description_get_servers(
         mongoc_apm_topology_changed_get_new_description(event), &count);
     pthread_mutex_lock(&discovery->lock);
-    for (size_t i = 0; i < discovery->newest->count; i++)
+    for (size_t i = 0; i < discovery->newest->count; i++) {
         discovery->newest->servers[i].info.kind = SERVER_UNKNOWN;
+    }
     for (size_t i = 0; i < count; i++) {
         const mongoc_host_list_t *host = mongoc_server_description_host(known[i]);
         struct discovered_server *server = discovered_find(discovery->newest, host->host_and_port);
@@ -165,8 +173,9 @@ static void on_heartbeat_failed(const mongoc_apm_server_heartbeat_failed_t *even
     pthread_mutex_lock(&discovery->lock);
     struct discovered_server *server = discovered_find(discovery->newest, host->host_and_port);
     bool news = server != NULL && reason[0] != '\0' && strcmp(server->reason, reason) != 0;
-    if (news)
+    if (news) {
         memcpy(server->reason, reason, sizeof reason);
+    }
     handled(discovery, news);
 }
 
@@ -179,10 +188,12 @@ static mongoc_uri_t *monitoring_uri(const char *text)
     assert(uri != NULL);
     mongoc_uri_set_appname(uri, "weir");
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SELECTION_MS);
-    if (!mongoc_uri_has_option(uri, MONGOC_URI_HEARTBEATFREQUENCYMS))
+    if (!mongoc_uri_has_option(uri, MONGOC_URI_HEARTBEATFREQUENCYMS)) {
         mongoc_uri_set_option_as_int32(uri, MONGOC_URI_HEARTBEATFREQUENCYMS, HEARTBEAT_MS);
-    if (!mongoc_uri_has_option(uri, MONGOC_URI_DIRECTCONNECTION))
+    }
+    if (!mongoc_uri_has_option(uri, MONGOC_URI_DIRECTCONNECTION)) {
         mongoc_uri_set_option_as_bool(uri, MONGOC_URI_DIRECTCONNECTION, false);
+    }
     return uri;
 }
 
@@ -233,8 +244,9 @@ struct discovery *discovery_open(const char *uri_text, void (*changed)(void *arg
 
 void discovery_close(struct discovery *discovery)
 {
-    if (discovery == NULL)
+    if (discovery == NULL) {
         return;
+    }
     mongoc_client_pool_push(discovery->pool, discovery->client);
     mongoc_client_pool_destroy(discovery->pool);
     mongoc_read_prefs_destroy(discovery->nobody);
@@ -265,8 +277,9 @@ void discovery_check(struct discovery *discovery, char ret_reason[DISCOVERY_REAS
     bson_error_t error = {0};
     mongoc_server_description_t *server =
         mongoc_client_select_server(discovery->client, false, discovery->nobody, &error);
-    if (server != NULL)
+    if (server != NULL) {
         mongoc_server_description_destroy(server);
+    }
     const char *list = strchr(error.message, '[');
     snprintf(ret_reason, DISCOVERY_REASON_BYTES, "%.*s", DISCOVERY_REASON_BYTES - 1,
              list == NULL ? "" : list);

@@ -32,16 +32,18 @@ static void on_complaint(mongoc_log_level_t level, const char *domain, const cha
                          void *arg)
 {
     (void)domain, (void)arg;
-    if (level > MONGOC_LOG_LEVEL_WARNING)
+    if (level > MONGOC_LOG_LEVEL_WARNING) {
         return;
+    }
     if (overheard.text != NULL) {
         size_t used = strlen(overheard.text);
         snprintf(overheard.text + used, overheard.capacity - used, "%s%s", used > 0 ? "; " : "",
                  message);
         return;
     }
-    if (is_repeated(message))
+    if (is_repeated(message)) {
         return;
+    }
     struct log_line line;
     log_begin(&line, LOG_WARN, "libmongoc");
     log_str(&line, "message", message);
@@ -64,6 +66,7 @@ void library_overhear(char *text, size_t capacity)
 {
     overheard.text = text;
     overheard.capacity = capacity;
-    if (text != NULL)
+    if (text != NULL) {
         text[0] = '\0';
+    }
 }

@@ -52,8 +52,9 @@ static size_t addresses_copy(const struct addrinfo *list, struct address *ret_ad
 {
     size_t count = 0;
     for (; list != NULL && count < capacity; list = list->ai_next) {
-        if (list->ai_family != AF_INET && list->ai_family != AF_INET6)
+        if (list->ai_family != AF_INET && list->ai_family != AF_INET6) {
             continue;
+        }
         struct address *address = &ret_addresses[count++];
         *address = (struct address){.len = list->ai_addrlen};
         memcpy(&address->storage, list->ai_addr, list->ai_addrlen);
@@ -66,18 +67,20 @@ static void host_strip(const char *host, char *ret_name, size_t capacity)
 {
     size_t len = strlen(host);
     bool bracketed = len > 2 && host[0] == '[' && host[len - 1] == ']';
-    if (bracketed)
+    if (bracketed) {
         snprintf(ret_name, capacity, "%.*s", (int)(len - 2), host + 1);
-    else
+    } else {
         snprintf(ret_name, capacity, "%s", host);
+    }
 }
 
 size_t address_resolve(const char *host, uint16_t port, struct address *ret_addresses,
                        size_t capacity, const char **ret_error)
 {
     assert(capacity > 0);
-    if (host_is_path(host))
+    if (host_is_path(host)) {
         return path_resolve(host, ret_addresses, ret_error);
+    }
     char name[NI_MAXHOST];
     char service[8];
     host_strip(host, name, sizeof name);
@@ -90,8 +93,9 @@ size_t address_resolve(const char *host, uint16_t port, struct address *ret_addr
         count = addresses_copy(list, ret_addresses, capacity);
         freeaddrinfo(list);
     }
-    if (count == 0)
+    if (count == 0) {
         *ret_error = resolve_words(error);
+    }
     return count;
 }
 
@@ -102,8 +106,9 @@ static bool ipv4_is_loopback(uint32_t network_order)
 
 static bool storage_is_loopback(const struct sockaddr_storage *storage)
 {
-    if (storage->ss_family == AF_UNIX)
+    if (storage->ss_family == AF_UNIX) {
         return true;
+    }
     if (storage->ss_family == AF_INET) {
         struct sockaddr_in in;
         memcpy(&in, storage, sizeof in);
@@ -111,8 +116,9 @@ static bool storage_is_loopback(const struct sockaddr_storage *storage)
     }
     struct sockaddr_in6 in6;
     memcpy(&in6, storage, sizeof in6);
-    if (IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr))
+    if (IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr)) {
         return in6.sin6_addr.s6_addr[12] == IN_LOOPBACKNET;
+    }
     return IN6_IS_ADDR_LOOPBACK(&in6.sin6_addr);
 }
 
@@ -121,9 +127,11 @@ bool address_is_loopback(const char *host)
     struct address addresses[ADDRESS_MAX];
     const char *ignored;
     size_t count = address_resolve(host, 0, addresses, ADDRESS_MAX, &ignored);
-    for (size_t i = 0; i < count; i++)
-        if (!storage_is_loopback(&addresses[i].storage))
+    for (size_t i = 0; i < count; i++) {
+        if (!storage_is_loopback(&addresses[i].storage)) {
             return false;
+        }
+    }
     return count > 0;
 }
 
@@ -133,10 +141,11 @@ static void unix_format(const struct address *address, char *ret_text, size_t ca
     memcpy(&un, &address->storage, sizeof un);
     bool named = address->len > offsetof(struct sockaddr_un, sun_path) && un.sun_path[0] != '\0';
     int len = (int)strnlen(un.sun_path, sizeof un.sun_path);
-    if (named)
+    if (named) {
         snprintf(ret_text, capacity, "%.*s", len, un.sun_path);
-    else
+    } else {
         snprintf(ret_text, capacity, "unix");
+    }
 }
 
 void address_format(const struct address *address, char *ret_text, size_t capacity)
@@ -150,10 +159,11 @@ void address_format(const struct address *address, char *ret_text, size_t capaci
     char service[8];
     int error = getnameinfo((const struct sockaddr *)&address->storage, address->len, host,
                             sizeof host, service, sizeof service, NI_NUMERICHOST | NI_NUMERICSERV);
-    if (error != 0)
+    if (error != 0) {
         snprintf(ret_text, capacity, "unknown");
-    else if (address->storage.ss_family == AF_INET6)
+    } else if (address->storage.ss_family == AF_INET6) {
         snprintf(ret_text, capacity, "[%s]:%s", host, service);
-    else
+    } else {
         snprintf(ret_text, capacity, "%s:%s", host, service);
+    }
 }

@@ -88,11 +88,13 @@ static bool unix_is_stale(const struct address *address)
     struct sockaddr_un un;
     struct stat file;
     unix_path(address, &un);
-    if (lstat(un.sun_path, &file) != 0 || !S_ISSOCK(file.st_mode))
+    if (lstat(un.sun_path, &file) != 0 || !S_ISSOCK(file.st_mode)) {
         return false;
+    }
     int fd = socket_open(address);
-    if (fd < 0)
+    if (fd < 0) {
         return false;
+    }
     int result = connect(fd, (const struct sockaddr *)&address->storage, address->len);
     bool stale = result != 0 && errno == ECONNREFUSED;
     close(fd);
@@ -102,10 +104,12 @@ static bool unix_is_stale(const struct address *address)
 static int socket_bind(int fd, const struct address *address)
 {
     const struct sockaddr *storage = (const struct sockaddr *)&address->storage;
-    if (bind(fd, storage, address->len) == 0)
+    if (bind(fd, storage, address->len) == 0) {
         return 0;
-    if (errno != EADDRINUSE || !address_is_unix(address))
+    }
+    if (errno != EADDRINUSE || !address_is_unix(address)) {
         return -1;
+    }
     if (!unix_is_stale(address)) {
         errno = EADDRINUSE;
         return -1;
@@ -121,15 +125,19 @@ static int socket_listen(const struct address *address)
 {
     static const int on = 1;
     int fd = socket_open(address);
-    if (fd < 0)
+    if (fd < 0) {
         return -1;
-    if (!address_is_unix(address))
+    }
+    if (!address_is_unix(address)) {
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    }
     // So that 0.0.0.0 and :: can be listened on side by side.
-    if (address->storage.ss_family == AF_INET6)
+    if (address->storage.ss_family == AF_INET6) {
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-    if (socket_bind(fd, address) == 0 && listen(fd, SOMAXCONN) == 0)
+    }
+    if (socket_bind(fd, address) == 0 && listen(fd, SOMAXCONN) == 0) {
         return fd;
+    }
     int error = errno;
     close(fd);
     errno = error;
@@ -182,18 +190,21 @@ static void listener_remove_file(const struct listener *listener)
     struct stat file;
     unix_path(&listener->address, &un);
     if (lstat(un.sun_path, &file) == 0 && file.st_dev == listener->file.st_dev &&
-        file.st_ino == listener->file.st_ino)
+        file.st_ino == listener->file.st_ino) {
         unlink(un.sun_path);
+    }
 }
 
 void listener_free(struct listener *listener)
 {
-    if (listener == NULL)
+    if (listener == NULL) {
         return;
+    }
     ev_io_stop(loop_ev(listener->loop), &listener->io);
     timer_free(listener->resume);
-    if (address_is_unix(&listener->address))
+    if (address_is_unix(&listener->address)) {
         listener_remove_file(listener);
+    }
     close(listener->io.fd);
     free(listener);
 }

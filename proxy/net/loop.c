@@ -6,6 +6,10 @@
 // timer that is moved later, or to never, stays where it is in the heap, fires early, and is then
 // set to what was asked last. Invariant: armed_us <= at_us.
 //
+// Descriptors: libev leaves one that it no longer watches in the epoll set until it hears of it
+// again. For a socket that another loop has taken over this would be a wake-up for nothing, and an
+// epoll_ctl for a number that may mean another socket by then. So such a one is taken out at once.
+//
 // Mailbox: a stack that any thread pushes on and the loop takes as a whole and turns around. Only
 // who pushes on an empty one wakes the loop.
 //
@@ -18,13 +22,19 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "proxy/mem.h"
 #include "proxy/net/loop_ev.h"
 
+enum { DESCRIPTORS_MAX = 1 << 20 };
+
 struct loop {
     struct ev_loop *ev;
+    int epoll_fd; // owned by libev
     ev_prepare prepare;
     void (*turn_end)(void *arg);
     void *turn_end_arg;
@@ -33,8 +43,9 @@ struct loop {
 
 static void loop_turn_ended(const struct loop *loop)
 {
-    if (loop->turn_end != NULL)
+    if (loop->turn_end != NULL) {
         loop->turn_end(loop->turn_end_arg);
+    }
 }
 
 static void loop_prepared(struct ev_loop *ev, ev_prepare *prepare, int events)
@@ -44,12 +55,53 @@ static void loop_prepared(struct ev_loop *ev, ev_prepare *prepare, int events)
     loop_turn_ended(prepare->data);
 }
 
+static void probe_ready(struct ev_loop *ev, ev_io *io, int events)
+{
+    (void)ev;
+    (void)io;
+    (void)events;
+}
+
+static bool epoll_holds(int epoll_fd, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0;
+}
+
+// libev does not tell its epoll descriptor: it is the one that holds what libev watches. Likely it
+// is next to one that was opened just after it.
+static int epoll_find(struct ev_loop *ev)
+{
+    int probe = eventfd(0, EFD_CLOEXEC);
+    if (probe < 0) {
+        abort();
+    }
+    ev_io io;
+    ev_io_init(&io, probe_ready, probe, EV_READ);
+    ev_io_start(ev, &io);
+    ev_run(ev, EVRUN_NOWAIT);
+    int found = -1;
+    for (int i = 1; i < DESCRIPTORS_MAX && found < 0; i++) {
+        if (epoll_holds(probe - i, probe)) {
+            found = probe - i;
+        } else if (epoll_holds(probe + i, probe)) {
+            found = probe + i;
+        }
+    }
+    assert(found >= 0);
+    ev_io_stop(ev, &io);
+    close(probe);
+    return found;
+}
+
 struct loop *loop_new(void)
 {
     struct loop *loop = xcalloc(1, sizeof *loop);
     loop->ev = ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
-    if (loop->ev == NULL)
+    if (loop->ev == NULL) {
         abort();
+    }
+    loop->epoll_fd = epoll_find(loop->ev);
     ev_prepare_init(&loop->prepare, loop_prepared);
     loop->prepare.data = loop;
     ev_prepare_start(loop->ev, &loop->prepare);
@@ -65,8 +117,9 @@ void loop_free(struct loop *loop)
 
 void loop_run(struct loop *loop)
 {
-    if (!loop->stopped)
+    if (!loop->stopped) {
         ev_run(loop->ev, 0);
+    }
     loop->stopped = false;
     loop_turn_ended(loop);
 }
@@ -94,6 +147,12 @@ void loop_on_turn_end(struct loop *loop, void (*fn)(void *arg), void *arg)
 struct ev_loop *loop_ev(const struct loop *loop)
 {
     return loop->ev;
+}
+
+void loop_forget_fd(const struct loop *loop, int fd)
+{
+    // Fails when it had not come to the set yet.
+    (void)epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
 struct timer {
@@ -124,8 +183,9 @@ static void timer_fired(struct ev_loop *ev, ev_timer *watcher, int events)
     (void)events;
     struct timer *timer = watcher->data;
     timer->armed_us = INT64_MAX;
-    if (timer->at_us == INT64_MAX)
+    if (timer->at_us == INT64_MAX) {
         return;
+    }
     if (timer->at_us > loop_now_us(timer->loop)) {
         timer_arm(timer);
         return;
@@ -150,8 +210,9 @@ struct timer *timer_new(struct loop *loop, void (*fn)(void *arg), void *arg)
 
 void timer_free(struct timer *timer)
 {
-    if (timer == NULL)
+    if (timer == NULL) {
         return;
+    }
     ev_timer_stop(timer->loop->ev, &timer->watcher);
     free(timer);
 }
@@ -159,8 +220,9 @@ void timer_free(struct timer *timer)
 void timer_set(struct timer *timer, int64_t at_us)
 {
     timer->at_us = at_us;
-    if (at_us < timer->armed_us)
+    if (at_us < timer->armed_us) {
         timer_arm(timer);
+    }
 }
 
 struct mailbox {
@@ -214,8 +276,9 @@ struct mailbox *mailbox_new(struct loop *loop, void (*deliver)(void *arg, struct
 
 void mailbox_free(struct mailbox *mailbox)
 {
-    if (mailbox == NULL)
+    if (mailbox == NULL) {
         return;
+    }
     assert(atomic_load(&mailbox->newest) == NULL);
     ev_async_stop(mailbox->loop->ev, &mailbox->wake);
     free(mailbox);
@@ -230,6 +293,7 @@ void mailbox_post(struct mailbox *mailbox, struct mail *mail)
                                                     memory_order_release, memory_order_relaxed));
     // The loop empties the box before it delivers, so whoever found mail in it found a loop that
     // has yet to look.
-    if (newest == NULL)
+    if (newest == NULL) {
         ev_async_send(mailbox->loop->ev, &mailbox->wake);
+    }
 }

@@ -37,7 +37,8 @@ struct timer *timer_new(struct loop *loop, void (*fn)(void *arg), void *arg);
 void timer_free(struct timer *timer); // may be its own fn that does it
 
 // Fires at `at_us` of loop_now_us, or at once in the next turn if that is past. Setting again
-// replaces; INT64_MAX is never. Cheap when the time is the one already set or a later one.
+// replaces; INT64_MAX is never. Cheap when the time is the one already set or a later one. Timers
+// due in one turn fire in order of their times, but for those that were moved later.
 void timer_set(struct timer *timer, int64_t at_us);
 
 // Mail: embedded in what it is about. Its owner gives it away by mailbox_post and may not touch it

@@ -16,4 +16,7 @@ enum { TURN_STREAMS = 0, TURN_TIMERS = 1, TURN_MAIL = 2 };
 // Borrows from the loop.
 struct ev_loop *loop_ev(const struct loop *loop);
 
+// To be called after ev_io_stop for a descriptor that lives on elsewhere.
+void loop_forget_fd(const struct loop *loop, int fd);
+
 #endif

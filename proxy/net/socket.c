@@ -20,8 +20,9 @@ int socket_open(const struct address *address)
 {
     int family = address->storage.ss_family;
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0 || family == AF_UNIX)
+    if (fd < 0 || family == AF_UNIX) {
         return fd;
+    }
     option_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     option_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
     option_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S);

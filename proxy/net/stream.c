@@ -62,21 +62,25 @@ static int stream_events(const struct stream *stream)
 static void stream_update_io(struct stream *stream)
 {
     int events = stream_events(stream);
-    if (events == (stream->io.events & (EV_READ | EV_WRITE)))
+    if (events == (stream->io.events & (EV_READ | EV_WRITE))) {
         return;
+    }
     struct ev_loop *ev = loop_ev(stream->loop);
     ev_io_stop(ev, &stream->io);
     ev_io_modify(&stream->io, events);
-    if (events != 0)
+    if (events != 0) {
         ev_io_start(ev, &stream->io);
+    }
 }
 
 static void stream_need(struct stream *stream, unsigned directions, int events)
 {
-    if (directions & STREAM_READ)
+    if (directions & STREAM_READ) {
         stream->read_need = (unsigned char)events;
-    if (directions & STREAM_WRITE)
+    }
+    if (directions & STREAM_WRITE) {
         stream->write_need = (unsigned char)events;
+    }
     stream_update_io(stream);
 }
 
@@ -84,8 +88,9 @@ static void stream_need(struct stream *stream, unsigned directions, int events)
 static unsigned stream_directions_due(const struct stream *stream)
 {
     unsigned due = stream->watched;
-    if (stream->phase == PHASE_OPEN)
+    if (stream->phase == PHASE_OPEN) {
         due &= stream->transport.kind->has_pending(&stream->transport) ? STREAM_READ : 0;
+    }
     return due;
 }
 
@@ -100,14 +105,16 @@ static void stream_tell_again(void *arg)
     struct stream *stream = arg;
     stream_forget_again(stream);
     unsigned due = stream_directions_due(stream);
-    if (due != 0)
+    if (due != 0) {
         stream->handler.ready(stream->handler.arg, due); // may free the stream
+    }
 }
 
 static void stream_call_again(struct stream *stream)
 {
-    if (stream->again != NULL)
+    if (stream->again != NULL) {
         return;
+    }
     stream->again = timer_new(stream->loop, stream_tell_again, stream);
     timer_set(stream->again, 0);
 }
@@ -115,8 +122,9 @@ static void stream_call_again(struct stream *stream)
 static void stream_call_if_pending(struct stream *stream)
 {
     if (stream->watched & STREAM_READ && stream->phase == PHASE_OPEN &&
-        stream->transport.kind->has_pending(&stream->transport))
+        stream->transport.kind->has_pending(&stream->transport)) {
         stream_call_again(stream);
+    }
 }
 
 static void stream_ready(struct ev_loop *ev, ev_io *io, int events)
@@ -124,13 +132,16 @@ static void stream_ready(struct ev_loop *ev, ev_io *io, int events)
     (void)ev;
     struct stream *stream = io->data;
     unsigned directions = 0;
-    if (events & (stream->read_need | EV_ERROR))
+    if (events & (stream->read_need | EV_ERROR)) {
         directions |= STREAM_READ;
-    if (events & (stream->write_need | EV_ERROR))
+    }
+    if (events & (stream->write_need | EV_ERROR)) {
         directions |= STREAM_WRITE;
+    }
     directions &= stream->watched;
-    if (directions != 0)
+    if (directions != 0) {
         stream->handler.ready(stream->handler.arg, directions); // may free the stream
+    }
 }
 
 // Turns what came of a call in these directions into the caller's status and what is watched.
@@ -195,8 +206,9 @@ static char *address_text(const struct address *address)
 static char *peer_text(int fd)
 {
     struct address peer = {.len = sizeof peer.storage};
-    if (getpeername(fd, (struct sockaddr *)&peer.storage, &peer.len) != 0)
+    if (getpeername(fd, (struct sockaddr *)&peer.storage, &peer.len) != 0) {
         return xstrdup("unknown");
+    }
     return address_text(&peer);
 }
 
@@ -221,12 +233,14 @@ struct stream *stream_connect(struct loop *loop, const struct address *address,
 {
     int fd = socket_open(address);
     int error = fd < 0 ? errno : 0;
-    if (fd >= 0 && connect(fd, (const struct sockaddr *)&address->storage, address->len) != 0)
+    if (fd >= 0 && connect(fd, (const struct sockaddr *)&address->storage, address->len) != 0) {
         error = errno;
+    }
     struct stream *stream = stream_new(loop, fd, PHASE_CONNECTING, handler);
     stream->peer = address_text(address);
-    if (tls != NULL)
+    if (tls != NULL) {
         transport_tls_connect(&stream->transport, tls, host);
+    }
     if (error == 0 || error == EINPROGRESS) {
         stream_need(stream, BOTH_DIRECTIONS, EV_WRITE);
     } else {
@@ -239,16 +253,20 @@ struct stream *stream_connect(struct loop *loop, const struct address *address,
 
 void stream_free(struct stream *stream)
 {
-    if (stream == NULL)
+    if (stream == NULL) {
         return;
-    if (stream->loop != NULL)
+    }
+    if (stream->loop != NULL) {
         ev_io_stop(loop_ev(stream->loop), &stream->io);
+    }
     stream_forget_again(stream);
     stream->transport.kind->close(&stream->transport);
-    if (stream->sniffing_for != NULL)
+    if (stream->sniffing_for != NULL) {
         tls_context_drop(stream->sniffing_for);
-    if (stream->transport.fd >= 0)
+    }
+    if (stream->transport.fd >= 0) {
         close(stream->transport.fd);
+    }
     free(stream->transport.error);
     free(stream->peer);
     free(stream);
@@ -260,16 +278,19 @@ static enum transport_status stream_connected(struct stream *stream)
     int error = 0;
     socklen_t len = sizeof error;
     getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
-    if (error != 0)
+    if (error != 0) {
         return transport_fail_errno(&stream->transport, error);
+    }
     struct sockaddr_storage ignored;
     len = sizeof ignored;
-    if (getpeername(fd, (struct sockaddr *)&ignored, &len) != 0)
+    if (getpeername(fd, (struct sockaddr *)&ignored, &len) != 0) {
         return TRANSPORT_WANT_WRITE;
-    if (stream->transport.ssl != NULL)
+    }
+    if (stream->transport.ssl != NULL) {
         stream->phase = PHASE_SHAKING;
-    else
+    } else {
         stream_open(stream);
+    }
     return TRANSPORT_DONE;
 }
 
@@ -282,9 +303,11 @@ static enum sniff sniff(const uint8_t *at, size_t len)
 {
     static const uint8_t low[SNIFF_BYTES] = {0x16, 0x03, 0x01};
     static const uint8_t high[SNIFF_BYTES] = {0x16, 0x03, 0x04};
-    for (size_t i = 0; i < len; i++)
-        if (at[i] < low[i] || at[i] > high[i])
+    for (size_t i = 0; i < len; i++) {
+        if (at[i] < low[i] || at[i] > high[i]) {
             return SNIFF_PLAIN;
+        }
+    }
     return len < SNIFF_BYTES ? SNIFF_MORE : SNIFF_TLS;
 }
 
@@ -294,18 +317,23 @@ static enum transport_status stream_sniffed(struct stream *stream)
     struct transport *transport = &stream->transport;
     uint8_t *at = transport->sniffed + transport->sniffed_len;
     ssize_t n = recv(transport->fd, at, SNIFF_BYTES - (size_t)transport->sniffed_len, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return TRANSPORT_WANT_READ;
-    if (n < 0)
+    }
+    if (n < 0) {
         return transport_fail_errno(transport, errno);
-    if (n == 0)
+    }
+    if (n == 0) {
         return TRANSPORT_CLOSED;
+    }
     transport->sniffed_len = (uint8_t)(transport->sniffed_len + n);
     enum sniff result = sniff(transport->sniffed, transport->sniffed_len);
-    if (result == SNIFF_MORE)
+    if (result == SNIFF_MORE) {
         return TRANSPORT_DONE; // comes here again
-    if (result == SNIFF_PLAIN && !stream->plain_allowed)
+    }
+    if (result == SNIFF_PLAIN && !stream->plain_allowed) {
         return transport_fail(transport, "the peer does not speak TLS");
+    }
     if (result == SNIFF_TLS) {
         transport_tls_accept(transport, stream->sniffing_for);
         stream->phase = PHASE_SHAKING;
@@ -321,8 +349,9 @@ static enum transport_status stream_sniffed(struct stream *stream)
 static enum transport_status stream_shaken(struct stream *stream)
 {
     enum transport_status status = transport_tls_handshake(&stream->transport);
-    if (status == TRANSPORT_DONE)
+    if (status == TRANSPORT_DONE) {
         stream_open(stream);
+    }
     return status;
 }
 
@@ -347,25 +376,30 @@ static enum transport_status stream_advance(struct stream *stream)
 enum stream_status stream_handshake(struct stream *stream)
 {
     enum transport_status status = TRANSPORT_DONE;
-    while (status == TRANSPORT_DONE && stream->phase != PHASE_OPEN)
+    while (status == TRANSPORT_DONE && stream->phase != PHASE_OPEN) {
         status = stream_advance(stream);
+    }
     return stream_settle(stream, BOTH_DIRECTIONS, status);
 }
 
 enum stream_status stream_read(struct stream *stream, uint8_t *at, size_t capacity, size_t *ret_len)
 {
     assert(capacity > 0);
-    if (stream->phase == PHASE_BROKEN)
+    if (stream->phase == PHASE_BROKEN) {
         return STREAM_FAILED;
+    }
     assert(stream->phase == PHASE_OPEN);
     struct transport *transport = &stream->transport;
     enum transport_status status = transport->kind->read(transport, at, capacity, ret_len);
-    if (status != TRANSPORT_DONE)
+    if (status != TRANSPORT_DONE) {
         return stream_settle(stream, STREAM_READ, status);
-    if (*ret_len == capacity || transport->ended != TRANSPORT_DONE)
+    }
+    if (*ret_len == capacity || transport->ended != TRANSPORT_DONE) {
         stream_call_if_pending(stream);
-    if (stream->read_need != EV_READ)
+    }
+    if (stream->read_need != EV_READ) {
         stream_need(stream, STREAM_READ, EV_READ);
+    }
     return STREAM_OK;
 }
 
@@ -373,27 +407,32 @@ enum stream_status stream_write(struct stream *stream, const uint8_t *at, size_t
                                 size_t *ret_len)
 {
     assert(len > 0);
-    if (stream->phase == PHASE_BROKEN)
+    if (stream->phase == PHASE_BROKEN) {
         return STREAM_FAILED;
+    }
     assert(stream->phase == PHASE_OPEN);
     struct transport *transport = &stream->transport;
     enum transport_status status = transport->kind->write(transport, at, len, ret_len);
-    if (status != TRANSPORT_DONE)
+    if (status != TRANSPORT_DONE) {
         return stream_settle(stream, STREAM_WRITE, status);
-    if (stream->write_need != EV_WRITE)
+    }
+    if (stream->write_need != EV_WRITE) {
         stream_need(stream, STREAM_WRITE, EV_WRITE);
+    }
     return STREAM_OK;
 }
 
 void stream_watch(struct stream *stream, unsigned directions)
 {
-    if (directions == stream->watched)
+    if (directions == stream->watched) {
         return;
+    }
     bool read_added = directions & ~(unsigned)stream->watched & STREAM_READ;
     stream->watched = (unsigned char)directions;
     stream_update_io(stream);
-    if (read_added)
+    if (read_added) {
         stream_call_if_pending(stream);
+    }
 }
 
 bool stream_is_quiet(struct stream *stream)
@@ -405,6 +444,7 @@ bool stream_is_quiet(struct stream *stream)
 void stream_detach(struct stream *stream)
 {
     ev_io_stop(loop_ev(stream->loop), &stream->io);
+    loop_forget_fd(stream->loop, stream->transport.fd);
     stream_forget_again(stream);
     stream->loop = NULL;
 }
@@ -417,8 +457,9 @@ void stream_attach(struct stream *stream, struct loop *loop, struct stream_handl
     int events = stream_events(stream);
     // As if the descriptor were new: this loop may have known another one of that number.
     ev_io_set(&stream->io, stream->transport.fd, events);
-    if (events != 0)
+    if (events != 0) {
         ev_io_start(loop_ev(loop), &stream->io);
+    }
     stream_call_if_pending(stream);
 }
 

@@ -21,14 +21,10 @@ struct stream;
 struct tls_server;
 struct tls_client;
 
-enum stream_status {
-    STREAM_OK,
-    STREAM_WAIT,
-    STREAM_CLOSED, // the peer ended it (end of stream, with or without TLS's goodbye): no reads any
-                   // more
-    STREAM_FAILED, // stream_error tells; the stream is of no use any more, its handler is not
-                   // called
-};
+// After CLOSED (the peer ended its side, in TLS with or without a goodbye) there is nothing to read
+// any more; what is written may still arrive. After FAILED (stream_error tells) the stream is of no
+// use any more. The handler is not called for what is over.
+enum stream_status { STREAM_OK, STREAM_WAIT, STREAM_CLOSED, STREAM_FAILED };
 
 enum stream_direction { STREAM_READ = 1, STREAM_WRITE = 2 };
 

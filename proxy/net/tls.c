@@ -39,12 +39,17 @@ static bool complain(struct complaint complaint, const char *format, ...)
     return false;
 }
 
-// The reason of OpenSSL's last error, or `otherwise` where its own is "no start line".
+// The reason of OpenSSL's first error, the cause of the others; `otherwise` where it is that
+// nothing of the kind was found.
 static const char *ssl_words(const char *otherwise)
 {
-    unsigned long error = ERR_peek_last_error();
-    if (ERR_GET_LIB(error) == ERR_LIB_PEM && ERR_GET_REASON(error) == PEM_R_NO_START_LINE)
+    unsigned long error = ERR_peek_error();
+    int lib = ERR_GET_LIB(error);
+    int reason = ERR_GET_REASON(error);
+    if ((lib == ERR_LIB_PEM && reason == PEM_R_NO_START_LINE) ||
+        (lib == ERR_LIB_X509 && reason == X509_R_NO_CERTIFICATE_OR_CRL_FOUND)) {
         return otherwise;
+    }
     const char *words = ERR_reason_error_string(error);
     return words != NULL ? words : otherwise;
 }
@@ -71,8 +76,9 @@ static bool file_open(const char *path, FILE **ret_file, struct complaint compla
 static bool file_is_readable(const char *path, struct complaint complaint)
 {
     FILE *file;
-    if (!file_open(path, &file, complaint))
+    if (!file_open(path, &file, complaint)) {
         return false;
+    }
     fclose(file);
     return true;
 }
@@ -89,8 +95,9 @@ static int key_password_give(char *ret_password, int capacity, int for_writing, 
     struct key_password *key = arg;
     key->asked = true;
     size_t len = key->password != NULL ? strlen(key->password) : 0;
-    if (len == 0 || capacity < 0 || len > (size_t)capacity)
+    if (len == 0 || capacity < 0 || len > (size_t)capacity) {
         return -1;
+    }
     memcpy(ret_password, key->password, len);
     return (int)len;
 }
@@ -99,8 +106,9 @@ static bool key_read(const char *path, const char *password, EVP_PKEY **ret_key,
                      struct complaint complaint)
 {
     FILE *file;
-    if (!file_open(path, &file, complaint))
+    if (!file_open(path, &file, complaint)) {
         return false;
+    }
     struct key_password give = {.password = password};
     EVP_PKEY *key = PEM_read_PrivateKey(file, NULL, key_password_give, &give);
     fclose(file);
@@ -108,11 +116,13 @@ static bool key_read(const char *path, const char *password, EVP_PKEY **ret_key,
         *ret_key = key;
         return true;
     }
-    if (give.asked && password == NULL)
+    if (give.asked && password == NULL) {
         return complain(complaint, "%s: its private key is encrypted, and no password is given",
                         path);
-    if (give.asked)
+    }
+    if (give.asked) {
         return complain(complaint, "%s: the password does not open its private key", path);
+    }
     return complain(complaint, "%s: no private key in it", path);
 }
 
@@ -120,36 +130,43 @@ static bool context_use_key(SSL_CTX *context, const char *path, const char *pass
                             struct complaint complaint)
 {
     EVP_PKEY *key = NULL;
-    if (!key_read(path, password, &key, complaint))
+    if (!key_read(path, password, &key, complaint)) {
         return false;
+    }
     int used = SSL_CTX_use_PrivateKey(context, key);
     EVP_PKEY_free(key);
-    if (used != 1 || SSL_CTX_check_private_key(context) != 1)
+    if (used != 1 || SSL_CTX_check_private_key(context) != 1) {
         return complain(complaint, "%s: its private key does not belong to its certificate", path);
+    }
     return true;
 }
 
 static bool context_use_certificate(SSL_CTX *context, const char *path, const char *password,
                                     struct complaint complaint)
 {
-    if (!file_is_readable(path, complaint))
+    if (!file_is_readable(path, complaint)) {
         return false;
-    if (SSL_CTX_use_certificate_chain_file(context, path) != 1)
+    }
+    if (SSL_CTX_use_certificate_chain_file(context, path) != 1) {
         return complain(complaint, "%s: %s", path, ssl_words("no certificate in it"));
+    }
     return context_use_key(context, path, password, complaint);
 }
 
 static bool context_trust(SSL_CTX *context, const char *path, struct complaint complaint)
 {
     if (path == NULL) {
-        if (SSL_CTX_set_default_verify_paths(context) != 1)
+        if (SSL_CTX_set_default_verify_paths(context) != 1) {
             return complain(complaint, "the system's certificate authorities cannot be read");
+        }
         return true;
     }
-    if (!file_is_readable(path, complaint))
+    if (!file_is_readable(path, complaint)) {
         return false;
-    if (SSL_CTX_load_verify_file(context, path) != 1)
+    }
+    if (SSL_CTX_load_verify_file(context, path) != 1) {
         return complain(complaint, "%s: %s", path, ssl_words("no certificate in it"));
+    }
     return true;
 }
 
@@ -174,12 +191,15 @@ static bool server_verify_clients(SSL_CTX *context, const char *ca_file,
                                   enum tls_client_certificates certificates,
                                   struct complaint complaint)
 {
-    if (certificates == TLS_CLIENTS_NONE)
+    if (certificates == TLS_CLIENTS_NONE) {
         return true;
-    if (ca_file == NULL)
+    }
+    if (ca_file == NULL) {
         return complain(complaint, "client certificates cannot be verified without a CA file");
-    if (!context_trust(context, ca_file, complaint))
+    }
+    if (!context_trust(context, ca_file, complaint)) {
         return false;
+    }
     // Tells the clients which of their certificates will do.
     SSL_CTX_set_client_CA_list(context, SSL_load_client_CA_file(ca_file));
     bool required = certificates == TLS_CLIENTS_REQUIRED;
@@ -210,8 +230,9 @@ struct tls_server *tls_server_new(const char *certificate_key_file, const char *
 
 void tls_server_free(struct tls_server *tls)
 {
-    if (tls == NULL)
+    if (tls == NULL) {
         return;
+    }
     SSL_CTX_free(tls->context);
     free(tls);
 }
@@ -254,8 +275,9 @@ struct tls_client *tls_client_new(const struct tls_client_options *options, char
 
 void tls_client_free(struct tls_client *tls)
 {
-    if (tls == NULL)
+    if (tls == NULL) {
         return;
+    }
     SSL_CTX_free(tls->context);
     free(tls);
 }

@@ -43,8 +43,9 @@ static enum transport_status plain_read(struct transport *transport, uint8_t *at
         *ret_len = (size_t)n;
         return TRANSPORT_DONE;
     }
-    if (n == 0)
+    if (n == 0) {
         return TRANSPORT_CLOSED;
+    }
     return errno == EAGAIN ? TRANSPORT_WANT_READ : transport_fail_errno(transport, errno);
 }
 
@@ -92,12 +93,15 @@ static enum transport_status sniffed_read(struct transport *transport, uint8_t *
                                           size_t *ret_len)
 {
     size_t len = transport_take_sniffed(transport, at, capacity);
-    if (transport->sniffed_len == 0)
+    if (transport->sniffed_len == 0) {
         transport->kind = &transport_plain;
+    }
     // An end or a failure is told by the next read.
     size_t more = 0;
-    if (len < capacity && plain_read(transport, at + len, capacity - len, &more) == TRANSPORT_DONE)
+    if (len < capacity &&
+        plain_read(transport, at + len, capacity - len, &more) == TRANSPORT_DONE) {
         len += more;
+    }
     *ret_len = len;
     return TRANSPORT_DONE;
 }

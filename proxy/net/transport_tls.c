@@ -30,8 +30,9 @@ static int bio_read(BIO *bio, char *at, int capacity)
 {
     struct transport *transport = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
-    if (transport->sniffed_len > 0)
+    if (transport->sniffed_len > 0) {
         return (int)transport_take_sniffed(transport, at, (size_t)capacity);
+    }
     ssize_t n = -1;
     errno = EAGAIN;
     if (!transport->drained) {
@@ -41,8 +42,9 @@ static int bio_read(BIO *bio, char *at, int capacity)
         transport->drained = n < capacity;
     }
     transport->io_errno = n >= 0 ? 0 : errno;
-    if (n < 0 && errno == EAGAIN)
+    if (n < 0 && errno == EAGAIN) {
         BIO_set_retry_read(bio);
+    }
     return (int)n;
 }
 
@@ -55,8 +57,9 @@ static int bio_write(BIO *bio, const char *at, int len)
         n = send(transport->fd, at, (size_t)len, MSG_NOSIGNAL);
     } while (n < 0 && errno == EINTR);
     transport->io_errno = n >= 0 ? 0 : errno;
-    if (n < 0 && errno == EAGAIN)
+    if (n < 0 && errno == EAGAIN) {
         BIO_set_retry_write(bio);
+    }
     return (int)n;
 }
 
@@ -71,8 +74,9 @@ static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
 static void bio_method_make(void)
 {
     bio_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "weir socket");
-    if (bio_method == NULL)
+    if (bio_method == NULL) {
         abort();
+    }
     BIO_meth_set_read(bio_method, bio_read);
     BIO_meth_set_write(bio_method, bio_write);
     BIO_meth_set_ctrl(bio_method, bio_ctrl);
@@ -115,8 +119,9 @@ static void transport_tls_verify_host(struct transport *transport, const char *h
     int ok = host_is_literal(host) ? X509_VERIFY_PARAM_set1_ip_asc(param, host)
                                    : X509_VERIFY_PARAM_set1_host(param, host, 0);
     // Without the check any certificate would do.
-    if (ok != 1)
+    if (ok != 1) {
         abort();
+    }
     X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
 }
 
@@ -124,19 +129,34 @@ void transport_tls_connect(struct transport *transport, struct tls_client *tls, 
 {
     transport_tls_begin(transport, tls_client_context(tls));
     SSL_set_connect_state(transport->ssl);
-    if (!host_is_literal(host))
+    if (!host_is_literal(host)) {
         (void)SSL_set_tlsext_host_name(transport->ssl, host);
-    if (tls_client_checks_host(tls))
+    }
+    if (tls_client_checks_host(tls)) {
         transport_tls_verify_host(transport, host);
+    }
 }
 
 static enum transport_status tls_fail_verify(struct transport *transport)
 {
     long result = SSL_get_verify_result(transport->ssl);
-    if (result == X509_V_ERR_HOSTNAME_MISMATCH || result == X509_V_ERR_IP_ADDRESS_MISMATCH)
+    if (result == X509_V_ERR_HOSTNAME_MISMATCH || result == X509_V_ERR_IP_ADDRESS_MISMATCH) {
         return transport_fail(transport, "certificate is not for host %s", transport->host);
+    }
     return transport_fail(transport, "certificate verify failed: %s",
                           X509_verify_cert_error_string(result));
+}
+
+// OpenSSL's words for an alert that came are "tlsv1 alert unknown ca".
+static enum transport_status tls_fail_alert(struct transport *transport, int number,
+                                            const char *words)
+{
+    static const char before[] = "alert ";
+    const char *alert = words != NULL ? strstr(words, before) : NULL;
+    if (alert == NULL) {
+        return transport_fail(transport, "the peer refused: TLS alert %d", number);
+    }
+    return transport_fail(transport, "the peer refused: %s", alert + strlen(before));
 }
 
 // What OpenSSL's queue of errors says, in words for people where it has a better one.
@@ -145,8 +165,9 @@ static enum transport_status tls_fail_ssl(struct transport *transport)
     unsigned long error = ERR_peek_last_error();
     int reason = ERR_GET_REASON(error);
     const char *words = ERR_reason_error_string(error);
-    if (ERR_GET_LIB(error) != ERR_LIB_SSL)
+    if (ERR_GET_LIB(error) != ERR_LIB_SSL) {
         return transport_fail(transport, "TLS: %s", words != NULL ? words : "unknown error");
+    }
     switch (reason) {
     case SSL_R_CERTIFICATE_VERIFY_FAILED:
         return tls_fail_verify(transport);
@@ -161,9 +182,9 @@ static enum transport_status tls_fail_ssl(struct transport *transport)
     case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
         return transport_fail(transport, "the peer sent no certificate");
     default:
-        if (reason > SSL_AD_REASON_OFFSET)
-            return transport_fail(transport, "the peer refused: TLS alert: %s",
-                                  SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET));
+        if (reason > SSL_AD_REASON_OFFSET) {
+            return tls_fail_alert(transport, reason - SSL_AD_REASON_OFFSET, words);
+        }
         return transport_fail(transport, "TLS: %s", words != NULL ? words : "unknown error");
     }
 }
@@ -185,8 +206,9 @@ static enum transport_status tls_stopped(struct transport *transport, int ret)
     case SSL_ERROR_ZERO_RETURN:
         return tls_end(transport, TRANSPORT_CLOSED);
     case SSL_ERROR_SYSCALL:
-        if (transport->io_errno == 0)
+        if (transport->io_errno == 0) {
             return tls_end(transport, TRANSPORT_CLOSED);
+        }
         return tls_end(transport, transport_fail_errno(transport, transport->io_errno));
     default:
         tls_end(transport, tls_fail_ssl(transport));
@@ -199,19 +221,22 @@ static enum transport_status tls_stopped(struct transport *transport, int ret)
 // than clearing.
 static void errors_forget(void)
 {
-    if (ERR_peek_error() != 0)
+    if (ERR_peek_error() != 0) {
         ERR_clear_error();
+    }
 }
 
 enum transport_status transport_tls_handshake(struct transport *transport)
 {
-    if (transport->ended == TRANSPORT_FAILED)
+    if (transport->ended == TRANSPORT_FAILED) {
         return TRANSPORT_FAILED;
+    }
     errors_forget();
     transport->drained = false;
     int ret = SSL_do_handshake(transport->ssl);
-    if (ret == 1)
+    if (ret == 1) {
         return TRANSPORT_DONE;
+    }
     enum transport_status status = tls_stopped(transport, ret);
     if (status == TRANSPORT_CLOSED) {
         transport_fail(transport, "the peer closed the connection during the TLS handshake");
@@ -223,8 +248,9 @@ enum transport_status transport_tls_handshake(struct transport *transport)
 static enum transport_status tls_read(struct transport *transport, uint8_t *at, size_t capacity,
                                       size_t *ret_len)
 {
-    if (transport->ended != TRANSPORT_DONE)
+    if (transport->ended != TRANSPORT_DONE) {
         return transport->ended;
+    }
     enum transport_status status = TRANSPORT_DONE;
     size_t len = 0;
     transport->drained = false;
@@ -232,14 +258,16 @@ static enum transport_status tls_read(struct transport *transport, uint8_t *at, 
         size_t n;
         errors_forget();
         int ret = SSL_read_ex(transport->ssl, at + len, capacity - len, &n);
-        if (ret == 1)
+        if (ret == 1) {
             len += n;
-        else
+        } else {
             status = tls_stopped(transport, ret);
+        }
     } while (status == TRANSPORT_DONE && len < capacity &&
              (!transport->drained || SSL_has_pending(transport->ssl)));
-    if (len == 0)
+    if (len == 0) {
         return status;
+    }
     *ret_len = len;
     return TRANSPORT_DONE;
 }
@@ -247,8 +275,9 @@ static enum transport_status tls_read(struct transport *transport, uint8_t *at, 
 static enum transport_status tls_write(struct transport *transport, const uint8_t *at, size_t len,
                                        size_t *ret_len)
 {
-    if (transport->ended == TRANSPORT_FAILED)
+    if (transport->ended == TRANSPORT_FAILED) {
         return TRANSPORT_FAILED;
+    }
     assert(len >= transport->retry_len);
     enum transport_status status = TRANSPORT_DONE;
     size_t done = 0;
@@ -257,17 +286,19 @@ static enum transport_status tls_write(struct transport *transport, const uint8_
         size_t n;
         errors_forget();
         int ret = SSL_write_ex(transport->ssl, at + done, len - done, &n);
-        if (ret == 1)
+        if (ret == 1) {
             done += n;
-        else
+        } else {
             status = tls_stopped(transport, ret);
+        }
     }
     if (done < len) {
         size_t left = len - done;
         transport->retry_len = left < SSL3_RT_MAX_PLAIN_LENGTH ? left : SSL3_RT_MAX_PLAIN_LENGTH;
     }
-    if (done == 0)
+    if (done == 0) {
         return status;
+    }
     *ret_len = done;
     return TRANSPORT_DONE;
 }
@@ -281,22 +312,23 @@ static bool tls_has_pending(const struct transport *transport)
 // SSL_peek can tell.
 static bool tls_is_quiet(struct transport *transport)
 {
-    if (transport->ended != TRANSPORT_DONE)
+    if (transport->ended != TRANSPORT_DONE) {
         return false;
+    }
     char byte;
     errors_forget();
     transport->drained = false;
     int ret = SSL_peek(transport->ssl, &byte, 1);
-    return ret <= 0 && tls_stopped(transport, ret) == TRANSPORT_WANT_READ &&
-           !SSL_has_pending(transport->ssl);
+    return ret <= 0 && tls_stopped(transport, ret) == TRANSPORT_WANT_READ;
 }
 
 static void tls_close(struct transport *transport)
 {
     errors_forget();
     if (transport->ended != TRANSPORT_FAILED && transport->retry_len == 0 &&
-        SSL_is_init_finished(transport->ssl))
+        SSL_is_init_finished(transport->ssl)) {
         (void)SSL_shutdown(transport->ssl);
+    }
     ERR_clear_error();
     SSL_free(transport->ssl);
     free(transport->host);

@@ -69,8 +69,9 @@ static bool read_all(int fd, uint8_t *bytes, size_t count)
 {
     while (count > 0) {
         ssize_t n = read(fd, bytes, count);
-        if (n <= 0)
+        if (n <= 0) {
             return false;
+        }
         bytes += n;
         count -= (size_t)n;
     }
@@ -79,8 +80,9 @@ static bool read_all(int fd, uint8_t *bytes, size_t count)
 
 static bool read_message(int fd, uint8_t *ret_message)
 {
-    if (!read_all(fd, ret_message, 16))
+    if (!read_all(fd, ret_message, 16)) {
         return false;
+    }
     int32_t length = int_at(ret_message);
     return length >= 16 && length <= MESSAGE_BYTES &&
            read_all(fd, ret_message + 16, (size_t)length - 16);
@@ -148,8 +150,9 @@ static void fake_hello(const struct fake *fake, bson_t *ret_hello)
     bool writable = strcmp(fake->kind, "secondary") != 0;
     bson_init(ret_hello);
     BSON_APPEND_BOOL(ret_hello, "ismaster", writable);
-    if (strcmp(fake->kind, "mongos") == 0)
+    if (strcmp(fake->kind, "mongos") == 0) {
         BSON_APPEND_UTF8(ret_hello, "msg", "isdbgrid");
+    }
     if (member) {
         BSON_APPEND_UTF8(ret_hello, "setName", "rs");
         BSON_APPEND_INT32(ret_hello, "setVersion", 1);
@@ -161,8 +164,9 @@ static void fake_hello(const struct fake *fake, bson_t *ret_hello)
     BSON_APPEND_INT32(ret_hello, "maxWriteBatchSize", 100000);
     BSON_APPEND_INT32(ret_hello, "minWireVersion", 0);
     BSON_APPEND_INT32(ret_hello, "maxWireVersion", 17);
-    if (member)
+    if (member) {
         BSON_APPEND_INT32(ret_hello, "logicalSessionTimeoutMinutes", 30);
+    }
     BSON_APPEND_DOUBLE(ret_hello, "ok", 1);
 }
 
@@ -171,8 +175,9 @@ static bool fake_answer(struct fake *fake, int fd)
     static _Thread_local uint8_t message[MESSAGE_BYTES];
     static const uint8_t reply_lead[20] = {8, [16] = 1}, msg_lead[5] = {0};
     bson_t hello;
-    if (!read_message(fd, message))
+    if (!read_message(fd, message)) {
         return false;
+    }
     pthread_mutex_lock(&fake->lock);
     bool mute = fake->mute;
     fake->hellos++;
@@ -197,8 +202,9 @@ static void *fake_main(void *arg)
         {.fd = fake->stop[0], .events = POLLIN},
         {.fd = ((struct fake_arg *)arg)->listener, .events = POLLIN}};
     free(arg);
-    for (size_t i = 2; i < 2 + MOST_CONNECTIONS; i++)
+    for (size_t i = 2; i < 2 + MOST_CONNECTIONS; i++) {
         polled[i] = (struct pollfd){.fd = -1, .events = POLLIN};
+    }
     while (poll(polled, 2 + MOST_CONNECTIONS, -1) > 0 && polled[0].revents == 0) {
         for (size_t i = 2; i < 2 + MOST_CONNECTIONS; i++) {
             if (polled[i].fd >= 0 && polled[i].revents != 0 && !fake_answer(fake, polled[i].fd)) {
@@ -211,9 +217,11 @@ static void *fake_main(void *arg)
             }
         }
     }
-    for (size_t i = 1; i < 2 + MOST_CONNECTIONS; i++)
-        if (polled[i].fd >= 0)
+    for (size_t i = 1; i < 2 + MOST_CONNECTIONS; i++) {
+        if (polled[i].fd >= 0) {
             close(polled[i].fd);
+        }
+    }
     return NULL;
 }
 
@@ -297,8 +305,9 @@ static void watch(struct watcher *watcher, const char *format, ...)
     pthread_cond_init(&watcher->changed, &attributes);
     pthread_condattr_destroy(&attributes);
     watcher->deployment = deployment_parse(uri, error, sizeof error);
-    if (watcher->deployment == NULL)
+    if (watcher->deployment == NULL) {
         fail_msg("%s: %s", uri, error);
+    }
     watcher->control =
         control_start(watcher->deployment, (struct control_listener){on_topology, watcher});
 }
@@ -326,8 +335,9 @@ static int64_t wait_until(struct watcher *watcher, condition_fn *met, const void
     struct timespec end = {.tv_sec = end_ms / 1000, .tv_nsec = end_ms % 1000 * 1000000};
     int error = 0;
     pthread_mutex_lock(&watcher->lock);
-    while (error == 0 && (watcher->topology == NULL || !met(watcher->topology, arg)))
+    while (error == 0 && (watcher->topology == NULL || !met(watcher->topology, arg))) {
         error = pthread_cond_timedwait(&watcher->changed, &watcher->lock, &end);
+    }
     pthread_mutex_unlock(&watcher->lock);
     assert_int_equal(error, 0);
     return now_ms() - start_ms;
@@ -337,9 +347,11 @@ static const struct server_info *find_server(const struct topology *topology, ui
 {
     char name[32];
     snprintf(name, sizeof name, "127.0.0.1:%u", port);
-    for (size_t i = 0; i < topology->server_count; i++)
-        if (strcmp(topology->servers[i].name, name) == 0)
+    for (size_t i = 0; i < topology->server_count; i++) {
+        if (strcmp(topology->servers[i].name, name) == 0) {
             return &topology->servers[i];
+        }
+    }
     return NULL;
 }
 
@@ -414,8 +426,9 @@ static void test_up_down_up(void **state)
     for (int i = 0; i < 2; i++) {
         fake_start(&fake);
         int64_t took_ms = wait_until(&watcher, writable_is, &fake.port, 5000);
-        if (took_ms > 1100)
+        if (took_ms > 1100) {
             fail_msg("found after %d ms", (int)took_ms);
+        }
         fake_stop(&fake);
         wait_until(&watcher, nothing_writable, NULL, 4000);
         const struct server_info *server = find_server(watcher.topology, fake.port);
@@ -565,8 +578,9 @@ static void test_requested_scan(void **state)
     wait_until(&watcher, writable_is, &fake.port, 2000);
     sleep_ms(700);
     int before = fake_hellos(&fake);
-    for (int i = 0; i < 1000; i++)
+    for (int i = 0; i < 1000; i++) {
         control_request_scan(watcher.control);
+    }
     sleep_ms(700);
     int after = fake_hellos(&fake);
     assert_in_range(after, before + 1, before + 2);
@@ -610,12 +624,15 @@ static void test_changes_are_logged_once(void **state)
     char *rest = log, *line;
     size_t lines = 0;
     while ((line = strsep(&rest, "\n")) != NULL && line[0] != '\0') {
-        if (lines == 4 || strstr(line, expected[lines]) == NULL)
+        if (lines == 4 || strstr(line, expected[lines]) == NULL) {
             fail_msg("line %d: %s", (int)lines, line);
-        if (strstr(line, "server_down") != NULL)
+        }
+        if (strstr(line, "server_down") != NULL) {
             assert_non_null(strstr(line, "reason="));
-        if (strstr(line, "server_up") != NULL)
+        }
+        if (strstr(line, "server_up") != NULL) {
             assert_non_null(strstr(line, "kind=standalone"));
+        }
         lines++;
     }
     assert_int_equal(lines, 4);
@@ -646,8 +663,9 @@ static void run_job(struct control_job *job)
 static void wait_for_jobs(struct watcher *watcher, int count)
 {
     pthread_mutex_lock(&watcher->lock);
-    while (ran_count < count)
+    while (ran_count < count) {
         pthread_cond_wait(&watcher->changed, &watcher->lock);
+    }
     pthread_mutex_unlock(&watcher->lock);
 }
 
@@ -663,8 +681,9 @@ static void test_jobs_run_in_order(void **state)
         control_post(watcher.control, &jobs[i].job);
     }
     wait_for_jobs(&watcher, 50);
-    for (int i = 0; i < 50; i++)
+    for (int i = 0; i < 50; i++) {
         assert_int_equal(ran[i], i);
+    }
     unwatch(&watcher);
 }
 
@@ -676,10 +695,12 @@ static void test_stop_leaves_jobs(void **state)
     struct job *jobs = malloc(3 * sizeof *jobs);
     watch(&watcher, "mongodb://127.0.0.1:%u/", free_port());
     ran_count = 0;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         jobs[i] = (struct job){{NULL, run_job}, &watcher, i, 300};
-    for (int i = 0; i < 3; i++)
+    }
+    for (int i = 0; i < 3; i++) {
         control_post(watcher.control, &jobs[i].job);
+    }
     wait_for_jobs(&watcher, 1);
     sleep_ms(100);
     control_stop(watcher.control);
@@ -696,8 +717,9 @@ static void test_stop_leaves_jobs(void **state)
 static void assert_stops_in_time(struct watcher *watcher)
 {
     int64_t took_ms = unwatch(watcher);
-    if (took_ms > 900)
+    if (took_ms > 900) {
         fail_msg("stopped after %d ms", (int)took_ms);
+    }
 }
 
 static void test_stops_at_once(void **state)
@@ -730,8 +752,9 @@ static void test_stops_while_srv_is_looked_up(void **state)
     clock_t before = clock();
     control_request_scan(watcher.control);
     sleep_ms(500);
-    if (clock() - before > CLOCKS_PER_SEC / 5)
+    if (clock() - before > CLOCKS_PER_SEC / 5) {
         fail_msg("it does not sleep");
+    }
     assert_null(watcher.topology);
     assert_stops_in_time(&watcher);
 }
@@ -744,8 +767,9 @@ static bool talk(int fd, const bson_t *command, bson_t *ret_reply)
     static uint8_t message[MESSAGE_BYTES];
     static const uint8_t lead[5] = {0};
     bson_t reply;
-    if (!write_message(fd, OP_MSG, 0, lead, sizeof lead, command) || !read_message(fd, message))
+    if (!write_message(fd, OP_MSG, 0, lead, sizeof lead, command) || !read_message(fd, message)) {
         return false;
+    }
     assert_int_equal(int_at(message + 12), OP_MSG);
     assert_true(bson_init_static(&reply, message + 21, (size_t)int_at(message + 21)));
     bson_copy_to(&reply, ret_reply);
@@ -756,8 +780,9 @@ static enum auth_status log_in(int fd, struct auth *auth, bool speculate)
 {
     bson_t *hello = BCON_NEW("hello", BCON_INT32(1), "$db", BCON_UTF8("admin"));
     bson_t reply, command;
-    if (speculate)
+    if (speculate) {
         auth_speculate(auth, hello);
+    }
     assert_true(talk(fd, hello, &reply));
     enum auth_status status = auth_begin(auth, &reply, &command);
     while (status == AUTH_SEND || status == AUTH_DERIVE) {
@@ -808,12 +833,14 @@ static void log_in_to(const struct server_info *server, const struct credential 
         int fd = connect_to(server);
         struct auth *auth = auth_new(credential, cache);
         enum auth_status status = log_in(fd, auth, speculate);
-        if ((status == AUTH_DONE) != expected)
+        if ((status == AUTH_DONE) != expected) {
             fail_msg("%s: %s", credential->mechanism, auth_error(auth));
-        if (status == AUTH_DONE)
+        }
+        if (status == AUTH_DONE) {
             assert_true(is_allowed(fd));
-        else
+        } else {
             print_message("%s\n", auth_error(auth));
+        }
         auth_free(auth);
         close(fd);
     }
@@ -839,8 +866,9 @@ static void test_real_server(void **state)
     log_in_to(server, &credential, true, true);
     if (credential.username != NULL) {
         char wrong[] = "not the password";
-        if (credential.mechanism == NULL)
+        if (credential.mechanism == NULL) {
             credential.mechanism = "SCRAM-SHA-256";
+        }
         log_in_to(server, &credential, true, true);
         log_in_to(server, &credential, false, true);
         credential.password = wrong;

@@ -28,8 +28,9 @@ static bool nonce_is_fixed;
 int gsasl_nonce(char *data, size_t bytes)
 {
     unsigned char decoded[TEXT];
-    if (!nonce_is_fixed)
+    if (!nonce_is_fixed) {
         return getrandom(data, bytes, 0) == (ssize_t)bytes ? GSASL_OK : GSASL_CRYPTO_ERROR;
+    }
     assert_int_equal(EVP_DecodeBlock(decoded, (const unsigned char *)NONCE, strlen(NONCE)), bytes);
     memcpy(data, decoded, bytes);
     return GSASL_OK;
@@ -92,8 +93,9 @@ static void salted_password(const struct party *party, unsigned char ret_salted[
     memcpy(ret_salted, u, HASH);
     for (int i = 1; i < party->iterations; i++) {
         hmac(party, party->password, strlen(party->password), u, digest_bytes(party), u);
-        for (size_t b = 0; b < digest_bytes(party); b++)
+        for (size_t b = 0; b < digest_bytes(party); b++) {
             ret_salted[b] ^= u[b];
+        }
     }
 }
 
@@ -105,8 +107,9 @@ static void client_proof(const struct party *party, const char *auth_message, ch
     hmac(party, salted, n, "Client Key", 10, client_key);
     assert_true(EVP_Digest(client_key, n, stored_key, NULL, party->digest, NULL));
     hmac(party, stored_key, n, auth_message, strlen(auth_message), signature);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         client_key[i] ^= signature[i];
+    }
     to_base64(client_key, n, ret_text);
 }
 
@@ -166,8 +169,9 @@ static struct party party_sha1(const char *username, const char *password)
     unsigned char digest[EVP_MAX_MD_SIZE];
     format(text, "%s:mongo:%s", username, password);
     assert_true(EVP_Digest(text, strlen(text), digest, NULL, EVP_md5(), NULL));
-    for (size_t i = 0; i < 16; i++)
+    for (size_t i = 0; i < 16; i++) {
         sprintf(party.password + 2 * i, "%02x", digest[i]);
+    }
     return party;
 }
 
@@ -184,8 +188,9 @@ static void find(const bson_t *document, const char *path, bson_iter_t *ret_iter
 {
     bson_iter_t iter;
     assert_true(bson_iter_init(&iter, document));
-    if (!bson_iter_find_descendant(&iter, path, ret_iter))
+    if (!bson_iter_find_descendant(&iter, path, ret_iter)) {
         fail_msg("no %s", path);
+    }
 }
 
 static bool has(const bson_t *document, const char *path)
@@ -246,8 +251,9 @@ static bson_t *hello_reply(const char *speculative_payload, const char *const *m
     bson_t child;
     if (mechanisms != NULL) {
         BSON_APPEND_ARRAY_BEGIN(reply, "saslSupportedMechs", &child);
-        for (int i = 0; mechanisms[i] != NULL; i++)
+        for (int i = 0; mechanisms[i] != NULL; i++) {
             BSON_APPEND_UTF8(&child, i == 0 ? "0" : "1", mechanisms[i]);
+        }
         bson_append_array_end(reply, &child);
     }
     if (speculative_payload != NULL) {
@@ -568,10 +574,11 @@ static void test_name_that_would_be_changed_is_refused(void **state)
 static void put_in(char *ret_text, const char *form, const char *text)
 {
     const char *place = strstr(form, "%s");
-    if (place == NULL)
+    if (place == NULL) {
         format(ret_text, "%s", form);
-    else
+    } else {
         format(ret_text, "%.*s%s%s", (int)(place - form), form, text, place + 2);
+    }
 }
 
 // What comes of a first message by a server; %s in it is the client's nonce.
@@ -587,10 +594,11 @@ static void first_message(const char *form, enum auth_status expected, const cha
     bson_destroy(&command);
     put_in(answer, form, strstr(text, ",r=") + 3);
     assert_int_equal(give(auth, sasl_reply(1, false, answer), &command), expected);
-    if (why == NULL)
+    if (why == NULL) {
         assert_string_equal(auth_error(auth), "");
-    else if (strstr(auth_error(auth), why) == NULL)
+    } else if (strstr(auth_error(auth), why) == NULL) {
         fail_msg("%s: %s", answer, auth_error(auth));
+    }
     auth_free(auth);
     key_cache_free(cache);
 }
@@ -663,8 +671,9 @@ static void last_message(const char *form, bool done, enum auth_status expected,
     server_final(&party, text, signature);
     put_in(answer, form, signature);
     assert_int_equal(give(auth, sasl_reply(1, done, answer), &command), expected);
-    if (why != NULL && strstr(auth_error(auth), why) == NULL)
+    if (why != NULL && strstr(auth_error(auth), why) == NULL) {
         fail_msg("%s: %s", answer, auth_error(auth));
+    }
     auth_free(auth);
     key_cache_free(cache);
 }
@@ -829,13 +838,15 @@ static void test_damaged_replies(void **state)
         uint32_t bytes = i < reply->len ? i : reply->len;
         uint8_t *copy = malloc(bytes);
         memcpy(copy, bson_get_data(reply), bytes);
-        if (bytes == reply->len)
+        if (bytes == reply->len) {
             copy[i - bytes] ^= 0xff;
+        }
         if (bson_init_static(&damaged, copy, bytes)) {
             struct auth *auth = auth_new(&user, cache);
             auth_speculate(auth, &hello);
-            if (auth_begin(auth, &damaged, &command) == AUTH_SEND)
+            if (auth_begin(auth, &damaged, &command) == AUTH_SEND) {
                 bson_destroy(&command);
+            }
             bson_destroy(&hello);
             auth_free(auth);
         }
@@ -982,8 +993,9 @@ static void *one_of_the_crowd(void *arg)
             status = auth_continue(auth, NULL, &command);
         }
         wrong += status != AUTH_SEND;
-        if (status == AUTH_SEND)
+        if (status == AUTH_SEND) {
             bson_destroy(&command);
+        }
         auth_free(auth);
     }
     return (void *)wrong;
@@ -994,8 +1006,9 @@ static void test_cache_is_shared_by_threads(void **state)
     (void)state;
     struct crowd crowd = {credential("SCRAM-SHA-256", "user", "pencil", "admin"), key_cache_new()};
     pthread_t threads[4];
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < 4; i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, one_of_the_crowd, &crowd), 0);
+    }
     for (size_t i = 0; i < 4; i++) {
         void *wrong;
         assert_int_equal(pthread_join(threads[i], &wrong), 0);

@@ -63,8 +63,9 @@ static struct config *load(const struct start *start, char error[CONFIG_ERROR_BY
         argv[argc++] = "--config";
         argv[argc++] = path;
     }
-    for (int i = 0; i < MOST && start->arguments[i] != NULL; i++)
+    for (int i = 0; i < MOST && start->arguments[i] != NULL; i++) {
         argv[argc++] = start->arguments[i];
+    }
     const char *env[MOST + 1] = {NULL};
     memcpy(env, start->variables, sizeof start->variables);
     strcpy(error, "");
@@ -75,8 +76,9 @@ static struct config *load_fine(const struct start *start)
 {
     char error[CONFIG_ERROR_BYTES];
     struct config *config = load(start, error);
-    if (config == NULL)
+    if (config == NULL) {
         fail_msg("refused: %s", error);
+    }
     return config;
 }
 
@@ -84,8 +86,9 @@ static void expect(const struct refusal *refusal)
 {
     char error[CONFIG_ERROR_BYTES], expected[CONFIG_ERROR_BYTES];
     struct config *config = load(&refusal->start, error);
-    if (config != NULL)
+    if (config != NULL) {
         fail_msg("not refused, expected: %s", refusal->error);
+    }
     bool in_file = strncmp(refusal->error, "FILE", 4) == 0;
     snprintf(expected, sizeof expected, "%s%s", in_file ? path : "",
              refusal->error + (in_file ? 4 : 0));
@@ -325,8 +328,9 @@ static void test_remote(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char error[CONFIG_ERROR_BYTES];
         struct config *config = load(&cases[i].start, error);
-        if ((config != NULL) != cases[i].allowed)
+        if ((config != NULL) != cases[i].allowed) {
             fail_msg("case %zu: %s", i, error);
+        }
         config_free(config);
     }
 }
@@ -582,8 +586,9 @@ static void test_any_file(void **state)
         for (size_t o = 0; o <= sizeof odd; o++) {
             char changed[sizeof text], error[CONFIG_ERROR_BYTES] = "";
             memcpy(changed, text, sizeof text);
-            if (o < sizeof odd)
+            if (o < sizeof odd) {
                 changed[at] = odd[o];
+            }
             write_file(changed, o < sizeof odd ? sizeof text - 1 : at);
             const char *argv[] = {"weir", "--config", path, NULL};
             struct config *config = config_load(3, (char *const *)argv, env, error);
@@ -643,8 +648,9 @@ static void test_help(void **state)
 {
     (void)state;
     char *help = print(config_print_help);
-    for (char *line = strtok(help, "\n"); line != NULL; line = strtok(NULL, "\n"))
+    for (char *line = strtok(help, "\n"); line != NULL; line = strtok(NULL, "\n")) {
         assert_true(strlen(line) <= 84);
+    }
     free(help);
 }
 

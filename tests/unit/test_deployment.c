@@ -20,17 +20,19 @@ static struct deployment *parse(const char *uri)
 {
     char error[ERROR_BYTES] = "";
     struct deployment *deployment = deployment_parse(uri, error, sizeof error);
-    if (deployment == NULL)
+    if (deployment == NULL) {
         fail_msg("%s: %s", uri, error);
+    }
     assert_string_equal(deployment->uri, uri);
     return deployment;
 }
 
 static void assert_text(const char *uri, const char *text, const char *expected)
 {
-    if (expected == NULL ? text != NULL : text == NULL || strcmp(text, expected) != 0)
+    if (expected == NULL ? text != NULL : text == NULL || strcmp(text, expected) != 0) {
         fail_msg("%s: %s, not %s", uri, text == NULL ? "nothing" : text,
                  expected == NULL ? "nothing" : expected);
+    }
 }
 
 static void test_credentials(void **state)
@@ -95,8 +97,9 @@ static void test_tls(void **state)
         struct deployment *deployment = parse(cases[i].uri);
         if (deployment->tls != cases[i].tls ||
             deployment->tls_options.allow_invalid_certificates != cases[i].any_certificate ||
-            deployment->tls_options.allow_invalid_hostnames != cases[i].any_hostname)
+            deployment->tls_options.allow_invalid_hostnames != cases[i].any_hostname) {
             fail_msg("%s", cases[i].uri);
+        }
         deployment_free(deployment);
     }
 }
@@ -184,11 +187,13 @@ static void test_refusals(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char error[ERROR_BYTES] = "";
         struct deployment *deployment = deployment_parse(cases[i].uri, error, sizeof error);
-        if (deployment != NULL)
+        if (deployment != NULL) {
             fail_msg("%s was taken", cases[i].uri);
+        }
         if (strstr(error, cases[i].words) == NULL || strchr(error, '\n') != NULL ||
-            error[0] == '\0')
+            error[0] == '\0') {
             fail_msg("%s: %s", cases[i].uri, error);
+        }
     }
 }
 
@@ -238,10 +243,12 @@ static void test_secrets_are_not_shown(void **state)
     for (size_t i = 0; i < sizeof uris / sizeof uris[0]; i++) {
         char error[ERROR_BYTES], log[4096];
         parse_and_read_log(uris[i], error, log, sizeof log);
-        if (strstr(error, "s3cr") != NULL || strstr(log, "s3cr") != NULL)
+        if (strstr(error, "s3cr") != NULL || strstr(log, "s3cr") != NULL) {
             fail_msg("%s: %s %s", uris[i], error, log);
-        if (strchr(error, '\n') != NULL || error[0] == '\0')
+        }
+        if (strchr(error, '\n') != NULL || error[0] == '\0') {
             fail_msg("%s: %s", uris[i], error);
+        }
     }
 }
 

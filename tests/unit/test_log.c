@@ -56,8 +56,9 @@ static bson_t *read_json(char text[LOG_LINE_BYTES + 1])
     bson_error_t error;
     read_line(text);
     bson_t *document = bson_new_from_json((const uint8_t *)text, -1, &error);
-    if (document == NULL)
+    if (document == NULL) {
         fail_msg("%s: %s", error.message, text);
+    }
     return document;
 }
 
@@ -221,8 +222,9 @@ static bson_t *logfmt_value(const char *text, const char *key)
     size_t length = strcspn(value, " ");
     const char *quote = "\"";
     if (value[0] == '"') {
-        for (length = 1; value[length] != '"'; length++)
+        for (length = 1; value[length] != '"'; length++) {
             length += value[length] == '\\';
+        }
         length++;
         quote = "";
     }
@@ -262,8 +264,9 @@ static void test_every_pair_of_bytes(void **state)
         struct sample sample = {value, sizeof value, NULL, 0};
         log_sample(&sample);
         read_line(text);
-        for (const char *c = text; *c != '\0'; c++)
+        for (const char *c = text; *c != '\0'; c++) {
             assert_true((unsigned char)*c >= ' ' && *c != '\x7f');
+        }
         assert_true(bson_utf8_validate(text, strlen(text), false));
     }
     close_log();
@@ -279,8 +282,9 @@ static void test_long_values(void **state)
     for (size_t u = 0; u < sizeof units / sizeof units[0]; u++) {
         char text[LOG_LINE_BYTES + 1];
         size_t unit = strlen(units[u]), length = sizeof value / unit * unit;
-        for (size_t at = 0; at < length; at += unit)
+        for (size_t at = 0; at < length; at += unit) {
             memcpy(value + at, units[u], unit);
+        }
         struct sample sample = {value, length, NULL, 0};
         log_sample(&sample);
         bson_t *document = read_json(text);
@@ -345,9 +349,11 @@ static size_t drain(void)
 {
     char text[LOG_LINE_BYTES + 1];
     size_t lines = 0, n;
-    while ((n = read_log(text)) > 0)
-        for (size_t i = 0; i < n; i++)
+    while ((n = read_log(text)) > 0) {
+        for (size_t i = 0; i < n; i++) {
             lines += text[i] == '\n';
+        }
+    }
     return lines;
 }
 
@@ -360,8 +366,9 @@ static void test_stuck_reader(void **state)
     char text[LOG_LINE_BYTES + 1], expected[32];
     open_log(LOG_LOGFMT);
     assert_int_equal(fcntl(ends[1], F_SETPIPE_SZ, 65536), 65536);
-    for (int i = 0; i < LINES; i++)
+    for (int i = 0; i < LINES; i++) {
         log_small("x");
+    }
     size_t lines = drain();
     assert_true(lines > 0 && lines < LINES);
     log_small("again");
@@ -430,8 +437,9 @@ static void test_limit(void **state)
         assert_int_equal(suppressed, 0);
     }
     suppressed = -1;
-    for (int i = 0; i < 7; i++)
+    for (int i = 0; i < 7; i++) {
         assert_false(log_allowed(&limit, now_us + 999999, &suppressed));
+    }
     assert_int_equal(suppressed, -1);
     assert_true(log_allowed(&limit, now_us + 1000000, &suppressed));
     assert_int_equal(suppressed, 7);
@@ -479,10 +487,12 @@ static void test_threads(void **state)
     pthread_t threads[THREADS];
     open_log(LOG_JSON);
     assert_true(fcntl(ends[1], F_SETPIPE_SZ, 1 << 20) > 0);
-    for (int i = 0; i < THREADS; i++)
+    for (int i = 0; i < THREADS; i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, hammer, NULL), 0);
-    for (int i = 0; i < THREADS; i++)
+    }
+    for (int i = 0; i < THREADS; i++) {
         assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
     assert_true(allowed >= PER_SECOND && allowed <= PER_SECOND * SECONDS);
     int64_t last;
     assert_true(log_allowed(&shared, INT64_C(100000000), &last));

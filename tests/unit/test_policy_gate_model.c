@@ -111,7 +111,8 @@ static int naive_held(const struct naive *naive, int shape)
     return held;
 }
 
-// Whether one goes before another: by rank; in the slow lane, by what its shape holds of it; by age.
+// Whether one goes before another: by rank; in the slow lane, by what its shape holds of it; by
+// age.
 static bool naive_before(const struct naive *naive, const struct naive_ticket *a,
                          const struct naive_ticket *b)
 {

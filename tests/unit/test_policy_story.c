@@ -237,8 +237,8 @@ static void without_the_guard_they_go_under(void **state)
     assert_true(play.tally[FAST].refused > 2000);
 }
 
-// While the server stalls all shapes look slow. The fast one, though far fewer, must not stay shut in a
-// lane that the slow one holds for seconds.
+// While the server stalls all shapes look slow. The fast one, though far fewer, must not stay shut
+// in a lane that the slow one holds for seconds.
 static void a_stall_does_not_outlast_itself(void **state)
 {
     (void)state;
