@@ -4,6 +4,8 @@
 
 #include <assert.h>
 
+#include "policy/defect.h"
+
 #define FIRST_PAUSE_US INT64_C(100000)
 #define LONGEST_PAUSE_US INT64_C(5000000)
 
@@ -13,14 +15,14 @@ bool ledger_open(struct ledger *ledger, int64_t now_us)
         now_us < ledger->retry_us) {
         return false;
     }
-    ledger->opening++;
+    ledger->opening += !DEFECT(CAP_LATE);
     return true;
 }
 
 void ledger_opened(struct ledger *ledger)
 {
-    assert(ledger->opening > 0);
-    ledger->opening--;
+    assert(ledger->opening > 0 || DEFECT(CAP_LATE));
+    ledger->opening -= !DEFECT(CAP_LATE);
     ledger->open++;
     ledger->failures = 0;
     ledger->retry_us = 0;
@@ -37,9 +39,9 @@ static int64_t pause_us(int failures)
 
 void ledger_failed(struct ledger *ledger, double jitter, int64_t now_us)
 {
-    assert(ledger->opening > 0);
+    assert(ledger->opening > 0 || DEFECT(CAP_LATE));
     assert(jitter >= 0 && jitter <= 1);
-    ledger->opening--;
+    ledger->opening -= !DEFECT(CAP_LATE);
     ledger->failures += ledger->failures < INT32_MAX;
     int64_t pause = pause_us(ledger->failures);
     ledger->retry_us = now_us + pause - (int64_t)(jitter * (double)pause / 2);
@@ -49,4 +51,10 @@ void ledger_closed(struct ledger *ledger)
 {
     assert(ledger->open > 0);
     ledger->open--;
+}
+
+void ledger_forgive(struct ledger *ledger)
+{
+    ledger->failures = 0;
+    ledger->retry_us = 0;
 }

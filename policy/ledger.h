@@ -38,4 +38,7 @@ void ledger_failed(struct ledger *ledger, double jitter, int64_t now_us);
 
 void ledger_closed(struct ledger *ledger);
 
+// The ledger is about another server now: the pause after the former one's failures is over.
+void ledger_forgive(struct ledger *ledger);
+
 #endif

@@ -37,11 +37,13 @@ static void watch(struct client *client)
     stream_watch(client->stream, directions);
 }
 
-// The peer will send no more. What it wants an answer to is moot; what it sent unacknowledged is
-// not.
+// The peer will send no more. What it wants an answer to is moot; what it sent unacknowledged, now
+// or behind that, is not.
 static void came_to_end(struct client *client, enum close_reason reason)
 {
-    if (reason == CLOSE_BY_PEER && client->request && client->request->no_reply) {
+    struct request *request = client->request;
+    bool more_to_do = request && (request->no_reply || buffer_held(&client->ahead) > 0);
+    if (reason == CLOSE_BY_PEER && more_to_do) {
         client->ended = true;
         watch(client);
     } else {
@@ -258,18 +260,14 @@ static bool is_worth_a_line(enum close_reason reason)
 static void log_close(const struct client *client, enum close_reason reason)
 {
     static struct log_limit limit = {.per_second = 5};
-    int64_t suppressed;
-    if (!is_worth_a_line(reason) || !log_allowed(&limit, client_now_us(client), &suppressed)) {
+    struct log_line line;
+    if (!is_worth_a_line(reason) ||
+        !log_begin_limited(&line, LOG_INFO, "client_closed", &limit, client_now_us(client))) {
         return;
     }
-    struct log_line line;
-    log_begin(&line, LOG_INFO, "client_closed");
     log_int(&line, "client", (int64_t)client->id);
     log_str(&line, "peer", stream_peer(client->stream));
     log_str(&line, "reason", close_reason_text(reason));
-    if (suppressed > 0) {
-        log_int(&line, "suppressed", suppressed);
-    }
     log_end(&line);
 }
 
@@ -304,18 +302,13 @@ void client_bury(struct client *client)
 void client_log_bad_input(const struct client *client, const char *what)
 {
     static struct log_limit limit = {.per_second = 5};
-    int64_t suppressed;
-    if (!log_allowed(&limit, client_now_us(client), &suppressed)) {
+    struct log_line line;
+    if (!log_begin_limited(&line, LOG_WARN, "bad_input", &limit, client_now_us(client))) {
         return;
     }
-    struct log_line line;
-    log_begin(&line, LOG_WARN, "bad_input");
     log_int(&line, "client", (int64_t)client->id);
     log_str(&line, "peer", stream_peer(client->stream));
     log_str(&line, "what", what);
-    if (suppressed > 0) {
-        log_int(&line, "suppressed", suppressed);
-    }
     log_end(&line);
 }
 
@@ -331,7 +324,7 @@ void client_check_deadlines(struct client *client, int64_t now_us)
     } else if (buffer_held(&client->out) > 0 && waited_us > config->message_timeout_us) {
         client_close(client, CLOSE_SLOW_READER);
     } else if (client->request && client->request->step == STEP_READ &&
-               waited_us > config->message_timeout_us) {
+               !client->request->is_starved && waited_us > config->message_timeout_us) {
         client_log_bad_input(client, close_reason_text(CLOSE_MESSAGE_TIMEOUT));
         client_close(client, CLOSE_MESSAGE_TIMEOUT);
     }

@@ -54,7 +54,6 @@ struct client {
     char app_name[CLIENT_APP_NAME_BYTES]; // as hello said, "" if it did not
     bool shaken;                          // the stream's handshake is done
     bool greeted;                         // has sent a first message
-    bool backs_off;                       // announced that it backs off when overloaded
     bool ended;  // will send no more, but what it sent unacknowledged is still to be done
     bool paused; // not read from: it sends faster than it is answered
     bool dead;

@@ -27,6 +27,28 @@ struct command_line {
     const char *file;
 };
 
+// A URI where none belongs (an argument forgotten before it, = or : mistaken) has its password with
+// it: what stands between its :// and rest is hidden.
+static void hide_uri(char *text, const char *rest)
+{
+    char *uri = strstr(text, "://");
+    if (uri == NULL || rest < uri + strlen("://***")) {
+        return;
+    }
+    memcpy(uri, "://***", strlen("://***"));
+    memmove(uri + strlen("://***"), rest, strlen(rest) + 1);
+}
+
+// The last ": ", after which there is nothing but what we have to say; NULL if there is none.
+static const char *our_words(const char *line)
+{
+    const char *last = NULL;
+    for (const char *c = strstr(line, ": "); c != NULL; c = strstr(c + 1, ": ")) {
+        last = c;
+    }
+    return last;
+}
+
 bool loader_fail(struct loader *loader, const char *format, ...)
 {
     va_list arguments;
@@ -37,6 +59,10 @@ bool loader_fail(struct loader *loader, const char *format, ...)
         if ((unsigned char)*c < ' ' || *c == '\x7f') {
             *c = '?';
         }
+    }
+    const char *ours = our_words(loader->ret_error);
+    if (ours != NULL) {
+        hide_uri(loader->ret_error, ours);
     }
     return false;
 }
@@ -68,6 +94,7 @@ static void describe(const struct config *config, enum config_option option,
     }
     snprintf(ret_subject, CONFIG_SUBJECT_BYTES, "%s%s%s%.*s", place, name, show ? " " : "",
              show ? SHOWN_BYTES : 0, value);
+    hide_uri(ret_subject, ret_subject + strlen(ret_subject));
 }
 
 void config_describe(const struct config *config, enum config_option option,

@@ -17,9 +17,11 @@
 #define DEFAULT_WRITE_BATCH 100000
 #define DEFAULT_SESSION_MINUTES 30
 
+// The server that hello speaks for: the last one that was there, also while there is none, so that
+// a driver is not told something else in the middle of an election. NULL before the first.
 static const struct server_info *known_server(const struct worker *worker)
 {
-    return worker->topology ? topology_writable(worker->topology) : NULL;
+    return worker->last_writable.name[0] ? &worker->last_writable : NULL;
 }
 
 static int32_t wire_version(const struct server_info *server)

@@ -268,3 +268,17 @@ bool log_allowed(struct log_limit *limit, int64_t now_us, int64_t *ret_suppresse
     *ret_suppressed = atomic_exchange(&limit->suppressed, 0);
     return true;
 }
+
+bool log_begin_limited(struct log_line *line, enum log_level level, const char *event,
+                       struct log_limit *limit, int64_t now_us)
+{
+    int64_t suppressed;
+    if (!log_allowed(limit, now_us, &suppressed)) {
+        return false;
+    }
+    log_begin(line, level, event);
+    if (suppressed > 0) {
+        log_int(line, "suppressed", suppressed);
+    }
+    return true;
+}

@@ -47,6 +47,13 @@ void log_init(enum log_format format, int fd);
 // several of one, may be under way at once.
 void log_begin(struct log_line *line, enum log_level level, const char *event);
 
+struct log_limit;
+
+// The same for a place that may log too often. False: not now, and there is nothing to end; what
+// was left out is told by the next line, as suppressed=K. now_us is monotonic.
+bool log_begin_limited(struct log_line *line, enum log_level level, const char *event,
+                       struct log_limit *limit, int64_t now_us) __attribute__((warn_unused_result));
+
 // Adds a value of any bytes, of which at most LOG_VALUE_BYTES, as escaped, are shown. NULL adds
 // nothing.
 void log_str(struct log_line *line, const char *key, const char *value);

@@ -16,15 +16,41 @@ static struct pin_key cursor_key(int64_t cursor_id)
     return (struct pin_key){.kind = PIN_CURSOR, .cursor_id = cursor_id};
 }
 
+static bool transaction_key(const struct command *command, struct pin_key *ret_key)
+{
+    if (!command->in_transaction || command->lsid_id.len != sizeof ret_key->session_id) {
+        return false;
+    }
+    *ret_key = (struct pin_key){.kind = PIN_TRANSACTION};
+    memcpy(ret_key->session_id, command->lsid_id.at, sizeof ret_key->session_id);
+    return true;
+}
+
+void orphans_resume(struct server *server, const struct request *request)
+{
+    const struct command *command = &request->command;
+    struct pin_key key;
+    if (command->cursor_id != 0) {
+        key = cursor_key(command->cursor_id);
+    } else if (!transaction_key(command, &key)) {
+        return;
+    }
+    if (!request->client) {
+        return; // weir's own
+    }
+    pthread_mutex_lock(&server->lock);
+    pins_resume(server->pins, &key, &request->client->pins);
+    pthread_mutex_unlock(&server->lock);
+}
+
 static void note_transaction(struct server *server, const struct request *request,
                              const struct reply_view *reply, struct pin_owner *owner)
 {
     const struct command *command = &request->command;
-    if (command->lsid_id.len != 16) {
+    struct pin_key key;
+    if (!transaction_key(command, &key)) {
         return;
     }
-    struct pin_key key = {.kind = PIN_TRANSACTION};
-    memcpy(key.session_id, command->lsid_id.at, sizeof key.session_id);
     bool over = bytes_equal(command->name, "commitTransaction") ||
                 bytes_equal(command->name, "abortTransaction") ||
                 (reply->labels & LABEL_TRANSIENT_TRANSACTION);
@@ -33,6 +59,16 @@ static void note_transaction(struct server *server, const struct request *reques
     } else {
         pins_open(server->pins, &key, command->txn_number, "", owner);
     }
+}
+
+// The namespace of a command's cursor: without a collection it is "<database>.$cmd.<command>".
+static void format_namespace(const struct command *command, char ret[PIN_NAMESPACE_BYTES])
+{
+    bool named = command->collection.len > 0;
+    struct bytes last = named ? command->collection : command->name;
+    snprintf(ret, PIN_NAMESPACE_BYTES, "%.*s.%s%.*s", (int)command->database.len,
+             (const char *)command->database.at, named ? "" : "$cmd.", (int)last.len,
+             (const char *)last.at);
 }
 
 static void note_cursor(struct server *server, const struct request *request,
@@ -45,9 +81,7 @@ static void note_cursor(struct server *server, const struct request *request,
     }
     if (reply->cursor_id != 0) {
         char namespace[PIN_NAMESPACE_BYTES];
-        snprintf(namespace, sizeof namespace, "%.*s.%.*s", (int)command->database.len,
-                 (const char *)command->database.at, (int)command->collection.len,
-                 (const char *)command->collection.at);
+        format_namespace(command, namespace);
         struct pin_key key = cursor_key(reply->cursor_id);
         pins_open(server->pins, &key, 0, namespace, owner);
     }
@@ -95,7 +129,7 @@ void orphans_note(struct server *server, const struct request *request,
     int64_t reap_us = pins_next_reap(server->pins, ORPHAN_GRACE_US);
     pthread_mutex_unlock(&server->lock);
 
-    if (reap_us != INT64_MAX) {
+    if (reap_us != INT64_MAX && !request->worker->ending) {
         worker_tick_by(request->worker, reap_us);
     }
 }
@@ -108,7 +142,7 @@ void orphans_make(struct server *server, struct worker *worker, struct pin_owner
     int64_t reap_us = pins_next_reap(server->pins, ORPHAN_GRACE_US);
     pthread_mutex_unlock(&server->lock);
 
-    if (reap_us != INT64_MAX) {
+    if (reap_us != INT64_MAX && !worker->ending) {
         worker_tick_by(worker, reap_us);
     }
 }

@@ -10,6 +10,10 @@
 
 #define ORPHAN_GRACE_US 5000000
 
+// A request goes on with a cursor or a transaction: from now on it is its client's, so that it is
+// not killed while the request is under way.
+void orphans_resume(struct server *server, const struct request *request);
+
 // Keeps the table of pins in step with a request whose reply has come.
 void orphans_note(struct server *server, const struct request *request,
                   const struct reply_view *reply);

@@ -26,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "policy/defect.h"
 #include "proxy/config.h"
 #include "proxy/local.h"
 #include "proxy/log.h"
@@ -204,7 +205,6 @@ static enum request_step step_classify(struct request *request)
         request->failure = FAILURE_BAD_MESSAGE;
         return STEP_FAIL;
     }
-    request->classified = true;
     if (request->command.info->traits & COMMAND_LOCAL) {
         return STEP_LOCAL;
     }
@@ -266,6 +266,7 @@ static enum request_step step_route(struct request *request)
     command_acknowledge(&request->command, buffer_at(message));
     request->length = op_msg_strip(buffer_at(message), request->length);
     message->end = message->begin + request->length;
+    orphans_resume(request->server, request);
     return STEP_ADMIT;
 }
 
@@ -369,6 +370,9 @@ static enum request_step step_checkout(struct request *request)
             return STEP_END;
         }
         if (server_withdraw(request->server, request, request->now_us)) {
+            if (DEFECT(PERMIT_TWICE)) {
+                give_back(request);
+            }
             request->has_permit = false;
             return STEP_END;
         }
@@ -404,6 +408,9 @@ static enum request_step lose_upstream(struct request *request, const char *reas
     request->upstream_lost = false;
     upstream->request = NULL;
     upstream_close(upstream, reason, true);
+    if (DEFECT(SEND_AGAIN)) {
+        request->sent_bytes = 0;
+    }
     if (request->sent_bytes == 0) {
         return STEP_CHECKOUT; // not one byte was sent: another upstream may have it
     }
@@ -414,7 +421,7 @@ static enum request_step lose_upstream(struct request *request, const char *reas
         }
         return STEP_END;
     }
-    request->failure = failure;
+    request->failure = DEFECT(LOST_AS_NOT_SENT) ? FAILURE_NO_SERVER : failure;
     return STEP_FAIL;
 }
 
@@ -424,13 +431,14 @@ static enum request_step step_send(struct request *request)
     if (request->upstream_lost) {
         return lose_upstream(request, "took nothing in time", FAILURE_UPSTREAM_LOST);
     }
-    if (request->abandoned && request->sent_bytes == 0) {
+    if (request->abandoned && !request->send_begun) {
         give_back(request);
         return STEP_END;
     }
-    if (request->sent_bytes == 0) {
+    if (!request->send_begun) {
         upstream->progress_us = request->now_us;
     }
+    request->send_begun = true;
     while (request->sent_bytes < request->length) {
         size_t len;
         const uint8_t *rest = buffer_at(&request->message) + request->sent_bytes;
@@ -575,6 +583,10 @@ static enum request_step step_receive(struct request *request)
     if (request->upstream_lost) {
         return lose_upstream(request, "reply not complete in time", FAILURE_UPSTREAM_LOST);
     }
+    if (DEFECT(WRONG_CLIENT) && request->abandoned) {
+        give_back(request);
+        return STEP_END;
+    }
     for (int reads = 0; reads < READS_PER_RUN; reads++) {
         if (must_starve(request)) {
             stream_watch(upstream->stream, 0);
@@ -707,13 +719,11 @@ static enum request_step step_reply(struct request *request)
 static void log_slow(const struct request *request, const int64_t measured[MEASURE_COUNT])
 {
     static struct log_limit limit = {.per_second = 10};
-    int64_t suppressed;
-    if (!log_allowed(&limit, request->now_us, &suppressed)) {
-        return;
-    }
     const struct command *command = &request->command;
     struct log_line line;
-    log_begin(&line, LOG_INFO, "slow_operation");
+    if (!log_begin_limited(&line, LOG_INFO, "slow_operation", &limit, request->now_us)) {
+        return;
+    }
     log_int(&line, "client", (int64_t)request->client_id);
     log_str(&line, "app", request->app_name);
     log_text(&line, "command", (const char *)command->name.at, command->name.len);
@@ -723,9 +733,6 @@ static void log_slow(const struct request *request, const int64_t measured[MEASU
     log_int(&line, "served_us", measured[MEASURE_SERVED_US]);
     log_int(&line, "total_us", measured[MEASURE_TOTAL_US]);
     log_int(&line, "bytes", measured[MEASURE_BYTES]);
-    if (suppressed > 0) {
-        log_int(&line, "suppressed", suppressed);
-    }
     log_end(&line);
 }
 
@@ -758,7 +765,7 @@ static void release_buffer(struct buffer *buffer)
 static void request_free(struct request *request)
 {
     struct worker *worker = request->worker;
-    if (request->claimed_bytes > 0) {
+    if (request->claimed_bytes > 0 && !(DEFECT(BUDGET_LEAK) && request->abandoned)) {
         budget_release(&worker->shared->budget, request->claimed_bytes);
     }
     release_buffer(&request->message);
@@ -813,6 +820,8 @@ enum request_fate request_run(struct request *request)
         request->again = true;
         return REQUEST_WAITS;
     }
+    // Whatever woke it: what it was listed for happens now, and the next list needs the same link.
+    worker_forget(request->worker, request);
     request->running = true;
     request->now_us = loop_now_us(request->worker->loop);
     for (;;) {
@@ -871,7 +880,9 @@ void request_abandon(struct request *request)
 void request_lose_upstream(struct request *request)
 {
     request->upstream_lost = true;
-    request_run(request);
+    if (!request->is_ready) {
+        worker_make_ready(request->worker, request);
+    }
 }
 
 void request_receive_news(struct request *request)

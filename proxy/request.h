@@ -96,10 +96,10 @@ struct request {
     bool asked;      // for a permit
     bool has_permit;
     bool waiting_for_upstream; // asked for one; mail will come
+    bool send_begun;           // the upstream may hold a part of it, also when sent_bytes is 0
     bool upstream_lost;        // found out elsewhere
     bool reply_begun;          // some of it went to the client
     bool no_reply;             // the client expects none
-    bool classified;           // `command` can be read
 
     int64_t now_us;     // of this run
     int64_t begun_us;   // a part of it came; 0 if it came whole
@@ -127,7 +127,7 @@ enum request_fate request_run(struct request *request);
 // The client is gone: what waits is withdrawn, what was sent is let finish and its reply dropped.
 void request_abandon(struct request *request);
 
-// The upstream makes no progress: it is given up.
+// The upstream makes no progress: it is given up, before the turn ends.
 void request_lose_upstream(struct request *request);
 
 // Mail: it was granted a permit, handed an upstream, or refused one.

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "policy/defect.h"
 #include "proxy/config.h"
 #include "proxy/control/control.h"
 #include "proxy/exhaustion_log.h"
@@ -52,6 +53,11 @@ void server_free(struct server *server)
     pthread_mutex_destroy(&server->lock);
     free(server->idle);
     free(server);
+}
+
+static int64_t earlier(int64_t a_us, int64_t b_us)
+{
+    return a_us < b_us ? a_us : b_us;
 }
 
 // --- outcomes: decided under the lock, told after it --------------------------------------------
@@ -185,30 +191,27 @@ static void place(struct server *server, struct upstream *upstream, struct outco
     idle_push(server, upstream, now_us);
 }
 
-static void update_availability(struct server *server, int64_t now_us)
+// Those who queue begin to wait anew when it changes, perhaps for a shorter time.
+static void update_availability(struct server *server, struct outcomes *outcomes, int64_t now_us)
 {
     gate_set_available(server->gate, server->known && !server->failing, now_us);
+    outcomes->next_tick_us = earlier(outcomes->next_tick_us, gate_next_expiry(server->gate));
 }
 
 // Enters an upstream to be opened if somebody needs one. While connecting fails, one attempt at a
 // time is made for all who wait.
 static void open_if_needed(struct server *server, struct outcomes *outcomes, int64_t now_us)
 {
-    struct gate_counts counts;
     int needed = server->waiter_count;
-    if (server->failing && needed == 0) {
-        gate_count(server->gate, now_us, &counts);
-        needed = counts.queued > 0;
-    }
-    if (server->failing && needed > 1) {
-        needed = 1;
+    if (server->failing) {
+        needed = 1; // also when nobody waits: those who may not wait need one as much
     }
     if (!server->known || needed <= server->ledger.opening) {
         return;
     }
     outcomes->open = ledger_open(&server->ledger, now_us);
     if (!outcomes->open && server->ledger.retry_us > now_us) {
-        outcomes->next_tick_us = server->ledger.retry_us;
+        outcomes->next_tick_us = earlier(outcomes->next_tick_us, server->ledger.retry_us);
     }
 }
 
@@ -252,11 +255,21 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
     return answer;
 }
 
+// An idle upstream of a worker. Those of a former server are left for the sweep to close.
+static struct upstream *find_idle(const struct server *server, int index)
+{
+    struct upstream *upstream = server->idle[index];
+    while (upstream && upstream->generation != server->generation) {
+        upstream = upstream->idle_next;
+    }
+    return upstream;
+}
+
 // An idle upstream of another worker.
 static struct upstream *find_idle_elsewhere(const struct server *server, int index)
 {
     for (int i = 1; i < server->worker_count; i++) {
-        struct upstream *upstream = server->idle[(index + i) % server->worker_count];
+        struct upstream *upstream = find_idle(server, (index + i) % server->worker_count);
         if (upstream) {
             return upstream;
         }
@@ -271,7 +284,7 @@ struct upstream *server_checkout(struct server *server, struct request *request,
     outcomes_init(&outcomes);
 
     pthread_mutex_lock(&server->lock);
-    struct upstream *own = server->idle[request->worker->index];
+    struct upstream *own = find_idle(server, request->worker->index);
     struct upstream *other = NULL;
     if (own) {
         idle_remove(server, own);
@@ -284,7 +297,7 @@ struct upstream *server_checkout(struct server *server, struct request *request,
     } else {
         wait_for_upstream(server, request, now_us);
         open_if_needed(server, &outcomes, now_us);
-        outcomes.next_tick_us = now_us + TICK_US;
+        outcomes.next_tick_us = earlier(outcomes.next_tick_us, now_us + TICK_US);
     }
     pthread_mutex_unlock(&server->lock);
 
@@ -335,7 +348,7 @@ bool server_withdraw(struct server *server, struct request *request, int64_t now
         shapes_release(server->shapes, request->shape);
         request->shape = NULL;
     } else {
-        withdrawn = false;
+        withdrawn = DEFECT(CANCELLED_GRANTED);
     }
     pthread_mutex_unlock(&server->lock);
 
@@ -371,8 +384,11 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
     bool first = server->ledger.open == 0;
     ledger_opened(&server->ledger);
     server->failing = false;
-    update_availability(server, now_us);
-    place(server, upstream, &outcomes, now_us);
+    update_availability(server, &outcomes, now_us);
+    bool current = upstream->generation == server->generation;
+    if (current) {
+        place(server, upstream, &outcomes, now_us);
+    }
     grant(server, &outcomes, now_us);
     open_if_needed(server, &outcomes, now_us);
     pthread_mutex_unlock(&server->lock);
@@ -381,6 +397,9 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
         log_upstream_up(server, upstream);
     }
     deliver(server, upstream->worker, &outcomes);
+    if (!current) {
+        upstream_close(upstream, "of a former server", false);
+    }
 }
 
 void server_open_failed(struct server *server, struct worker *worker, int64_t now_us)
@@ -391,7 +410,7 @@ void server_open_failed(struct server *server, struct worker *worker, int64_t no
     pthread_mutex_lock(&server->lock);
     ledger_failed(&server->ledger, worker_random(worker), now_us);
     server->failing = server->ledger.open == 0;
-    update_availability(server, now_us);
+    update_availability(server, &outcomes, now_us);
     open_if_needed(server, &outcomes, now_us);
     pthread_mutex_unlock(&server->lock);
 
@@ -431,6 +450,7 @@ void server_hand_over(struct server *server, struct upstream *upstream)
     pthread_mutex_lock(&server->lock);
     struct request *claimer = upstream->claimer;
     upstream->claimer = NULL;
+    upstream->broken = upstream->broken || upstream->generation != server->generation;
     if (upstream->broken) {
         tell(&outcomes, claimer, NEWS_GRANTED);
     } else {
@@ -471,12 +491,19 @@ void server_retarget(struct server *server, struct worker *worker, const struct 
     if (topology->generation > server->seen) {
         const struct server_info *writable = topology_writable(topology);
         server->seen = topology->generation;
-        server->known = writable && writable->address_count > 0;
+        server->known = writable != NULL;
         if (server->known) {
-            server->generation += strcmp(writable->name, server->target.name) != 0;
+            if (strcmp(writable->name, server->target.name) != 0) {
+                server->generation++;
+                server->failing = false;
+                ledger_forgive(&server->ledger);
+            }
             server->target = *writable;
         }
-        update_availability(server, now_us);
+        if (DEFECT(FORGET_WAITER) && server->waiters) {
+            stop_waiting(server, server->waiters);
+        }
+        update_availability(server, &outcomes, now_us);
         grant(server, &outcomes, now_us);
         open_if_needed(server, &outcomes, now_us);
     }
@@ -498,28 +525,29 @@ static void expire(struct server *server, struct outcomes *outcomes, int64_t now
     }
 }
 
-// Those that have a permit and wait for a server that does not come.
+// Those that have a permit and wait for a server that does not come, or past their own deadline.
 static void expire_waiters(struct server *server, struct outcomes *outcomes, int64_t now_us)
 {
-    struct request *request;
-    while ((request = server->waiters) &&
-           now_us - request->waits_since_us >= server->config->server_wait_us) {
-        stop_waiting(server, request);
-        end_permit(server, request, false, now_us);
-        request->ticket.refusal = REFUSED_NO_SERVER;
-        tell(outcomes, request, NEWS_REFUSED);
+    struct request *next;
+    for (struct request *request = server->waiters; request; request = next) {
+        next = request->next;
+        bool late = request->ticket.deadline_us <= now_us;
+        bool hopeless = now_us - request->waits_since_us >= server->config->server_wait_us;
+        if (late || hopeless) {
+            stop_waiting(server, request);
+            end_permit(server, request, false, now_us);
+            request->ticket.refusal = late ? REFUSED_DEADLINE : REFUSED_NO_SERVER;
+            tell(outcomes, request, NEWS_REFUSED);
+        }
     }
 }
 
-static int64_t earlier(int64_t a_us, int64_t b_us)
+static int64_t next_tick(const struct server *server, const struct worker *worker, int64_t now_us)
 {
-    return a_us < b_us ? a_us : b_us;
-}
-
-static int64_t next_tick(const struct server *server, int64_t now_us)
-{
-    int64_t at_us =
-        earlier(gate_next_expiry(server->gate), pins_next_reap(server->pins, ORPHAN_GRACE_US));
+    int64_t at_us = gate_next_expiry(server->gate);
+    if (!worker->ending) { // then what is left open is left to the deployment
+        at_us = earlier(at_us, pins_next_reap(server->pins, ORPHAN_GRACE_US));
+    }
     if (server->waiter_count > 0 || server->exhaustion.going_on || server->exhaustion.standing) {
         at_us = earlier(at_us, now_us + TICK_US);
     }
@@ -538,12 +566,14 @@ void server_tick(struct server *server, struct worker *worker, int64_t now_us)
     grant(server, &outcomes, now_us);
     open_if_needed(server, &outcomes, now_us);
     exhaustion_look(server, &report, now_us);
-    outcomes.next_tick_us = earlier(outcomes.next_tick_us, next_tick(server, now_us));
+    outcomes.next_tick_us = earlier(outcomes.next_tick_us, next_tick(server, worker, now_us));
     pthread_mutex_unlock(&server->lock);
 
     if (report.notice != EXHAUSTION_NOTHING) {
         exhaustion_log(&report, now_us);
     }
     deliver(server, worker, &outcomes);
-    orphans_kill(server, worker, now_us);
+    if (!worker->ending) {
+        orphans_kill(server, worker, now_us);
+    }
 }

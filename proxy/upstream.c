@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "policy/defect.h"
 #include "proxy/auth.h"
 #include "proxy/config.h"
 #include "proxy/log.h"
@@ -108,7 +109,7 @@ static void on_auth(struct upstream *upstream, enum auth_status status, bson_t *
     struct opening *opening = upstream->opening;
     switch (status) {
     case AUTH_SEND:
-        BSON_ASSERT(command);
+        buffer_consume(&opening->in, buffer_held(&opening->in));
         send_command(upstream, command);
         bson_destroy(command);
         break;
@@ -177,7 +178,8 @@ static bool take_reply(struct upstream *upstream, bson_t *ret_reply)
     }
     struct op_msg msg;
     if (buffer_held(in) > length ||
-        op_msg_read((struct bytes){buffer_at(in), length}, &msg) != WIRE_OK) {
+        op_msg_read((struct bytes){buffer_at(in), length}, &msg) != WIRE_OK ||
+        (msg.flags & OP_MSG_MORE_TO_COME)) {
         fail_opening(upstream, "sent a malformed reply to hello");
         return false;
     }
@@ -186,7 +188,7 @@ static bool take_reply(struct upstream *upstream, bson_t *ret_reply)
     return true;
 }
 
-// Goes on with a reply that has come. After AUTH_DERIVE the same one is taken again.
+// Goes on with a reply that has come. Once open, the upstream may be another worker's already.
 static void go_on(struct upstream *upstream)
 {
     bson_t reply;
@@ -194,9 +196,6 @@ static void go_on(struct upstream *upstream)
         return;
     }
     on_reply(upstream, &reply);
-    if (upstream->opening && !upstream->deriving) {
-        buffer_consume(&upstream->opening->in, buffer_held(&upstream->opening->in));
-    }
 }
 
 static void read_opening(struct upstream *upstream)
@@ -274,7 +273,7 @@ static void on_idle_event(struct upstream *upstream)
     if (stream_is_quiet(upstream->stream)) {
         return;
     }
-    if (server_take_idle(upstream->server, upstream)) {
+    if (server_take_idle(upstream->server, upstream) || DEFECT(HAND_OVER_CLOSE)) {
         upstream_close(upstream, "closed, or sent something, while idle", true);
     } else {
         stream_watch(upstream->stream, 0);
@@ -328,6 +327,8 @@ void upstream_check_deadlines(struct upstream *upstream, int64_t now_us)
     if (upstream->opening) {
         if (now_us - upstream->opened_us > config->connect_timeout_us) {
             fail_opening(upstream, "not ready in time");
+        } else if (!server_is_current(upstream->server, upstream->generation)) {
+            fail_opening(upstream, "of a former server");
         }
     } else if (!request) {
         check_idle(upstream, now_us);
@@ -376,7 +377,8 @@ void upstream_key_derived(struct upstream *upstream)
         return; // buried at the end of this turn
     }
     stream_watch(upstream->stream, STREAM_READ);
-    go_on(upstream);
+    bson_t command;
+    on_auth(upstream, auth_continue(upstream->opening->auth, NULL, &command), &command);
 }
 
 static struct opening *opening_new(struct upstream *upstream)
@@ -414,18 +416,13 @@ void upstream_open(struct worker *worker, struct server *server)
 static void log_down(const struct upstream *upstream, const char *reason)
 {
     static struct log_limit limit = {.per_second = 5};
-    int64_t suppressed;
-    if (!log_allowed(&limit, upstream_now_us(upstream), &suppressed)) {
+    struct log_line line;
+    if (!log_begin_limited(&line, LOG_WARN, "upstream_down", &limit, upstream_now_us(upstream))) {
         return;
     }
-    struct log_line line;
-    log_begin(&line, LOG_WARN, "upstream_down");
     log_str(&line, "server", upstream->server_name);
     log_str(&line, "while", upstream->opening ? "opening" : "open");
     log_str(&line, "reason", reason);
-    if (suppressed > 0) {
-        log_int(&line, "suppressed", suppressed);
-    }
     log_end(&line);
 }
 
@@ -438,7 +435,9 @@ void upstream_close(struct upstream *upstream, const char *reason, bool loud)
     if (loud) {
         log_down(upstream, reason);
     }
-    stream_watch(upstream->stream, 0);
+    // The socket goes before the ledger's entry: whoever takes its place must not be one too many.
+    stream_free(upstream->stream);
+    upstream->stream = NULL;
     unlink_from_worker(upstream);
     upstream->next = worker->dead_upstreams;
     worker->dead_upstreams = upstream;
@@ -457,7 +456,6 @@ bool upstream_bury(struct upstream *upstream)
     if (upstream->opening) {
         free_opening(upstream);
     }
-    stream_free(upstream->stream);
     free(upstream);
     return true;
 }

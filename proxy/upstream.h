@@ -31,7 +31,6 @@ struct upstream {
     struct request *request; // whose turn it is; NULL: idle or opening
     struct request *claimer; // of another worker: to be handed over to it. Guarded by the lock
     struct mail mail;
-    uint64_t id;
     uint64_t generation; // of the server's target
     int64_t opened_us;
     int64_t progress_us; // when its request last sent or received something
@@ -59,7 +58,8 @@ bool upstream_bury(struct upstream *upstream);
 void upstream_leave(struct upstream *upstream);
 void upstream_join(struct upstream *upstream, struct worker *worker);
 
-// Closes it if opening takes too long. Called at each sweep.
+// Closes it if opening takes too long, or if it is idle too long, too old or of a former server;
+// gives it up if its request makes no progress. Called at each sweep.
 void upstream_check_deadlines(struct upstream *upstream, int64_t now_us);
 
 // Whether it has reached its age limit and should be replaced.

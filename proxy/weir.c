@@ -146,17 +146,11 @@ static struct worker *least_loaded(const struct weir *weir, int *ret_total)
 static void log_not_accepted(const struct weir *weir, const char *reason)
 {
     static struct log_limit limit = {.per_second = 1};
-    int64_t suppressed;
-    if (!log_allowed(&limit, loop_now_us(weir->acceptor), &suppressed)) {
-        return;
-    }
     struct log_line line;
-    log_begin(&line, LOG_WARN, "client_refused");
-    log_str(&line, "reason", reason);
-    if (suppressed > 0) {
-        log_int(&line, "suppressed", suppressed);
+    if (log_begin_limited(&line, LOG_WARN, "client_refused", &limit, loop_now_us(weir->acceptor))) {
+        log_str(&line, "reason", reason);
+        log_end(&line);
     }
-    log_end(&line);
 }
 
 static void accepted(void *arg, int fd)
@@ -425,7 +419,6 @@ static bool stop(struct weir *weir)
         worker_join(weir->workers[i]);
         orderly = orderly && !weir->workers[i]->late;
     }
-    control_stop(weir->shared.control);
     return orderly;
 }
 
@@ -435,6 +428,9 @@ static void dispose(struct weir *weir)
         worker_free(weir->workers[i]);
     }
     free(weir->workers);
+    if (weir->shared.control) {
+        control_stop(weir->shared.control);
+    }
     if (weir->shared.server) {
         server_free(weir->shared.server);
     }

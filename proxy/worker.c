@@ -17,17 +17,21 @@
 
 // --- the turn's end -----------------------------------------------------------------------------
 
+// Runs those that are ready now. Those that become so meanwhile have to wait for the next turn, so
+// that a client that sends without end does not keep the others from theirs.
 static void run_ready(struct worker *worker)
 {
-    while (worker->ready) {
-        struct request *request = worker->ready;
-        worker->ready = request->next;
-        if (!worker->ready) {
-            worker->ready_end = &worker->ready;
-        }
-        request->is_ready = false;
-        request_run(request);
+    for (int left = worker->ready_count; left > 0 && worker->ready; left--) {
+        request_run(worker->ready); // takes itself off the list
     }
+    if (worker->ready) {
+        timer_set(worker->again, loop_now_us(worker->loop));
+    }
+}
+
+static void begin_another_turn(void *arg)
+{
+    (void)arg; // the turn's end does the rest
 }
 
 static void bury_dead(struct worker *worker)
@@ -67,8 +71,16 @@ static void end_if_possible(struct worker *worker)
     if (!worker->ending) {
         return;
     }
-    worker->late = loop_now_us(worker->loop) >= worker->end_by_us;
-    if (is_at_rest(worker) || worker->late) {
+    struct shared *shared = worker->shared;
+    bool at_rest = is_at_rest(worker);
+    if (at_rest && !worker->rested) {
+        worker->rested = true;
+        atomic_fetch_sub(&shared->workers_at_work, 1);
+    }
+    // While others are at work, an idle upstream of ours may be what they wait for.
+    bool done = at_rest && atomic_load(&shared->workers_at_work) == 0;
+    worker->late = !done && loop_now_us(worker->loop) >= worker->end_by_us;
+    if (done || worker->late) {
         loop_stop(worker->loop);
     }
 }
@@ -90,25 +102,35 @@ void worker_make_ready(struct worker *worker, struct request *request)
     request->next = NULL;
     *worker->ready_end = request;
     worker->ready_end = &request->next;
+    worker->ready_count++;
 }
 
 void worker_starve(struct worker *worker, struct request *request)
 {
     assert(!request->is_ready);
-    if (!request->is_starved) {
-        request->is_starved = true;
-        request->next = worker->starved;
-        worker->starved = request;
+    if (request->is_starved) {
+        return;
+    }
+    if (!worker->starved) { // the first: others must not put its retry off
         timer_set(worker->hunger, loop_now_us(worker->loop) + STARVED_RETRY_US);
     }
+    struct request **end = &worker->starved;
+    while (*end) {
+        end = &(*end)->next;
+    }
+    request->is_starved = true;
+    request->next = NULL;
+    *end = request;
 }
 
-static void remove_from(struct request **at, const struct request *request)
+// Returns where the next one hangs now.
+static struct request **remove_from(struct request **at, const struct request *request)
 {
     while (*at != request) {
         at = &(*at)->next;
     }
     *at = request->next;
+    return at;
 }
 
 void worker_forget(struct worker *worker, struct request *request)
@@ -118,24 +140,36 @@ void worker_forget(struct worker *worker, struct request *request)
         request->is_starved = false;
     }
     if (request->is_ready) {
-        remove_from(&worker->ready, request);
-        request->is_ready = false;
-        worker->ready_end = &worker->ready;
-        while (*worker->ready_end) {
-            worker->ready_end = &(*worker->ready_end)->next;
+        struct request **at = remove_from(&worker->ready, request);
+        if (!*at) {
+            worker->ready_end = at;
         }
+        worker->ready_count--;
+        request->is_ready = false;
+    }
+}
+
+// What it waited for was not its peer's fault: the peer's time to make progress begins anew.
+static void restart_clock(struct request *request, int64_t now_us)
+{
+    if (request->upstream) {
+        request->upstream->progress_us = now_us;
+    } else if (request->client) {
+        request->client->waits_since_us = now_us;
     }
 }
 
 static void feed_starved(void *arg)
 {
     struct worker *worker = arg;
+    int64_t now_us = loop_now_us(worker->loop);
     struct request *request;
     struct request *all = worker->starved;
     worker->starved = NULL;
     while ((request = all)) {
         all = request->next;
         request->is_starved = false;
+        restart_clock(request, now_us);
         worker_make_ready(worker, request);
     }
 }
@@ -209,6 +243,10 @@ static void take_topology(struct worker *worker, struct topology_mail *mail)
     }
     worker->topology = mail->topology;
     free(mail);
+    const struct server_info *writable = topology_writable(worker->topology);
+    if (writable) {
+        worker->last_writable = *writable;
+    }
     server_retarget(worker->shared->server, worker, worker->topology);
 }
 
@@ -275,7 +313,9 @@ struct worker *worker_new(int index, struct shared *shared)
     worker->tick_us = INT64_MAX;
     worker->sweep = timer_new(worker->loop, on_sweep, worker);
     worker->hunger = timer_new(worker->loop, feed_starved, worker);
+    worker->again = timer_new(worker->loop, begin_another_turn, worker);
     worker->ready_end = &worker->ready;
+    atomic_fetch_add(&shared->workers_at_work, 1);
     worker->random =
         UINT64_C(0x9e3779b97f4a7c15) * (uint64_t)(index + 1) ^ (uint64_t)loop_now_us(worker->loop);
     meter_init(&worker->meter);
@@ -320,6 +360,7 @@ void worker_free(struct worker *worker)
     timer_free(worker->tick);
     timer_free(worker->sweep);
     timer_free(worker->hunger);
+    timer_free(worker->again);
     mailbox_free(worker->mailbox);
     loop_free(worker->loop);
     free(worker);

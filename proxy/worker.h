@@ -36,7 +36,8 @@ struct shared {
     struct server *server;         // has its own lock
     struct budget budget;
     atomic_uint_fast64_t next_client_id;
-    uint8_t process_id[5]; // random; makes serviceIds ours
+    atomic_int workers_at_work; // those that are not ending, or not at rest yet
+    uint8_t process_id[5];      // random; makes serviceIds ours
 };
 
 enum worker_mail {
@@ -57,7 +58,8 @@ struct new_client {
 
 struct topology_mail {
     struct mail mail;
-    struct topology *topology; // one reference
+    struct topology *topology;        // one reference
+    struct server_info last_writable; // what hello speaks for; its name is "" before the first
 };
 
 // Collects every worker's meters; the last worker prints and frees it.
@@ -72,11 +74,13 @@ struct worker {
     struct loop *loop;
     struct mailbox *mailbox;
     pthread_t thread;
-    struct timer *tick;        // the gate's next expiry and the like
-    int64_t tick_us;           // when it fires
-    struct timer *hunger;      // when the starved are tried again
-    struct timer *sweep;       // deadlines of connections, every WORKER_SWEEP_US
-    struct topology *topology; // the newest we know, NULL before the first
+    struct timer *tick;               // the gate's next expiry and the like
+    int64_t tick_us;                  // when it fires
+    struct timer *hunger;             // when the starved are tried again
+    struct timer *again;              // when another turn is to follow at once
+    struct timer *sweep;              // deadlines of connections, every WORKER_SWEEP_US
+    struct topology *topology;        // the newest we know, NULL before the first
+    struct server_info last_writable; // what hello speaks for; its name is "" before the first
     struct client *clients;
     struct client *dead_clients;
     struct upstream *upstreams; // all we own now
@@ -86,10 +90,12 @@ struct worker {
     int request_count;     // under way
     struct request *ready; // to be run before the turn ends, in order
     struct request **ready_end;
+    int ready_count;
     struct request *starved; // wait for the budget
     atomic_int client_count; // read by the acceptor
     bool ending;
-    bool late; // ended with requests under way
+    bool rested; // ending, and without requests from now on
+    bool late;   // ended with requests under way
     int64_t end_by_us;
     struct meter meter;
     uint64_t random;
@@ -112,7 +118,7 @@ void worker_make_ready(struct worker *worker, struct request *request);
 // Puts a request that must wait for the budget on the list of those that are tried again.
 void worker_starve(struct worker *worker, struct request *request);
 
-// Takes a request that ends off those lists.
+// Takes a request that runs or ends off those lists.
 void worker_forget(struct worker *worker, struct request *request);
 
 // Sees to it that the server is looked after at `at_us` at the latest.

@@ -40,12 +40,29 @@ static bool only_at_is_in_place(const char *rest)
     return at == NULL || (at < rest + strcspn(rest, "/?") && strchr(at + 1, '@') == NULL);
 }
 
+// Undoes the escapes at the beginning of a text, for as many bytes as there is room.
+static size_t unescape(const char *text, size_t length, char ret_bytes[SECRET_TELLTALE_BYTES])
+{
+    size_t used = 0;
+    for (size_t i = 0; i < length && used < SECRET_TELLTALE_BYTES; i++) {
+        bool escaped = text[i] == '%' && i + 2 < length && isxdigit((unsigned char)text[i + 1]) &&
+                       isxdigit((unsigned char)text[i + 2]);
+        char digits[] = {escaped ? text[i + 1] : '0', escaped ? text[i + 2] : '0', '\0'};
+        ret_bytes[used++] = escaped ? (char)strtoul(digits, NULL, 16) : text[i];
+        i += escaped ? 2 : 0;
+    }
+    return used;
+}
+
 // What would be in plain sight if text were printed. Its beginning is enough, so that a text that
 // was cut is recognised, too.
 static bool reveals(const char *text, const char *secret, size_t length)
 {
+    char plain[SECRET_TELLTALE_BYTES];
     size_t bytes = length < SECRET_TELLTALE_BYTES ? length : SECRET_TELLTALE_BYTES;
-    return bytes > 0 && memmem(text, strlen(text), secret, bytes) != NULL;
+    size_t plain_bytes = unescape(secret, length, plain);
+    return bytes > 0 && (memmem(text, strlen(text), secret, bytes) != NULL ||
+                         memmem(text, strlen(text), plain, plain_bytes) != NULL);
 }
 
 static bool reveals_password(const char *text, const char *rest)
@@ -56,17 +73,25 @@ static bool reveals_password(const char *text, const char *rest)
            reveals(text, colon + 1, (size_t)(at - colon - 1));
 }
 
+// The value of a password, also where another option's value runs into it for want of an &.
+static const char *password_in(const char *option, size_t length)
+{
+    for (size_t i = 0; i + 8 <= length; i++) {
+        if (strncasecmp(option + i, "password", 8) == 0) {
+            const char *equals = memchr(option + i, '=', length - i);
+            return equals != NULL ? equals + 1 : NULL;
+        }
+    }
+    return NULL;
+}
+
 static bool reveals_option(const char *text, const char *rest)
 {
     const char *option = strchr(rest, '?');
     while (option != NULL) {
         size_t length = strcspn(++option, "&");
-        size_t name = strcspn(option, "=&");
-        bool secret = false;
-        for (size_t i = 0; i + 8 <= name; i++) {
-            secret |= strncasecmp(option + i, "password", 8) == 0;
-        }
-        if (secret && name < length && reveals(text, option + name + 1, length - name - 1)) {
+        const char *secret = password_in(option, length);
+        if (secret != NULL && reveals(text, secret, (size_t)(option + length - secret))) {
             return true;
         }
         option = strchr(option, '&');

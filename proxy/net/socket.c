@@ -10,6 +10,9 @@
 // set on their side.
 enum { KEEPALIVE_IDLE_S = 120, KEEPALIVE_INTERVAL_S = 10, KEEPALIVE_PROBES = 9 };
 
+// And one that is gone while it owes us an acknowledgement, when keepalive is silent, after this.
+enum { UNACKNOWLEDGED_MS = 30000 };
+
 static void option_set(int fd, int level, int name, int value)
 {
     // What a kernel does not know is not worth failing for.
@@ -28,5 +31,6 @@ int socket_open(const struct address *address)
     option_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
     option_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
     option_set(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
+    option_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS);
     return fd;
 }
