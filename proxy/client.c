@@ -312,6 +312,13 @@ void client_log_bad_input(const struct client *client, const char *what)
     log_end(&line);
 }
 
+// Whether it has begun to send a message, and it is up to it to go on.
+static bool is_in_a_message(const struct client *client)
+{
+    const struct request *request = client->request;
+    return request && request->step == STEP_READ && request->begun_us > 0 && !request->is_starved;
+}
+
 void client_check_deadlines(struct client *client, int64_t now_us)
 {
     const struct config *config = client->worker->shared->config;
@@ -323,8 +330,7 @@ void client_check_deadlines(struct client *client, int64_t now_us)
         client_close(client, CLOSE_HANDSHAKE_TIMEOUT);
     } else if (buffer_held(&client->out) > 0 && waited_us > config->message_timeout_us) {
         client_close(client, CLOSE_SLOW_READER);
-    } else if (client->request && client->request->step == STEP_READ &&
-               !client->request->is_starved && waited_us > config->message_timeout_us) {
+    } else if (is_in_a_message(client) && waited_us > config->message_timeout_us) {
         client_log_bad_input(client, close_reason_text(CLOSE_MESSAGE_TIMEOUT));
         client_close(client, CLOSE_MESSAGE_TIMEOUT);
     }
