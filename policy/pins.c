@@ -225,6 +225,11 @@ bool pins_resume(struct pins *pins, const struct pin_key *key, struct pin_owner 
     return pin != NULL;
 }
 
+bool pins_has(struct pins *pins, const struct pin_key *key)
+{
+    return find(pins, key) != NULL;
+}
+
 void pins_close(struct pins *pins, const struct pin_key *key)
 {
     struct pin *pin = find(pins, key);

@@ -58,6 +58,8 @@ void pins_open(struct pins *pins, const struct pin_key *key, int64_t txn_number,
 // is no such pin.
 bool pins_resume(struct pins *pins, const struct pin_key *key, struct pin_owner *owner);
 
+bool pins_has(struct pins *pins, const struct pin_key *key);
+
 // Forgets a pin: the cursor is exhausted or killed, the transaction over. No pin, no effect.
 void pins_close(struct pins *pins, const struct pin_key *key);
 

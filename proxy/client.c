@@ -251,10 +251,10 @@ static void client_unlink(struct client *client)
     atomic_fetch_sub(&worker->client_count, 1);
 }
 
+// Not what happens all day, nor what was logged as bad input.
 static bool is_worth_a_line(enum close_reason reason)
 {
-    return reason != CLOSE_BY_PEER && reason != CLOSE_ENDING && reason != CLOSE_BAD_INPUT &&
-           reason != CLOSE_HANDSHAKE;
+    return reason == CLOSE_LOST || reason == CLOSE_SLOW_READER || reason == CLOSE_BROKEN_REPLY;
 }
 
 static void log_close(const struct client *client, enum close_reason reason)
@@ -324,9 +324,9 @@ void client_check_deadlines(struct client *client, int64_t now_us)
     const struct config *config = client->worker->shared->config;
     int64_t waited_us = now_us - client->waits_since_us;
     if (!client->greeted && waited_us > config->handshake_timeout_us) {
-        if (client->request) {
-            client_log_bad_input(client, "first message not complete in time");
-        }
+        client_log_bad_input(client, client->request  ? "first message not complete in time"
+                                     : client->shaken ? "no first message in time"
+                                                      : "no handshake in time");
         client_close(client, CLOSE_HANDSHAKE_TIMEOUT);
     } else if (buffer_held(&client->out) > 0 && waited_us > config->message_timeout_us) {
         client_close(client, CLOSE_SLOW_READER);

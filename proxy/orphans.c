@@ -43,6 +43,16 @@ void orphans_resume(struct server *server, const struct request *request)
     pthread_mutex_unlock(&server->lock);
 }
 
+// The request's client has it now. If that went away meanwhile, nobody has, unless another client
+// has gone on with it: then it stays that one's.
+static void open_pin(struct server *server, const struct request *request,
+                     const struct pin_key *key, const char *namespace, struct pin_owner *owner)
+{
+    if (request->client || !pins_has(server->pins, key)) {
+        pins_open(server->pins, key, request->command.txn_number, namespace, owner);
+    }
+}
+
 static void note_transaction(struct server *server, const struct request *request,
                              const struct reply_view *reply, struct pin_owner *owner)
 {
@@ -57,7 +67,7 @@ static void note_transaction(struct server *server, const struct request *reques
     if (over) {
         pins_close(server->pins, &key);
     } else {
-        pins_open(server->pins, &key, command->txn_number, "", owner);
+        open_pin(server, request, &key, "", owner);
     }
 }
 
@@ -83,7 +93,7 @@ static void note_cursor(struct server *server, const struct request *request,
         char namespace[PIN_NAMESPACE_BYTES];
         format_namespace(command, namespace);
         struct pin_key key = cursor_key(reply->cursor_id);
-        pins_open(server->pins, &key, 0, namespace, owner);
+        open_pin(server, request, &key, namespace, owner);
     }
 }
 

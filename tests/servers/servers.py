@@ -416,17 +416,21 @@ def _built_ferretdb() -> Path:
 
 
 def _established_at(port: int) -> int:
-    """Established TCP connections whose local end is the port, from the kernel's tables."""
-    count = 0
+    """Established TCP connections whose local end is the port, from the kernel's tables.
+
+    A table that changes while it is read may show a connection twice.
+    """
+    ends = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         if not os.path.exists(table):
             continue
         with open(table) as lines:
             next(lines)
             for line in lines:
-                local, _, state = line.split()[1:4]
-                count += state == "01" and int(local.rpartition(":")[2], 16) == port
-    return count
+                local, remote, state = line.split()[1:4]
+                if state == "01" and int(local.rpartition(":")[2], 16) == port:
+                    ends.add((local, remote))
+    return len(ends)
 
 
 if __name__ == "__main__":
