@@ -12,7 +12,7 @@ PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check
 PYTEST = BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/pytest
 
 .DEFAULT_GOAL := build
-.PHONY: build run test test-c test-asan test-tsan test-drivers check-format check-clang bench certs \
+.PHONY: build run test test-c test-asan test-tsan test-drivers sim check-format check-clang bench certs \
         clean help
 
 build:  ## install what it needs and build a release (the default)
@@ -25,23 +25,30 @@ run: build certs $(VENV)/.ready  ## a server, weir before it, the story; serves 
 
 test: test-c test-drivers  ## all tests, installing what they need
 
-# A C test build: $(call ctest,NAME,CMAKE-FLAGS)
-define ctest
+# A build with tests: $(call test-build,NAME,CMAKE-FLAGS)
+define test-build
 	@deploy/packages.sh build test
 	@test -f $(BUILD)/$(1)/build.ninja || \
-	    cmake -S . -B $(BUILD)/$(1) -G Ninja -DCMAKE_BUILD_TYPE=Debug -DWEIR_TESTS=ON $(2)
+	    cmake -S . -B $(BUILD)/$(1) -G Ninja -DCMAKE_BUILD_TYPE=Release -DWEIR_TESTS=ON $(2)
 	@cmake --build $(BUILD)/$(1)
-	@ctest --test-dir $(BUILD)/$(1) --output-on-failure
 endef
+ctest = @ctest --test-dir $(BUILD)/$(1) --output-on-failure
 
 test-c:  ## the tests of what is C
-	$(call ctest,debug,)
+	$(call test-build,checked)
+	$(call ctest,checked)
 
 test-asan:  ## the same under AddressSanitizer and UndefinedBehaviorSanitizer
-	$(call ctest,asan,-DWEIR_SANITIZE=address$(comma)undefined)
+	$(call test-build,asan,-DWEIR_SANITIZE=address$(comma)undefined)
+	$(call ctest,asan)
 
-test-tsan:  ## the same under ThreadSanitizer
-	$(call ctest,tsan,-DWEIR_SANITIZE=thread)
+test-tsan:  ## the same under ThreadSanitizer, but for the simulation
+	$(call test-build,tsan,-DWEIR_SANITIZE=thread)
+	$(call ctest,tsan)
+
+sim:  ## the whole data path in a simulated world, with new seeds for SECONDS=60
+	$(call test-build,checked)
+	@$(BUILD)/checked/tests/sim/sim --jobs 2 --from $$(date +%s) --seconds $(or $(SECONDS),60)
 
 test-drivers: build certs $(VENV)/.tests-ready  ## real drivers through weir, on real servers
 	@cmake -S tests/bench -B $(BUILD)/tests/bench -G Ninja >/dev/null

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The invariants that can be seen from inside, by counters and links. The numbers are those of
+// ARCHITECTURE.md. (What apps and servers can see is checked where they see it: sim_judge.c,
+// sim_service.c.)
+
+#include "proxy/client.h"
+#include "proxy/request.h"
+#include "proxy/upstream.h"
+#include "tests/sim/sim_app.h"
+#include "tests/sim/sim_server.h"
+#include "tests/sim/sim_world.h"
+
+#define TICK_US 50000 // the server's
+
+int64_t check_slack_us(void)
+{
+    const struct loop_profile *threads = &world.knobs.threads;
+    int64_t hiccups_us = threads->hiccup > 0 ? 60 * threads->hiccup_us : 0;
+    return 1000 * threads->pace_us + hiccups_us + 4 * TICK_US;
+}
+
+// --- 1: the cap ---------------------------------------------------------------------------------
+
+static void check_cap(const struct server *server)
+{
+    int cap = world.knobs.cap;
+    HOLDS(server->ledger.opening + server->ledger.open <= cap,
+          "the ledger has %d opening and %d open, the cap is %d", server->ledger.opening,
+          server->ledger.open, cap);
+    HOLDS(streams_upstream_count() <= cap,
+          "the server sees %d connections, the cap is %d (ledger: %d opening, %d open)",
+          streams_upstream_count(), cap, server->ledger.opening, server->ledger.open);
+}
+
+static int handed_count(const struct server *server)
+{
+    int count = 0;
+    for (const struct ticket *ticket = gate_oldest(server->gate); ticket; ticket = ticket->next) {
+        count += request_of_ticket(ticket)->handed != NULL;
+    }
+    return count;
+}
+
+// Each upstream is opening, in use, idle, claimed or on its way, and the ledger has it.
+static void check_upstreams(const struct server *server)
+{
+    int opening = 0;
+    int open = handed_count(server);
+    int idle = 0;
+    for (int i = 0; i < world.knobs.workers; i++) {
+        const struct upstream *upstream = world.workers[i]->upstreams;
+        for (; upstream; upstream = upstream->next) {
+            HOLDS(upstream->worker == world.workers[i],
+                  "an upstream is on a list of another worker");
+            int uses = (upstream->opening != NULL) + (upstream->request != NULL) +
+                       upstream->is_idle + (upstream->claimer != NULL);
+            HOLDS(uses == 1, "an upstream has %d uses", uses);
+            HOLDS(!upstream->request || upstream->request->upstream == upstream,
+                  "an upstream's request has another upstream");
+            opening += upstream->opening != NULL;
+            open += upstream->opening == NULL;
+            idle += upstream->is_idle && upstream->generation == server->generation;
+        }
+    }
+    HOLDS(server->ledger.opening == opening && server->ledger.open == open,
+          "the ledger has %d opening and %d open, there are %d and %d", server->ledger.opening,
+          server->ledger.open, opening, open);
+    HOLDS(server->waiter_count == 0 || idle == 0,
+          "a request waits for an upstream, and %d are idle", idle);
+}
+
+// --- 3, 5: permits ------------------------------------------------------------------------------
+
+static bool is_claimer(const struct request *request)
+{
+    for (int i = 0; i < world.knobs.workers; i++) {
+        const struct upstream *upstream = world.workers[i]->upstreams;
+        for (; upstream; upstream = upstream->next) {
+            if (upstream->claimer == request) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static void check_holder(const struct request *request)
+{
+    HOLDS(request->ticket.state == TICKET_IN_FLIGHT, "a ticket in flight says that it is not");
+    if (request->upstream) {
+        HOLDS(request->has_permit, "a request has an upstream and no permit");
+        return;
+    }
+    bool news = request->is_ready || loop_has_mail(request->worker->loop, &request->mail);
+    HOLDS(request->waits || news || is_claimer(request),
+          "a request has a permit and no upstream, and nothing will come to it");
+}
+
+static void check_permits(const struct server *server)
+{
+    struct gate_counts counts;
+    int holders = 0;
+    for (const struct ticket *ticket = gate_oldest(server->gate); ticket; ticket = ticket->next) {
+        check_holder(request_of_ticket(ticket));
+        holders++;
+    }
+    gate_count(server->gate, sim_now_us(), &counts);
+    HOLDS(holders == counts.in_flight && holders <= world.knobs.cap,
+          "the gate counts %d in flight, there are %d, the cap is %d", counts.in_flight, holders,
+          world.knobs.cap);
+    // With no slow lane and no deadlines, whoever waits could go.
+    bool all_alike = world.knobs.slow_share >= 1 && world.knobs.max_time == 0;
+    HOLDS(!all_alike || !counts.available || counts.queued == 0 || counts.in_flight == counts.limit,
+          "%zu requests queue, and only %d of %d permits are out", counts.queued, counts.in_flight,
+          counts.limit);
+}
+
+static void check_waiters(const struct server *server)
+{
+    int count = 0;
+    for (const struct request *request = server->waiters; request; request = request->next) {
+        HOLDS(request->waits && request->ticket.state == TICKET_IN_FLIGHT,
+              "a request among the waiters does not wait");
+        count++;
+    }
+    HOLDS(count == server->waiter_count, "%d waiters are counted, there are %d",
+          server->waiter_count, count);
+}
+
+// Nobody waits longer than it may.
+static void check_deadlines(const struct server *server)
+{
+    int64_t late_us = sim_now_us() - check_slack_us();
+    int64_t expiry_us = gate_next_expiry(server->gate);
+    HOLDS(expiry_us >= late_us, "a request in the queue should have been refused %lld us ago",
+          (long long)(sim_now_us() - expiry_us));
+    const struct request *first = server->waiters;
+    HOLDS(!first || first->waits_since_us + world.knobs.server_wait_us >= late_us,
+          "a request waits for an upstream since %lld us",
+          (long long)(sim_now_us() - first->waits_since_us));
+}
+
+// --- 7: memory ----------------------------------------------------------------------------------
+
+static void check_client(const struct client *client)
+{
+    HOLDS(!client->request || client->request->client == client,
+          "a client's request is another client's");
+    HOLDS(client->claimed_bytes == buffer_held(&client->out),
+          "a client has claimed %zu bytes and holds %zu", client->claimed_bytes,
+          buffer_held(&client->out));
+}
+
+static void check_budget(void)
+{
+    size_t claimed = 0;
+    size_t used = atomic_load(&world.shared.budget.used);
+    int requests = 0;
+    int reached = 0;
+    for (int i = 0; i < world.knobs.workers; i++) {
+        requests += world.workers[i]->request_count;
+        const struct client *client = world.workers[i]->clients;
+        for (; client; client = client->next) {
+            check_client(client);
+            claimed += client->claimed_bytes;
+            claimed += client->request ? client->request->claimed_bytes : 0;
+            reached += client->request != NULL;
+        }
+    }
+    const struct ticket *ticket = gate_oldest(world.shared.server->gate);
+    for (; ticket; ticket = ticket->next) {
+        const struct request *request = request_of_ticket(ticket);
+        claimed += request->client ? 0 : request->claimed_bytes;
+        reached += request->client == NULL;
+    }
+    HOLDS(used >= claimed, "the budget has %zu bytes in use, %zu are claimed", used, claimed);
+    HOLDS(reached < requests || used == claimed, "the budget has %zu bytes in use, %zu are claimed",
+          used, claimed);
+}
+
+// --- when ---------------------------------------------------------------------------------------
+
+void check_step(void)
+{
+    const struct server *server = world.shared.server;
+    if (!server) {
+        return;
+    }
+    check_cap(server);
+    if (!loops_are_between_handlers()) {
+        return;
+    }
+    check_upstreams(server);
+    check_permits(server);
+    check_waiters(server);
+    check_budget();
+    if (!world.ending) {
+        check_deadlines(server);
+    }
+}
+
+void check_now_and_then(void)
+{
+    apps_check_progress();
+}
+
+// An unacknowledged write that weir did not refuse has arrived. (An answer to what its connection
+// sent afterwards says that weir has had it.)
+static void check_unacknowledged(const struct gate_counts *counts)
+{
+    uint64_t refused = 0;
+    uint64_t missing = 0;
+    for (int i = 0; i < REFUSAL_COUNT; i++) {
+        refused += counts->refused[i];
+    }
+    for (size_t i = 0; i < world.op_count; i++) {
+        const struct op *op = &world.ops[i];
+        missing += op->unacknowledged && op->received == 0 && op->followed_by &&
+                   op_find(op->followed_by)->answered;
+    }
+    HOLDS(missing <= refused, "%llu unacknowledged writes are missing, %llu requests were refused",
+          (unsigned long long)missing, (unsigned long long)refused);
+}
+
+void check_rest(void)
+{
+    const struct server *server = world.shared.server;
+    struct gate_counts counts;
+    gate_count(server->gate, sim_now_us(), &counts);
+    if (world.calm) {
+        check_unacknowledged(&counts);
+    }
+    HOLDS(counts.in_flight == 0 && counts.queued == 0 && server->waiter_count == 0,
+          "at rest, %d permits are out, %zu requests queue, %d wait", counts.in_flight,
+          counts.queued, server->waiter_count);
+    HOLDS(atomic_load(&world.shared.budget.used) == 0, "at rest, %zu bytes are claimed",
+          atomic_load(&world.shared.budget.used));
+    HOLDS(server->ledger.opening == 0, "at rest, %d upstreams are opening", server->ledger.opening);
+    HOLDS(pins_count(server->pins) == 0, "at rest, %zu pins are left", pins_count(server->pins));
+    for (int i = 0; i < world.knobs.workers; i++) {
+        const struct worker *worker = world.workers[i];
+        HOLDS(!worker->clients && worker->request_count == 0, "at rest, worker %d has work", i);
+        HOLDS(atomic_load(&worker->client_count) == 0, "at rest, worker %d counts clients", i);
+        HOLDS(!worker->ready && !worker->starved && !worker->dead_clients &&
+                  !worker->dead_upstreams,
+              "at rest, something is on a list of worker %d", i);
+        HOLDS(loop_mailbox_is_empty(worker->loop), "at rest, worker %d has mail", i);
+    }
+    HOLDS(!world.calm || servers_cursor_count() + servers_transaction_count() == 0,
+          "at rest, %d cursors and %d transactions are left at the server", servers_cursor_count(),
+          servers_transaction_count());
+}

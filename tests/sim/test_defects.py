@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulation finds each deliberate mistake of policy/defect.h within a stated number of seeds.
+
+    python3 tests/sim/test_defects.py [BUILD_DIRECTORY]      or: pytest tests/sim
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[2]
+
+# How many seeds it may take, from the first on. Each is found in far fewer now.
+WITHIN_SEEDS = {
+    "PERMIT_TWICE": 200,
+    "CANCELLED_GRANTED": 200,
+    "HAND_OVER_CLOSE": 500,
+    "WRONG_CLIENT": 100,
+    "CAP_LATE": 100,
+    "FORGET_WAITER": 500,
+    "LOST_AS_NOT_SENT": 100,
+    "SEND_AGAIN": 100,
+    "BUDGET_LEAK": 100,
+}
+
+
+def build(directory: Path, defect: str) -> Path:
+    options = ["-DWEIR_TESTS=ON", "-DCMAKE_BUILD_TYPE=Release", f"-DWEIR_DEFECT={defect}"]
+    quiet = {"check": True, "stdout": subprocess.DEVNULL}
+    subprocess.run(["cmake", "-S", SOURCE, "-B", directory, *options], **quiet)
+    subprocess.run(["cmake", "--build", directory, "--target", "sim", "-j", "2"], **quiet)
+    return next(directory.glob("**/sim/sim"))
+
+
+def run(sim: Path, seeds: int) -> tuple[int, str]:
+    result = subprocess.run(
+        [sim, "--seeds", str(seeds), "--jobs", "2"], capture_output=True, text=True, check=False
+    )
+    closing = re.search(r"^\d+ passed, (\d+) failed$", result.stdout, re.MULTILINE)
+    assert closing, result.stdout + result.stderr
+    return int(closing[1]), result.stderr
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("defects")
+
+
+def listed() -> set[str]:
+    header = (SOURCE / "policy" / "defect.h").read_text()
+    return set(re.findall(r"^    DEFECT_(\w+),", header, re.MULTILINE)) - {"NONE"}
+
+
+def test_each_defect_is_tried() -> None:
+    assert listed() == set(WITHIN_SEEDS)
+
+
+def test_without_a_defect_nothing_is_found(directory: Path) -> None:
+    failed, output = run(build(directory, ""), max(WITHIN_SEEDS.values()))
+    assert failed == 0, output
+
+
+@pytest.mark.parametrize("defect", WITHIN_SEEDS)
+def test_defect_is_found(directory: Path, defect: str) -> None:
+    failed, _ = run(build(directory, defect), WITHIN_SEEDS[defect])
+    assert failed > 0
+
+
+def main() -> int:
+    base = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp())
+    missed = 0
+    for defect, seeds in WITHIN_SEEDS.items():
+        failed, output = run(build(base, defect), seeds)
+        first = re.search(r"^BROKEN in .*\nBROKEN: .*$", output, re.MULTILINE)
+        print(f"{defect}: {'found' if failed else 'MISSED'} within {seeds} seeds", flush=True)
+        print("    " + (first[0].replace("\n", "\n    ") if first else ""), flush=True)
+        missed += failed == 0
+    print(f"{len(WITHIN_SEEDS) - missed} passed, {missed} failed")
+    return missed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
