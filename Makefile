@@ -12,7 +12,7 @@ PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check
 PYTEST = BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/pytest
 
 .DEFAULT_GOAL := build
-.PHONY: build run test test-c test-asan test-tsan test-drivers sim check-format check-clang bench certs \
+.PHONY: build run test test-c test-asan test-tsan test-drivers sim fuzz check-format check-clang bench certs \
         clean help
 
 build:  ## install what it needs and build a release (the default)
@@ -49,6 +49,13 @@ test-tsan:  ## the same under ThreadSanitizer, but for the simulation
 sim:  ## the whole data path in a simulated world, with new seeds for SECONDS=60
 	$(call test-build,checked)
 	@$(BUILD)/checked/tests/sim/sim --jobs 2 --from $$(date +%s) --seconds $(or $(SECONDS),60)
+
+fuzz: test-packages  ## every byte from outside, fuzzed for SECONDS=60 a target
+	@$(PYTHON) tests/fuzz/run.py --seconds $(or $(SECONDS),60)
+
+.PHONY: test-packages
+test-packages:
+	@deploy/packages.sh build test
 
 test-drivers: build certs $(VENV)/.tests-ready  ## real drivers through weir, on real servers
 	@cmake -S tests/bench -B $(BUILD)/tests/bench -G Ninja >/dev/null

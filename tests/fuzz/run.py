@@ -6,14 +6,14 @@
     run.py --seconds 600 uri   one target, for longer
     run.py --minimise          takes what the runs found into corpus/, as little of it as tells most
 
-    corpus/TARGET/        inputs to begin with: driver-* is what real drivers and servers said (recorded
-                          between pymongo or libmongoc and a server), made-* made by hand, the others
-                          came of fuzzing these
+    corpus/TARGET/        inputs to begin with: driver-* is what real drivers and servers said
+                          (recorded between pymongo or libmongoc and a server), made-* made by hand,
+                          the others came of fuzzing these
     regressions/TARGET/   inputs that once broke something; what is found is put there
     TARGET.dict           words that the target's inputs are made of
 
-What it makes goes into $BUILD/fuzz. Ends with a line `N passed, M failed`; the line coverage of wire/ by
-corpus and regressions counts as one of them.
+What it makes goes into $BUILD/fuzz. Ends with a line `N passed, M failed`; the line coverage of wire/
+by corpus and regressions counts as one of them.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def fuzz(binary: Path, target: str, seconds: int, tally: Tally) -> None:
     tally.fails(f"{target}: {what_broke(result.stderr)} (see {artifacts / 'output'})")
     for artifact in artifacts.glob("*-*"):
         if run_one(binary, artifact).returncode == 0:
-            print(f"      {artifact} does it no more: a machine that stood still, or state kept over")
+            print(f"      {artifact} does it no more: the machine stood still, or state was kept")
         else:
             print(f"      kept as {keep(target, artifact).relative_to(ROOT)}")
 
@@ -148,14 +148,17 @@ def cover(targets: list[str], tally: Tally) -> None:
     for target in targets:
         inputs = [HERE / kind / target for kind in ("corpus", "regressions")]
         environment = {**os.environ, "LLVM_PROFILE_FILE": f"{profiles}/{target}.profraw"}
-        nice(directory / f"fuzz_{target}", "-runs=0", f"-max_len={1 << 20}",
-             *filter(Path.is_dir, inputs), capture_output=True, env=environment, check=True)  # fmt: skip
+        nice(
+            directory / f"fuzz_{target}", "-runs=0", f"-max_len={1 << 20}",
+            *filter(Path.is_dir, inputs), capture_output=True, env=environment, check=True,
+        )  # fmt: skip
     merged = profiles / "all"
     nice(llvm_tool("llvm-profdata"), "merge", "-o", merged, *profiles.glob("*.profraw"), check=True)
     first, *others = [directory / f"fuzz_{target}" for target in targets]
     objects = [word for other in others for word in ("-object", other)]
+    sources = (ROOT / "wire").glob("*.[ch]")
     report = nice(llvm_tool("llvm-cov"), "export", "-summary-only", f"-instr-profile={merged}",
-                  first, *objects, *(ROOT / "wire").glob("*.[ch]"), capture_output=True, check=True)  # fmt: skip
+                  first, *objects, *sources, capture_output=True, check=True)  # fmt: skip
     data = json.loads(report.stdout)["data"][0]
     for file in data["files"]:
         lines = file["summary"]["lines"]
@@ -172,9 +175,9 @@ def is_named(file: Path) -> bool:
 
 
 def features(control: Path) -> tuple[list[Path], list[tuple[set[int], set[int]]]]:
-    """What libFuzzer noted of each file when it merged: that it was the first, from small to large, to
-    reach it. A feature is an edge and, in its lowest three bits, about how often the edge was taken:
-    here are the edges, and the features."""
+    """What libFuzzer noted of each file when it merged: that it was the first, from small to large,
+    to reach it. A feature is an edge and, in its lowest three bits, about how often the edge was
+    taken: here are the edges, and the features."""
     lines = control.read_text().splitlines()
     count = int(lines[0])
     files = [Path(line) for line in lines[2 : 2 + count]]
@@ -188,7 +191,7 @@ def features(control: Path) -> tuple[list[Path], list[tuple[set[int], set[int]]]
 
 
 def choose(files: list[Path], noted: list[tuple[set[int], set[int]]]) -> list[Path]:
-    """Those with a name, then those that reach most, and of those that reach as much the shortest."""
+    """Those with a name, then those that reach most, the shorter of two that reach as much."""
     chosen = [index for index, file in enumerate(files) if is_named(file)]
     for kind in (0, 1):
         left = set().union(*(sets[kind] for sets in noted))
