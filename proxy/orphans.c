@@ -61,9 +61,7 @@ static void note_transaction(struct server *server, const struct request *reques
     if (!transaction_key(command, &key)) {
         return;
     }
-    bool over = bytes_equal(command->name, "commitTransaction") ||
-                bytes_equal(command->name, "abortTransaction") ||
-                (reply->labels & LABEL_TRANSIENT_TRANSACTION);
+    bool over = command_ends_transaction(command) || (reply->labels & LABEL_TRANSIENT_TRANSACTION);
     if (over) {
         pins_close(server->pins, &key);
     } else {

@@ -462,12 +462,6 @@ static enum request_step step_send(struct request *request)
 
 // --- RECEIVE ------------------------------------------------------------------------------------
 
-static bool ends_transaction(const struct request *request)
-{
-    return bytes_equal(request->command.name, "commitTransaction") ||
-           bytes_equal(request->command.name, "abortTransaction");
-}
-
 static void pass_on(struct request *request, const uint8_t *at, size_t len)
 {
     if (request->client && !request->no_reply && len > 0) {
@@ -481,8 +475,9 @@ static void pass_on(struct request *request, const uint8_t *at, size_t len)
 static unsigned labels_to_drop(const struct request *request)
 {
     const struct reply_view *reply = &request->scan.view;
-    bool retried = (reply->labels & LABEL_RETRYABLE_WRITE) &&
-                   (command_is_retryable_write(&request->command) || ends_transaction(request));
+    bool retried =
+        (reply->labels & LABEL_RETRYABLE_WRITE) && (command_is_retryable_write(&request->command) ||
+                                                    command_ends_transaction(&request->command));
     return retried ? 0 : reply->labels & LABEL_NO_WRITES_PERFORMED;
 }
 
@@ -618,7 +613,8 @@ static enum request_step step_receive(struct request *request)
 // Labels for a request whose server could not be reached or was lost.
 static unsigned labels_when_lost(const struct request *request)
 {
-    if (ends_transaction(request) || command_is_retryable_write(&request->command)) {
+    if (command_ends_transaction(&request->command) ||
+        command_is_retryable_write(&request->command)) {
         return LABEL_RETRYABLE_WRITE;
     }
     return request->command.in_transaction ? LABEL_TRANSIENT_TRANSACTION : 0;

@@ -305,8 +305,7 @@ bool upstream_is_usable(struct upstream *upstream, int64_t now_us)
     if (now_us - upstream->idle_since_us < TRUSTED_IDLE_US) {
         return true;
     }
-    return server_is_current(upstream->server, upstream->generation) &&
-           stream_is_quiet(upstream->stream);
+    return stream_is_quiet(upstream->stream);
 }
 
 static void check_idle(struct upstream *upstream, int64_t now_us)
@@ -391,7 +390,7 @@ static struct opening *opening_new(struct upstream *upstream)
     return opening;
 }
 
-// Every address of the server in turn, so that one that is dead does not stand for all.
+// Any address of the server, so that one that is dead does not stand for all.
 static const struct address *pick_address(struct worker *worker, const struct server_info *target)
 {
     size_t index = (size_t)(worker_random(worker) * (double)target->address_count);

@@ -283,3 +283,9 @@ bool command_finishes(const struct command *command)
     return (command->info->traits & COMMAND_FINISHES) ||
            (command->in_transaction && !command->start_transaction);
 }
+
+bool command_ends_transaction(const struct command *command)
+{
+    return bytes_equal(command->name, "commitTransaction") ||
+           bytes_equal(command->name, "abortTransaction");
+}

@@ -66,6 +66,9 @@ void command_acknowledge(const struct command *command, uint8_t *message);
 // Whether the request is a retryable write: a txnNumber outside a transaction.
 bool command_is_retryable_write(const struct command *command);
 
+// Whether the command is commitTransaction or abortTransaction.
+bool command_ends_transaction(const struct command *command);
+
 // Whether the command finishes or goes on with what holds resources in the deployment: getMore,
 // killCursors, endSessions, commit, abort, the commands that kill operations or sessions, and every
 // statement of a transaction but the first.
