@@ -213,13 +213,25 @@ static void dequeue(struct gate *gate, struct ticket *ticket)
 static int64_t patience_us(const struct gate *gate, const struct ticket *ticket)
 {
     if (!gate->available) {
-        return gate->limits.server_wait_us;
+        return later(ticket->serverless_us + gate->limits.server_wait_us - gate->now_us, 0);
     }
-    return ticket->finishes ? INT64_MAX : gate->limits.max_wait_us;
+    if (ticket->finishes) {
+        return INT64_MAX;
+    }
+    return later(gate->limits.max_wait_us, ticket->serverless_us ? GATE_RETURN_WAIT_US : 0);
 }
 
-static int64_t expiry_us(const struct gate *gate, const struct ticket *ticket, int64_t patience)
+// A ticket's time without a server begins, unless it has begun already.
+static void begin_serverless(const struct gate *gate, struct ticket *ticket)
 {
+    if (!gate->available && ticket->serverless_us == 0) {
+        ticket->serverless_us = gate->now_us;
+    }
+}
+
+static int64_t expiry_us(const struct gate *gate, const struct ticket *ticket)
+{
+    int64_t patience = patience_us(gate, ticket);
     if (patience > ticket->deadline_us - gate->now_us) {
         return ticket->deadline_us;
     }
@@ -250,7 +262,8 @@ static bool queue_is_full(const struct gate *gate)
 // Queues a ticket that cannot go at once, unless its waiting would be over before it began.
 static enum gate_answer wait_or_refuse(struct gate *gate, struct ticket *ticket)
 {
-    ticket->expires_us = expiry_us(gate, ticket, patience_us(gate, ticket));
+    begin_serverless(gate, ticket);
+    ticket->expires_us = expiry_us(gate, ticket);
     if (ticket->expires_us <= gate->now_us) {
         refuse(gate, ticket, refusal_of_expired(gate, ticket));
         return GATE_REFUSED;
@@ -273,6 +286,7 @@ enum gate_answer gate_ask(struct gate *gate, struct ticket *ticket, const struct
     ticket->deadline_us = ask->deadline_us;
     ticket->finishes = ask->finishes;
     ticket->exempt = ask->exempt;
+    ticket->serverless_us = ask->serverless_us;
     ticket->aged = false;
     ticket->lane = belongs_to_slow_lane(ticket) ? LANE_SLOW : LANE_NORMAL;
     if (ticket->deadline_us > now_us && may_grant(gate) && has_room(gate, ticket->lane) &&
@@ -388,6 +402,15 @@ bool gate_cancel(struct gate *gate, struct ticket *ticket)
     return true;
 }
 
+struct ticket *gate_evict_next(struct gate *gate)
+{
+    struct ticket *ticket = ticket_heap_first(&gate->by_expiry);
+    if (ticket) {
+        dequeue(gate, ticket);
+    }
+    return ticket;
+}
+
 void gate_set_available(struct gate *gate, bool available, int64_t now_us)
 {
     advance(gate, now_us);
@@ -396,10 +419,10 @@ void gate_set_available(struct gate *gate, bool available, int64_t now_us)
     }
     gate->available = available;
     gate->standing_since_us = gate->now_us;
-    int64_t least_us = available ? GATE_RETURN_WAIT_US : 0;
     for (size_t i = 0; i < gate->by_expiry.count; i++) {
         struct ticket *ticket = gate->by_expiry.at[i];
-        ticket->expires_us = expiry_us(gate, ticket, later(patience_us(gate, ticket), least_us));
+        begin_serverless(gate, ticket);
+        ticket->expires_us = expiry_us(gate, ticket);
     }
     ticket_heap_rebuild(&gate->by_expiry);
 }
@@ -478,6 +501,11 @@ void gate_count(const struct gate *gate, int64_t now_us, struct gate_counts *ret
     for (int i = 0; i < REFUSAL_COUNT; i++) {
         ret_counts->refused[i] = gate->refused[i];
     }
+}
+
+int gate_in_flight(const struct gate *gate)
+{
+    return (int)gate->in_flight.count;
 }
 
 const struct ticket *gate_oldest(const struct gate *gate)

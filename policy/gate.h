@@ -61,8 +61,9 @@ struct ticket {
     size_t heap_index;
     int64_t asked_us;
     int64_t granted_us;
-    int64_t deadline_us; // the request's own, INT64_MAX if it has none
-    int64_t expires_us;  // when its waiting ends
+    int64_t deadline_us;   // the request's own, INT64_MAX if it has none
+    int64_t expires_us;    // when its waiting ends
+    int64_t serverless_us; // since when it has waited for a server to be there; 0: never
     enum ticket_state state;
     enum lane lane;
     enum refusal refusal; // why, when it was refused
@@ -80,8 +81,8 @@ struct gate_limits {
     size_t max_queue;       // tickets, those that finish things not counted
 };
 
-// Who was queued while the server was not there may wait max_wait_us anew when it comes back, but
-// at least so long, also when max_wait_us is 0: they come all at once.
+// Who has waited for a server may wait max_wait_us anew when there is one, but at least so long,
+// also when max_wait_us is 0: they come all at once.
 #define GATE_RETURN_WAIT_US INT64_C(100000)
 
 struct gate;
@@ -91,8 +92,9 @@ struct gate *gate_new(const struct gate_limits *limits);
 void gate_free(struct gate *gate); // nothing may be queued or in flight
 
 struct gate_ask {
-    struct shape *shape; // borrowed while the ticket is queued or in flight
-    int64_t deadline_us; // INT64_MAX if none
+    struct shape *shape;   // borrowed while the ticket is queued or in flight
+    int64_t deadline_us;   // INT64_MAX if none
+    int64_t serverless_us; // has been waiting for a server since then, elsewhere; 0: has not
     bool finishes; // goes before others; while the server is there, refused only by deadline_us
     bool exempt;   // not bound by the slow lane
 };
@@ -134,10 +136,13 @@ int64_t gate_next_expiry(const struct gate *gate);
 // its permit must be given back.
 bool gate_cancel(struct gate *gate, struct ticket *ticket) __attribute__((warn_unused_result));
 
+// Takes any ticket out of the queue, so that it may ask elsewhere; NULL if none is queued.
+struct ticket *gate_evict_next(struct gate *gate);
+
 // Says whether the server is there. While it is not, nothing is granted, and requests, also those
-// that finish things, wait server_wait_us before they are refused with REFUSED_NO_SERVER; those in
-// flight stay so. Who is queued when this changes starts a new wait. What already is the case has
-// no effect.
+// that finish things, wait until server_wait_us after they first had no server; then they are
+// refused with REFUSED_NO_SERVER. Those in flight stay so. Who is queued when the server comes back
+// starts a new wait for a permit. What already is the case has no effect.
 void gate_set_available(struct gate *gate, bool available, int64_t now_us);
 
 // What a refused client should wait before it comes back, in ms, 100 to 10000: how long the queue
@@ -160,6 +165,8 @@ struct gate_counts {
     uint64_t refused[REFUSAL_COUNT];
 };
 void gate_count(const struct gate *gate, int64_t now_us, struct gate_counts *ret_counts);
+
+int gate_in_flight(const struct gate *gate);
 
 // Those in flight, longest first; NULL when there are none. Follow ticket->next.
 const struct ticket *gate_oldest(const struct gate *gate);

@@ -573,7 +573,7 @@ static void a_shape_that_turns_slow_makes_way(void **state)
     world_fini(&world);
 }
 
-static void waits_anew_when_the_server_goes_and_comes(void **state)
+static void waits_for_a_server_once_and_for_a_permit_anew(void **state)
 {
     (void)state;
     static const struct {
@@ -605,11 +605,39 @@ static void waits_anew_when_the_server_goes_and_comes(void **state)
         assert_int_equal(world.tickets[2].expires_us, 45);
         assert_int_equal(gate_next_expiry(world.gate), 45);
         gate_set_available(world.gate, false, 44);
-        assert_int_equal(world.tickets[0].expires_us, 44 + SERVER_WAIT_US);
-        assert_int_equal(world.tickets[1].expires_us, 44 + SERVER_WAIT_US);
+        assert_int_equal(world.tickets[0].expires_us, 10 + SERVER_WAIT_US);
+        assert_int_equal(world.tickets[1].expires_us, 10 + SERVER_WAIT_US);
         assert_int_equal(world.tickets[2].expires_us, 45);
         world_fini(&world);
     }
+}
+
+// Who has waited at another gate for a server goes on with that wait.
+static void an_evicted_ticket_takes_its_wait_along(void **state)
+{
+    (void)state;
+    struct world first;
+    struct world second;
+    world_init(&first, &usual);
+    world_init(&second, &usual);
+    gate_set_available(first.gate, false, 10);
+    assert_int_equal(ask(&first, 0, OTHER, 12), GATE_QUEUED);
+    assert_ptr_equal(gate_evict_next(first.gate), &first.tickets[0]);
+    assert_null(gate_evict_next(first.gate));
+    assert_int_equal(first.tickets[0].state, TICKET_IDLE);
+    struct gate_ask again = {
+        .shape = &second.quick,
+        .deadline_us = FOREVER,
+        .serverless_us = first.tickets[0].serverless_us,
+    };
+    ask_granted(&second, 4, LIMIT, OTHER, 15);
+    assert_int_equal(gate_ask(second.gate, &first.tickets[0], &again, 15), GATE_QUEUED);
+    assert_int_equal(first.tickets[0].expires_us, 15 + GATE_RETURN_WAIT_US);
+    gate_set_available(second.gate, false, 16);
+    assert_int_equal(first.tickets[0].expires_us, 12 + SERVER_WAIT_US);
+    assert_true(gate_cancel(second.gate, &first.tickets[0]));
+    world_fini(&second);
+    world_fini(&first);
 }
 
 // From the first in the queue to the last, however short each one waits; without a server not at
@@ -860,7 +888,8 @@ int main(void)
         cmocka_unit_test(a_slow_one_teaches_once),
         cmocka_unit_test(the_aged_fill_the_slow_lane_beyond_its_share),
         cmocka_unit_test(a_shape_that_turns_slow_makes_way),
-        cmocka_unit_test(waits_anew_when_the_server_goes_and_comes),
+        cmocka_unit_test(waits_for_a_server_once_and_for_a_permit_anew),
+        cmocka_unit_test(an_evicted_ticket_takes_its_wait_along),
         cmocka_unit_test(a_queue_stands_until_it_is_empty),
         cmocka_unit_test(grants_nothing_while_the_server_is_not_there),
         cmocka_unit_test(a_time_that_goes_back_counts_as_the_latest),

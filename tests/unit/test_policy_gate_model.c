@@ -27,6 +27,7 @@ struct naive_ticket {
     int64_t granted_us;
     int64_t deadline_us;
     int64_t expires_us;
+    int64_t serverless_us;
     uint64_t order; // of entering its queue, or of the grant
 };
 
@@ -151,17 +152,21 @@ static void naive_grant(struct naive *naive, int i)
     naive->granted++;
 }
 
-static void naive_set_expiry(struct naive *naive, int i, int64_t least_us)
+static void naive_set_expiry(struct naive *naive, int i)
 {
     struct naive_ticket *ticket = &naive->tickets[i];
     int64_t wait_us = naive->limits.max_wait_us;
     if (!naive->available) {
-        wait_us = naive->limits.server_wait_us;
+        ticket->serverless_us = ticket->serverless_us ? ticket->serverless_us : naive->now_us;
+        wait_us = ticket->serverless_us + naive->limits.server_wait_us - naive->now_us;
+        wait_us = wait_us > 0 ? wait_us : 0;
     } else if (ticket->finishes) {
         ticket->expires_us = ticket->deadline_us;
         return;
     }
-    wait_us = wait_us > least_us ? wait_us : least_us;
+    if (naive->available && ticket->serverless_us && wait_us < GATE_RETURN_WAIT_US) {
+        wait_us = GATE_RETURN_WAIT_US;
+    }
     ticket->expires_us = naive->now_us + wait_us;
     if (ticket->deadline_us < ticket->expires_us) {
         ticket->expires_us = ticket->deadline_us;
@@ -208,7 +213,7 @@ static enum gate_answer naive_ask(struct naive *naive, int i, enum refusal *ret_
         naive_grant(naive, i);
         return GATE_GRANTED;
     }
-    naive_set_expiry(naive, i, 0);
+    naive_set_expiry(naive, i);
     if (ticket->expires_us <= naive->now_us) {
         return naive_refuse(naive, naive_reason(naive, i), ret_refusal);
     }
@@ -289,9 +294,13 @@ static void step_ask(struct pair *pair)
     if (chance_percent(&pair->chance, 40)) {
         ticket->deadline_us = pair->naive.now_us + chance_below(&pair->chance, 60) - 5;
     }
+    if (chance_percent(&pair->chance, 20) && pair->naive.now_us > 30) {
+        ticket->serverless_us = pair->naive.now_us - chance_below(&pair->chance, 30);
+    }
     struct gate_ask ask = {
         .shape = &pair->shapes[ticket->shape],
         .deadline_us = ticket->deadline_us,
+        .serverless_us = ticket->serverless_us,
         .finishes = ticket->finishes,
         .exempt = ticket->exempt,
     };
@@ -336,6 +345,19 @@ static void step_cancel(struct pair *pair)
     }
 }
 
+static void step_evict(struct pair *pair)
+{
+    struct ticket *ticket = gate_evict_next(pair->gate);
+    if (!ticket) {
+        assert_int_equal(naive_count(&pair->naive, TICKET_QUEUED, LANE_COUNT), 0);
+        return;
+    }
+    struct naive_ticket *naive = &pair->naive.tickets[ticket - pair->tickets];
+    assert_int_equal(naive->state, TICKET_QUEUED);
+    naive->state = TICKET_IDLE;
+    pair->naive.cancelled++;
+}
+
 static void step_available(struct pair *pair)
 {
     bool available = chance_percent(&pair->chance, 75);
@@ -349,7 +371,7 @@ static void step_available(struct pair *pair)
     }
     for (int i = 0; changed && i < TICKETS; i++) {
         if (naive->tickets[i].state == TICKET_QUEUED) {
-            naive_set_expiry(naive, i, available ? GATE_RETURN_WAIT_US : 0);
+            naive_set_expiry(naive, i);
         }
     }
     gate_set_available(pair->gate, available, now_us);
@@ -480,6 +502,8 @@ static void step(struct pair *pair)
         step_cancel(pair);
     } else if (what < 68) {
         step_available(pair);
+    } else if (what < 69) {
+        step_evict(pair);
     } else {
         step_time(pair);
     }
