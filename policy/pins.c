@@ -53,6 +53,7 @@ void pins_free(struct pins *pins)
     free(pins);
 }
 
+// By the cursor's id alone, so that one chain has all cursors of that id.
 static struct pin **bucket_of(struct pins *pins, const struct pin_key *key)
 {
     uint64_t hashed = (uint64_t)key->cursor_id;
@@ -66,17 +67,24 @@ static struct pin **bucket_of(struct pins *pins, const struct pin_key *key)
 
 static bool same_key(const struct pin_key *a, const struct pin_key *b)
 {
-    if (a->kind != b->kind) {
-        return false;
-    }
-    return a->kind == PIN_CURSOR ? a->cursor_id == b->cursor_id
-                                 : memcmp(a->session_id, b->session_id, sizeof(a->session_id)) == 0;
+    return a->kind == b->kind && (a->kind != PIN_CURSOR || a->cursor_id == b->cursor_id) &&
+           memcmp(a->session_id, b->session_id, sizeof(a->session_id)) == 0;
 }
 
 static struct pin *find(struct pins *pins, const struct pin_key *key)
 {
     struct pin *pin = *bucket_of(pins, key);
     while (pin && !same_key(&pin->key, key)) {
+        pin = pin->bucket_next;
+    }
+    return pin;
+}
+
+// A cursor of that id, whatever its session.
+static struct pin *find_like(struct pins *pins, const struct pin_key *key)
+{
+    struct pin *pin = *bucket_of(pins, key);
+    while (pin && (pin->key.kind != PIN_CURSOR || pin->key.cursor_id != key->cursor_id)) {
         pin = pin->bucket_next;
     }
     return pin;
@@ -193,36 +201,34 @@ static struct pin *add(struct pins *pins, const struct pin_key *key, struct pin_
     return pin;
 }
 
-static void use(struct pins *pins, struct pin *pin, struct pin_owner *owner)
+static void use(struct pins *pins, struct pin *pin, struct pin_owner *owner, int64_t now_us)
 {
+    pin->used_us = now_us;
     use_remove(pins, pin);
     use_append(pins, pin);
     take_away(pins, pin);
     give_to(pin, owner);
 }
 
-void pins_open(struct pins *pins, const struct pin_key *key, int64_t txn_number,
-               const char *namespace, struct pin_owner *owner)
+void pins_open(struct pins *pins, const struct pin_key *key, uint32_t server, int64_t txn_number,
+               const char *namespace, struct pin_owner *owner, int64_t now_us)
 {
     struct pin *pin = find(pins, key);
-    if (pin) {
-        use(pins, pin, owner);
-    } else {
+    if (!pin) {
         pin = add(pins, key, owner);
     }
+    use(pins, pin, owner, now_us);
+    pin->server = server;
     pin->txn_number = txn_number;
     size_t len = strnlen(namespace, PIN_NAMESPACE_BYTES - 1);
     memcpy(pin->namespace, namespace, len);
     pin->namespace[len] = '\0';
 }
 
-bool pins_resume(struct pins *pins, const struct pin_key *key, struct pin_owner *owner)
+const struct pin *pins_find(struct pins *pins, const struct pin_key *key)
 {
-    struct pin *pin = find(pins, key);
-    if (pin) {
-        use(pins, pin, owner);
-    }
-    return pin != NULL;
+    const struct pin *pin = find(pins, key);
+    return pin || key->kind != PIN_CURSOR ? pin : find_like(pins, key);
 }
 
 bool pins_has(struct pins *pins, const struct pin_key *key)
@@ -230,11 +236,27 @@ bool pins_has(struct pins *pins, const struct pin_key *key)
     return find(pins, key) != NULL;
 }
 
+void pins_resume(struct pins *pins, const struct pin_key *key, struct pin_owner *owner,
+                 int64_t now_us)
+{
+    struct pin *pin = find(pins, key);
+    if (pin) {
+        use(pins, pin, owner, now_us);
+    }
+}
+
 void pins_close(struct pins *pins, const struct pin_key *key)
 {
     struct pin *pin = find(pins, key);
     if (pin) {
         forget(pins, pin);
+    }
+}
+
+void pins_expire(struct pins *pins, int64_t idle_us, int64_t now_us)
+{
+    while (pins->oldest && now_us - pins->oldest->used_us >= idle_us) {
+        forget(pins, pins->oldest);
     }
 }
 

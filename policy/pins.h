@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What clients hold open in the deployment: cursors and transactions. A driver goes on with them
-// from any of its connections, so a pin belongs to the client that used it last; when that client
-// goes away its pins are orphans, and an orphan that nobody resumes within the grace time is to be
-// killed, so that it does not linger in the deployment.
+// What clients hold open in the deployment, and on which server: cursors and transactions. A driver
+// goes on with them from any of its connections, so a pin belongs to the client that used it last;
+// when that client goes away its pins are orphans, and an orphan that nobody resumes within the
+// grace time is to be killed, so that it does not linger in the deployment.
 //
 // Bounded: when the table is full, the pin that was used least recently is forgotten (the server's
-// own timeout ends it then).
+// own timeout ends it then), and so is what was not used for longer than any server keeps it.
 
 #ifndef POLICY_PINS_H
 #define POLICY_PINS_H
@@ -19,10 +19,12 @@ enum pin_kind { PIN_CURSOR, PIN_TRANSACTION };
 
 #define PIN_NAMESPACE_BYTES 256 // database '.' collection, a server allows 255
 
+// Ids of cursors are unique only on their server; who goes on with one sends the lsid that it was
+// opened with (the server insists on it).
 struct pin_key {
     enum pin_kind kind;
     int64_t cursor_id;      // PIN_CURSOR
-    uint8_t session_id[16]; // PIN_TRANSACTION: lsid.id
+    uint8_t session_id[16]; // lsid.id; zeros: a cursor without a session
 };
 
 struct pin {
@@ -33,7 +35,9 @@ struct pin {
     struct pin *older;
     struct pin_owner *owner; // NULL: an orphan
     struct pin_key key;
+    uint32_t server;                     // the caller's number for it
     int64_t txn_number;                  // PIN_TRANSACTION
+    int64_t used_us;                     // when it was last
     int64_t orphaned_us;                 // of an orphan
     char namespace[PIN_NAMESPACE_BYTES]; // PIN_CURSOR
 };
@@ -51,17 +55,28 @@ void pins_free(struct pins *pins); // no owner may have pins any more
 
 // Opens a pin, or takes one that exists over to `owner`, and counts as a use. `namespace` is copied
 // ("" for a transaction), cut at PIN_NAMESPACE_BYTES - 1.
-void pins_open(struct pins *pins, const struct pin_key *key, int64_t txn_number,
-               const char *namespace, struct pin_owner *owner);
+void pins_open(struct pins *pins, const struct pin_key *key, uint32_t server, int64_t txn_number,
+               const char *namespace, struct pin_owner *owner, int64_t now_us);
 
-// Says that `owner` goes on with a pin, which counts as a use: it is the owner now. False if there
-// is no such pin.
-bool pins_resume(struct pins *pins, const struct pin_key *key, struct pin_owner *owner);
+// The pin of a key, borrowed until the next call that changes something. Of a cursor that has none
+// with this session, one of another session, if there is one: the server will say what it thinks of
+// that. NULL if there is none.
+const struct pin *pins_find(struct pins *pins, const struct pin_key *key);
 
+// Whether there is a pin of just this key.
 bool pins_has(struct pins *pins, const struct pin_key *key);
 
-// Forgets a pin: the cursor is exhausted or killed, the transaction over. No pin, no effect.
+// Says that `owner` goes on with a pin, which counts as a use: it is the owner now. No pin of just
+// this key, no effect.
+void pins_resume(struct pins *pins, const struct pin_key *key, struct pin_owner *owner,
+                 int64_t now_us);
+
+// Forgets a pin: the cursor is exhausted or killed, the transaction over. No pin of just this key,
+// no effect.
 void pins_close(struct pins *pins, const struct pin_key *key);
+
+// Forgets what was not used for idle_us.
+void pins_expire(struct pins *pins, int64_t idle_us, int64_t now_us);
 
 // Makes all pins of an owner orphans.
 void pins_orphan(struct pins *pins, struct pin_owner *owner, int64_t now_us);

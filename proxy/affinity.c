@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "proxy/orphans.h"
+#include "proxy/affinity.h"
 
 #include <bson/bson.h>
 #include <stdio.h>
@@ -11,9 +11,23 @@
 #include "wire/bson_view.h"
 #include "wire/request_build.h"
 
-static struct pin_key cursor_key(int64_t cursor_id)
+#define CURSOR_NOT_FOUND 43
+#define PINS_MAX 100000
+#define ORPHAN_GRACE_US 5000000
+#define FORGET_US INT64_C(1800000000) // a session's timeout: with it go its cursors
+
+static void set_session(struct pin_key *key, const struct command *command)
 {
-    return (struct pin_key){.kind = PIN_CURSOR, .cursor_id = cursor_id};
+    if (command->lsid_id.len == sizeof key->session_id) {
+        memcpy(key->session_id, command->lsid_id.at, sizeof key->session_id);
+    }
+}
+
+static struct pin_key cursor_key(const struct command *command, int64_t cursor_id)
+{
+    struct pin_key key = {.kind = PIN_CURSOR, .cursor_id = cursor_id};
+    set_session(&key, command);
+    return key;
 }
 
 static bool transaction_key(const struct command *command, struct pin_key *ret_key)
@@ -22,38 +36,78 @@ static bool transaction_key(const struct command *command, struct pin_key *ret_k
         return false;
     }
     *ret_key = (struct pin_key){.kind = PIN_TRANSACTION};
-    memcpy(ret_key->session_id, command->lsid_id.at, sizeof ret_key->session_id);
+    set_session(ret_key, command);
     return true;
 }
 
-void orphans_resume(struct server *server, const struct request *request)
+// The first id of a killCursors, 0 if it has none.
+static int64_t first_cursor(struct bytes cursors)
+{
+    struct bson_walk walk;
+    struct bson_element element;
+    int64_t id = 0;
+    if (cursors.len > 0 && bson_walk_begin(&walk, cursors) &&
+        bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT) {
+        bson_element_i64(&element, &id);
+    }
+    return id;
+}
+
+void affinity_init(struct affinity *affinity)
+{
+    pthread_mutex_init(&affinity->lock, NULL);
+    affinity->pins = pins_new(PINS_MAX);
+}
+
+void affinity_fini(struct affinity *affinity)
+{
+    pins_free(affinity->pins);
+    pthread_mutex_destroy(&affinity->lock);
+}
+
+static uint32_t resume(struct pins *pins, const struct request *request, const struct pin_key *key)
+{
+    const struct pin *pin = pins_find(pins, key);
+    uint32_t server = pin ? pin->server : 0;
+    pins_resume(pins, key, &request->client->pins, request->now_us);
+    return server;
+}
+
+uint32_t affinity_resume(struct affinity *affinity, const struct request *request)
 {
     const struct command *command = &request->command;
-    struct pin_key key;
-    if (command->cursor_id != 0) {
-        key = cursor_key(command->cursor_id);
-    } else if (!transaction_key(command, &key)) {
-        return;
+    int64_t cursor = command->cursor_id ? command->cursor_id : first_cursor(command->cursors);
+    struct pin_key cursors = cursor_key(command, cursor);
+    struct pin_key transactions;
+    bool in_transaction = !command->start_transaction && transaction_key(command, &transactions);
+    uint32_t server = 0;
+    if (!cursor && !in_transaction) {
+        return 0;
     }
-    if (!request->client) {
-        return; // weir's own
+    pthread_mutex_lock(&affinity->lock);
+    if (in_transaction) {
+        server = resume(affinity->pins, request, &transactions);
     }
-    pthread_mutex_lock(&server->lock);
-    pins_resume(server->pins, &key, &request->client->pins);
-    pthread_mutex_unlock(&server->lock);
+    if (cursor) {
+        uint32_t of_cursor = resume(affinity->pins, request, &cursors);
+        server = server ? server : of_cursor;
+    }
+    pthread_mutex_unlock(&affinity->lock);
+    return server;
 }
 
 // The request's client has it now. If that went away meanwhile, nobody has, unless another client
 // has gone on with it: then it stays that one's.
-static void open_pin(struct server *server, const struct request *request,
-                     const struct pin_key *key, const char *namespace, struct pin_owner *owner)
+static void open_pin(struct pins *pins, const struct request *request, const struct pin_key *key,
+                     const char *namespace, struct pin_owner *owner)
 {
-    if (request->client || !pins_has(server->pins, key)) {
-        pins_open(server->pins, key, request->command.txn_number, namespace, owner);
+    if (request->client || !pins_has(pins, key)) {
+        pins_open(pins, key, request->server->id, request->command.txn_number, namespace, owner,
+                  request->now_us);
     }
 }
 
-static void note_transaction(struct server *server, const struct request *request,
+static void note_transaction(struct pins *pins, const struct request *request,
                              const struct reply_view *reply, struct pin_owner *owner)
 {
     const struct command *command = &request->command;
@@ -63,9 +117,9 @@ static void note_transaction(struct server *server, const struct request *reques
     }
     bool over = command_ends_transaction(command) || (reply->labels & LABEL_TRANSIENT_TRANSACTION);
     if (over) {
-        pins_close(server->pins, &key);
+        pins_close(pins, &key);
     } else {
-        open_pin(server, request, &key, "", owner);
+        open_pin(pins, request, &key, "", owner);
     }
 }
 
@@ -79,40 +133,53 @@ static void format_namespace(const struct command *command, char ret[PIN_NAMESPA
              (const char *)last.at);
 }
 
-static void note_cursor(struct server *server, const struct request *request,
+static void note_cursor(struct pins *pins, const struct request *request,
                         const struct reply_view *reply, struct pin_owner *owner)
 {
     const struct command *command = &request->command;
-    if (command->cursor_id != 0 && reply->cursor_id == 0) {
-        struct pin_key key = cursor_key(command->cursor_id);
-        pins_close(server->pins, &key);
+    bool over = reply->ok || reply->code == CURSOR_NOT_FOUND;
+    if (command->cursor_id != 0 && reply->cursor_id == 0 && over) {
+        struct pin_key key = cursor_key(command, command->cursor_id);
+        pins_close(pins, &key);
     }
     if (reply->cursor_id != 0) {
         char namespace[PIN_NAMESPACE_BYTES];
         format_namespace(command, namespace);
-        struct pin_key key = cursor_key(reply->cursor_id);
-        open_pin(server, request, &key, namespace, owner);
+        struct pin_key key = cursor_key(command, reply->cursor_id);
+        open_pin(pins, request, &key, namespace, owner);
     }
 }
 
-static void note_killed_cursors(struct server *server, struct bytes cursors)
+static void note_killed_cursors(struct pins *pins, const struct command *command)
 {
     struct bson_walk walk;
     struct bson_element element;
-    if (!bson_walk_begin(&walk, cursors)) {
+    if (!bson_walk_begin(&walk, command->cursors)) {
         return;
     }
     while (bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT) {
         int64_t id;
         if (bson_element_i64(&element, &id)) {
-            struct pin_key key = cursor_key(id);
-            pins_close(server->pins, &key);
+            struct pin_key key = cursor_key(command, id);
+            pins_close(pins, &key);
         }
     }
 }
 
-void orphans_note(struct server *server, const struct request *request,
-                  const struct reply_view *reply)
+// Ends a section under the lock: what is too old goes, and the next orphan is to be killed in time.
+static void settle(struct affinity *affinity, struct worker *worker, int64_t now_us)
+{
+    pins_expire(affinity->pins, FORGET_US, now_us);
+    int64_t reap_us = pins_next_reap(affinity->pins, ORPHAN_GRACE_US);
+    pthread_mutex_unlock(&affinity->lock);
+
+    if (reap_us != INT64_MAX && !worker->ending) { // then it is left to the deployment
+        worker_tick_by(worker, reap_us);
+    }
+}
+
+void affinity_note(struct affinity *affinity, const struct request *request,
+                   const struct reply_view *reply)
 {
     const struct command *command = &request->command;
     bool cursor = reply->cursor_id != 0 || command->cursor_id != 0;
@@ -123,36 +190,26 @@ void orphans_note(struct server *server, const struct request *request,
     struct pin_owner nobody = {0};
     struct pin_owner *owner = request->client ? &request->client->pins : &nobody;
 
-    pthread_mutex_lock(&server->lock);
+    pthread_mutex_lock(&affinity->lock);
     if (cursor) {
-        note_cursor(server, request, reply, owner);
+        note_cursor(affinity->pins, request, reply, owner);
     }
     if (command->in_transaction) {
-        note_transaction(server, request, reply, owner);
+        note_transaction(affinity->pins, request, reply, owner);
     }
-    if (command->cursors.len > 0) {
-        note_killed_cursors(server, command->cursors);
+    if (command->cursors.len > 0 && reply->ok) {
+        note_killed_cursors(affinity->pins, command);
     }
-    pins_orphan(server->pins, &nobody, request->now_us);
-    int64_t reap_us = pins_next_reap(server->pins, ORPHAN_GRACE_US);
-    pthread_mutex_unlock(&server->lock);
-
-    if (reap_us != INT64_MAX && !request->worker->ending) {
-        worker_tick_by(request->worker, reap_us);
-    }
+    pins_orphan(affinity->pins, &nobody, request->now_us);
+    settle(affinity, request->worker, request->now_us);
 }
 
-void orphans_make(struct server *server, struct worker *worker, struct pin_owner *owner,
-                  int64_t now_us)
+void affinity_orphan(struct affinity *affinity, struct worker *worker, struct pin_owner *owner,
+                     int64_t now_us)
 {
-    pthread_mutex_lock(&server->lock);
-    pins_orphan(server->pins, owner, now_us);
-    int64_t reap_us = pins_next_reap(server->pins, ORPHAN_GRACE_US);
-    pthread_mutex_unlock(&server->lock);
-
-    if (reap_us != INT64_MAX && !worker->ending) {
-        worker_tick_by(worker, reap_us);
-    }
+    pthread_mutex_lock(&affinity->lock);
+    pins_orphan(affinity->pins, owner, now_us);
+    settle(affinity, worker, now_us);
 }
 
 static void build_kill_cursors(const struct pin *pin, bson_t *command)
@@ -194,19 +251,19 @@ static void kill_orphan(struct worker *worker, const struct pin *pin)
     }
     request_append(&message, 0, &command);
     bson_destroy(&command);
-    request_run_own(worker, &message);
+    request_run_own(worker, pin->server, &message);
 }
 
-void orphans_kill(struct server *server, struct worker *worker, int64_t now_us)
+void affinity_tick(struct affinity *affinity, struct worker *worker, int64_t now_us)
 {
     struct pin pin;
-    for (;;) {
-        pthread_mutex_lock(&server->lock);
-        bool reaped = pins_reap(server->pins, ORPHAN_GRACE_US, now_us, &pin);
-        pthread_mutex_unlock(&server->lock);
-        if (!reaped) {
-            return;
+    bool reaped = !worker->ending;
+    while (reaped) {
+        pthread_mutex_lock(&affinity->lock);
+        reaped = pins_reap(affinity->pins, ORPHAN_GRACE_US, now_us, &pin);
+        settle(affinity, worker, now_us);
+        if (reaped) {
+            kill_orphan(worker, &pin);
         }
-        kill_orphan(worker, &pin);
     }
 }

@@ -1,28 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Cursors and transactions of clients that went away. A driver goes on with them from any of its
-// connections; those that nobody goes on with within the grace time are killed in the deployment.
+// Affinity: which server each open cursor and transaction is on, and whose it is. A driver goes on
+// with them from any of its connections; those of clients that went away, and that nobody goes on
+// with within the grace time, are killed in the deployment.
 
-#ifndef PROXY_ORPHANS_H
-#define PROXY_ORPHANS_H
+#ifndef PROXY_AFFINITY_H
+#define PROXY_AFFINITY_H
 
-#include "proxy/server.h"
+#include <pthread.h>
+#include <stdint.h>
 
-#define ORPHAN_GRACE_US 5000000
+#include "policy/pins.h"
+#include "wire/reply.h"
 
-// A request goes on with a cursor or a transaction: from now on it is its client's, so that it is
-// not killed while the request is under way.
-void orphans_resume(struct server *server, const struct request *request);
+struct request;
+struct worker;
 
-// Keeps the table of pins in step with a request whose reply has come.
-void orphans_note(struct server *server, const struct request *request,
-                  const struct reply_view *reply);
+struct affinity {
+    pthread_mutex_t lock; // also of every client's `pins`
+    struct pins *pins;
+};
 
-// The client is gone: its pins are orphans now.
-void orphans_make(struct server *server, struct worker *worker, struct pin_owner *owner,
-                  int64_t now_us);
+void affinity_init(struct affinity *affinity);
+void affinity_fini(struct affinity *affinity);
 
-// Kills, by requests of weir's own, those whose grace time is over.
-void orphans_kill(struct server *server, struct worker *worker, int64_t now_us);
+// The id of the server that a request's cursor or transaction is on, 0 if it has none that is
+// known. From now on these are its client's, so that they are not killed while it is under way.
+uint32_t affinity_resume(struct affinity *affinity, const struct request *request);
+
+// Keeps the table in step with a request whose reply has come.
+void affinity_note(struct affinity *affinity, const struct request *request,
+                   const struct reply_view *reply);
+
+// The client is gone: what it has open is nobody's now.
+void affinity_orphan(struct affinity *affinity, struct worker *worker, struct pin_owner *owner,
+                     int64_t now_us);
+
+// Kills, by requests of weir's own, what was nobody's for the grace time; forgets what was not used
+// for so long that the deployment has forgotten it. Called by any worker's tick.
+void affinity_tick(struct affinity *affinity, struct worker *worker, int64_t now_us);
 
 #endif

@@ -8,7 +8,7 @@
 #include "proxy/config.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
-#include "proxy/orphans.h"
+#include "proxy/affinity.h"
 #include "proxy/request.h"
 
 static const char *close_reason_text(enum close_reason reason)
@@ -281,8 +281,8 @@ void client_close(struct client *client, enum close_reason reason)
     client_unlink(client);
     stream_watch(client->stream, 0);
     release_claim(client, client->claimed_bytes);
-    orphans_make(client->worker->shared->server, client->worker, &client->pins,
-                 client_now_us(client));
+    affinity_orphan(&client->worker->shared->affinity, client->worker, &client->pins,
+                    client_now_us(client));
     struct request *request = client->request;
     client->request = NULL;
     if (request) {

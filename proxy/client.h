@@ -48,7 +48,7 @@ struct client {
     struct buffer ahead;     // came while a request was under way
     struct buffer out;       // replies the socket has not taken
     size_t claimed_bytes;    // of the budget, for `out`
-    struct pin_owner pins;   // guarded by the server's lock
+    struct pin_owner pins;   // guarded by affinity's lock
     uint64_t id;
     int64_t waits_since_us;               // the handshake began, or the peer last made progress
     char app_name[CLIENT_APP_NAME_BYTES]; // as hello said, "" if it did not

@@ -24,6 +24,10 @@
     OPTION(max_connections, "upstream.maxConnections", "max-connections", INT,                     \
         "100", "1", "100000", "N", true,                                                           \
         "The cap: the most connections weir has open or opening to one server, ever.")             \
+    OPTION(max_total_connections, "upstream.maxTotalConnections", "max-total-connections", INT,    \
+        "0", "0", "1000000", "N", true,                                                            \
+        "The most connections weir has open or opening to all servers together. 0: each has its "  \
+        "cap.")                                                                                    \
     OPTION(connect_timeout_us, "upstream.connectTimeout", "connect-timeout", DURATION,             \
         "10s", "100ms", "10m", "TIME", true,                                                       \
         "How long a connection to a server may take until it is ready: TCP, TLS, hello and "       \

@@ -29,6 +29,7 @@ void exhaustion_look(struct server *server, struct exhaustion_report *report, in
     if (report->notice == EXHAUSTION_NOTHING) {
         return;
     }
+    memcpy(report->server, server->name, sizeof report->server);
     const struct ticket *ticket = gate_oldest(server->gate);
     for (; ticket && report->holder_count < EXHAUSTION_HOLDERS; ticket = ticket->next) {
         describe_holder(&report->holders[report->holder_count++], request_of_ticket(ticket),
@@ -61,6 +62,7 @@ void exhaustion_log(const struct exhaustion_report *report, int64_t now_us)
     struct log_line line;
     log_begin(&line, report->notice == EXHAUSTION_END ? LOG_INFO : LOG_WARN,
               events[report->notice]);
+    log_str(&line, "server", report->server);
     log_int(&line, "cap", counts->limit);
     log_int(&line, "in_flight", counts->in_flight);
     log_int(&line, "in_flight_slow", counts->in_flight_slow);

@@ -20,6 +20,7 @@ struct holder {
 
 struct exhaustion_report {
     enum exhaustion_notice notice;
+    char server[280];
     struct exhaustion exhaustion;
     struct gate_counts counts;
     int holder_count;

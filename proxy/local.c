@@ -9,42 +9,39 @@
 #include "wire/bson_view.h"
 #include "wire/reply.h"
 
-// What every server in the range of versions we know keeps; said while the deployment is not known
-// yet.
-#define DEFAULT_WIRE_VERSION 21
 #define MAX_WIRE_VERSION 27 // up to here we know what a driver may send
-#define DEFAULT_BSON_BYTES 16777216
-#define DEFAULT_WRITE_BATCH 100000
-#define DEFAULT_SESSION_MINUTES 30
 
-// The server that hello speaks for: the last one that was there, also while there is none, so that
-// a driver is not told something else in the middle of an election. NULL before the first.
-static const struct server_info *known_server(const struct worker *worker)
+// What every server in the range of versions we know keeps; said while the deployment is not known
+// yet, and by a load balancer, which keeps to itself what is behind it.
+static const struct face usual_face = {
+    .max_wire_version = 21,
+    .max_bson_bytes = 16777216,
+    .max_message_bytes = FRAME_MAX_BYTES,
+    .max_write_batch = 100000,
+    .session_timeout_minutes = 30,
+};
+
+// The last that was known, also while no server is there, so that a driver is not told something
+// else in the middle of an election.
+static const struct face *face_of(const struct worker *worker)
 {
-    return worker->last_writable.name[0] ? &worker->last_writable : NULL;
+    bool known = worker->has_face && worker->face.max_wire_version > 0;
+    return known ? &worker->face : &usual_face;
 }
 
-static int32_t wire_version(const struct server_info *server)
+static int32_t lesser(int32_t a, int32_t b)
 {
-    if (!server) {
-        return DEFAULT_WIRE_VERSION;
-    }
-    return server->max_wire_version < MAX_WIRE_VERSION ? server->max_wire_version
-                                                       : MAX_WIRE_VERSION;
+    return a < b ? a : b;
 }
 
-static void append_limits(bson_t *document, const struct server_info *server)
+static void append_limits(bson_t *document, const struct face *face)
 {
-    int32_t bson_bytes = server ? server->max_bson_bytes : DEFAULT_BSON_BYTES;
-    int32_t message_bytes = server ? server->max_message_bytes : FRAME_MAX_BYTES;
-    int32_t write_batch = server ? server->max_write_batch : DEFAULT_WRITE_BATCH;
-    int32_t session_minutes = server ? server->session_timeout_minutes : DEFAULT_SESSION_MINUTES;
-    BSON_APPEND_INT32(document, "maxBsonObjectSize", bson_bytes);
+    BSON_APPEND_INT32(document, "maxBsonObjectSize", face->max_bson_bytes);
     BSON_APPEND_INT32(document, "maxMessageSizeBytes",
-                      message_bytes < FRAME_MAX_BYTES ? message_bytes : FRAME_MAX_BYTES);
-    BSON_APPEND_INT32(document, "maxWriteBatchSize", write_batch);
-    if (session_minutes >= 0) {
-        BSON_APPEND_INT32(document, "logicalSessionTimeoutMinutes", session_minutes);
+                      lesser(face->max_message_bytes, FRAME_MAX_BYTES));
+    BSON_APPEND_INT32(document, "maxWriteBatchSize", face->max_write_batch);
+    if (face->session_timeout_minutes >= 0) {
+        BSON_APPEND_INT32(document, "logicalSessionTimeoutMinutes", face->session_timeout_minutes);
     }
 }
 
@@ -83,23 +80,23 @@ static void keep_app_name(struct client *client, const struct command *command)
 // (which takes no txnNumber). No topologyVersion: drivers then poll, and recover in half a second.
 static void answer_hello(struct client *client, const struct command *command, bson_t *document)
 {
-    const struct server_info *server = known_server(client->worker);
+    const struct face *face = face_of(client->worker);
     bool legacy = !bytes_equal(command->name, "hello");
     keep_app_name(client, command);
     BSON_APPEND_BOOL(document, legacy ? "ismaster" : "isWritablePrimary", true);
     if (asks_for(command, "helloOk")) {
         BSON_APPEND_BOOL(document, "helloOk", true);
     }
-    if (!server || server->kind != SERVER_STANDALONE) {
+    if (!face->standalone) {
         BSON_APPEND_UTF8(document, "msg", "isdbgrid");
     }
-    append_limits(document, server);
+    append_limits(document, face);
     struct timeval wall;
     gettimeofday(&wall, NULL);
     BSON_APPEND_TIMEVAL(document, "localTime", &wall);
     BSON_APPEND_INT32(document, "connectionId", (int32_t)(client->id & INT32_MAX));
     BSON_APPEND_INT32(document, "minWireVersion", 0);
-    BSON_APPEND_INT32(document, "maxWireVersion", wire_version(server));
+    BSON_APPEND_INT32(document, "maxWireVersion", lesser(face->max_wire_version, MAX_WIRE_VERSION));
     BSON_APPEND_BOOL(document, "readOnly", false);
     if (asks_for(command, "loadBalanced")) {
         append_service_id(document, client);

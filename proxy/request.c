@@ -4,7 +4,8 @@
 //
 //      READ -> CLASSIFY -+-> LOCAL ---------------------------------------------+
 //                        +-> ROUTE -> ADMIT -> CHECKOUT -> SEND -> RECEIVE -----+-> REPLY -> end
-//                              \________________ FAIL ________________________/
+//                           ^  \_______________ FAIL _________________________/
+//                           +-- what must look for another server
 //
 // Each step is one function that returns the next step, STEP_WAIT or STEP_END. A wake-up (bytes
 // came, a permit or an upstream was given, the client or the upstream went away) sets a fact and
@@ -17,7 +18,8 @@
 // waits in RECEIVE for the reply.
 //
 // Invariants: an upstream is only held with a permit; a request that ends holds neither; the client
-// gets exactly one reply or its connection is closed; nothing is sent twice.
+// gets exactly one reply or its connection is closed; nothing is sent twice but reads and retryable
+// writes.
 
 #include "proxy/request.h"
 
@@ -31,7 +33,8 @@
 #include "proxy/local.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
-#include "proxy/orphans.h"
+#include "proxy/route.h"
+#include "proxy/servers.h"
 
 #define READS_PER_RUN 16 // of one reply, before others get their turn
 
@@ -259,14 +262,39 @@ static uint64_t shape_id(const struct command *command)
     return hash_bytes(hash_bytes(hash, command->database), command->collection);
 }
 
-static enum request_step step_route(struct request *request)
+// The message as it goes up, and what it goes on with.
+static void prepare(struct request *request)
 {
     struct buffer *message = &request->message;
-    request->server = request->worker->shared->server;
     command_acknowledge(&request->command, buffer_at(message));
     request->length = op_msg_strip(buffer_at(message), request->length);
     message->end = message->begin + request->length;
-    orphans_resume(request->server, request);
+    if (request->client) {
+        request->bound_to = affinity_resume(&request->worker->shared->affinity, request);
+    }
+    request->prepared = true;
+}
+
+static enum request_step step_route(struct request *request)
+{
+    if (request->abandoned) {
+        return STEP_END;
+    }
+    if (!request->prepared) {
+        prepare(request);
+    }
+    request->asked = false;
+    switch (route_request(request, &request->server)) {
+    case ROUTE_FOUND:
+    case ROUTE_NOBODY:
+        break;
+    case ROUTE_LOST:
+        request->failure = FAILURE_AFFINITY_LOST;
+        return STEP_FAIL;
+    case ROUTE_STALENESS:
+        request->failure = FAILURE_STALENESS;
+        return STEP_FAIL;
+    }
     return STEP_ADMIT;
 }
 
@@ -286,11 +314,17 @@ static enum request_step granted(struct request *request)
 {
     request->has_permit = true;
     request->granted_us = request->now_us;
+    request->waits_since_us = 0;
     return STEP_CHECKOUT;
 }
 
+// What was sent before is not shed, and its outcome not known.
 static enum request_step refused(struct request *request)
 {
+    if (request->in_doubt) {
+        request->failure = FAILURE_UPSTREAM_LOST;
+        return STEP_FAIL;
+    }
     switch (request->ticket.refusal) {
     case REFUSED_DEADLINE:
         request->failure = FAILURE_DEADLINE;
@@ -309,6 +343,7 @@ static enum request_step ask_for_permit(struct request *request)
     bool finishes = command_finishes(&request->command);
     struct gate_ask ask = {
         .deadline_us = deadline_of(request),
+        .serverless_us = request->ticket.serverless_us,
         .finishes = finishes,
         .exempt = finishes && request->command.cursor_id == 0,
     };
@@ -338,6 +373,9 @@ static enum request_step step_admit(struct request *request)
     if (news == NEWS_REFUSED) {
         return refused(request);
     }
+    if (news == NEWS_ELSEWHERE) {
+        return STEP_ROUTE;
+    }
     bool withdrawn =
         request->abandoned && server_withdraw(request->server, request, request->now_us);
     return withdrawn ? STEP_END : STEP_WAIT;
@@ -363,6 +401,10 @@ static enum request_step step_checkout(struct request *request)
     request->news = NEWS_NONE;
     if (news == NEWS_REFUSED) {
         return refused(request); // the server has taken the permit back
+    }
+    if (news == NEWS_ELSEWHERE) {
+        request->waiting_for_upstream = false;
+        return STEP_ROUTE; // likewise
     }
     if (request->abandoned) {
         if (!request->waiting_for_upstream || news == NEWS_GRANTED) {
@@ -399,6 +441,32 @@ static enum request_step step_checkout(struct request *request)
 
 // --- SEND ---------------------------------------------------------------------------------------
 
+// Whether sending it a second time does no harm: a read, or a write that a server does at most
+// once. What it goes on with may have moved on in the server; a driver can tell, weir cannot.
+static bool may_send_again(const struct request *request)
+{
+    const struct command *command = &request->command;
+    bool reads = (command->info->traits & COMMAND_READ) && !command->writes_out;
+    bool goes_on = command->in_transaction || command->cursor_id != 0;
+    return !request->abandoned && !request->reply_begun && !goes_on &&
+           (reads || command_is_retryable_write(command));
+}
+
+// Looks for a server again, which it may wait for as if it had had none since now.
+static enum request_step send_again(struct request *request)
+{
+    request->in_doubt = true;
+    request->sent_bytes = 0;
+    request->send_begun = false;
+    request->reply_bytes = 0;
+    request->received_us = 0;
+    buffer_consume(&request->held, buffer_held(&request->held));
+    if (request->ticket.serverless_us == 0) {
+        request->ticket.serverless_us = request->now_us;
+    }
+    return STEP_ROUTE;
+}
+
 // The upstream is no good any more: closes it, and says what that means for the request.
 static enum request_step lose_upstream(struct request *request, const char *reason,
                                        enum request_failure failure)
@@ -407,6 +475,7 @@ static enum request_step lose_upstream(struct request *request, const char *reas
     request->upstream = NULL;
     request->upstream_lost = false;
     upstream->request = NULL;
+    server_suspect(request->server, request->now_us);
     upstream_close(upstream, reason, true);
     if (DEFECT(SEND_AGAIN)) {
         request->sent_bytes = 0;
@@ -420,6 +489,10 @@ static enum request_step lose_upstream(struct request *request, const char *reas
             client_close(request->client, CLOSE_BROKEN_REPLY);
         }
         return STEP_END;
+    }
+    if (may_send_again(request) && !request->was_lost) {
+        request->was_lost = true;
+        return send_again(request);
     }
     request->failure = DEFECT(LOST_AS_NOT_SENT) ? FAILURE_NO_SERVER : failure;
     return STEP_FAIL;
@@ -476,7 +549,7 @@ static unsigned labels_to_drop(const struct request *request)
 {
     const struct reply_view *reply = &request->scan.view;
     bool retried =
-        (reply->labels & LABEL_RETRYABLE_WRITE) && (command_is_retryable_write(&request->command) ||
+        !request->in_doubt && (reply->labels & LABEL_RETRYABLE_WRITE) && (command_is_retryable_write(&request->command) ||
                                                     command_ends_transaction(&request->command));
     return retried ? 0 : reply->labels & LABEL_NO_WRITES_PERFORMED;
 }
@@ -534,7 +607,9 @@ static enum request_step received(struct request *request, bool in_step)
 {
     struct upstream *upstream = request->upstream;
     request->received_us = request->now_us;
-    orphans_note(request->server, request, &request->scan.view);
+    if (request->client_id != 0) {
+        affinity_note(&request->worker->shared->affinity, request, &request->scan.view);
+    }
     request->upstream = NULL;
     upstream->request = NULL;
     if (!in_step) {
@@ -544,6 +619,29 @@ static enum request_step received(struct request *request, bool in_step)
     request->has_permit = false;
     server_checkin(request->server, request, upstream, request->scan.view.ok, request->now_us);
     return STEP_REPLY;
+}
+
+// The server says that it is not, or is about to be no more, what it was taken for. While there is
+// time, who can is sent to one that is.
+static enum request_step take_state_change(struct request *request, const uint8_t *at, size_t len,
+                                           bool in_step)
+{
+    struct server *server = request->server;
+    int64_t serverless_us = request->ticket.serverless_us;
+    int64_t wait_us = request->worker->shared->config->server_wait_us;
+    bool again = may_send_again(request) &&
+                 (serverless_us == 0 ? wait_us > 0 : request->now_us - serverless_us < wait_us);
+    if (!again) {
+        relay(request, at, len, true);
+    }
+    enum request_step next = received(request, in_step);
+    server_doubt(server, request->worker, request->now_us);
+    return again ? send_again(request) : next;
+}
+
+static bool is_state_change(const struct reply_view *reply)
+{
+    return reply_is_state_change(reply->code) || reply_is_state_change(reply->write_concern_code);
 }
 
 static enum request_step take_reply(struct request *request, const uint8_t *at, size_t len)
@@ -559,6 +657,9 @@ static enum request_step take_reply(struct request *request, const uint8_t *at, 
         return lose_upstream(request, "answered something else", FAILURE_BAD_REPLY);
     }
     request->upstream->progress_us = request->now_us;
+    if (status == REPLY_DONE && is_state_change(&request->scan.view)) {
+        return take_state_change(request, at, taken, taken == len);
+    }
     relay(request, at, taken, status == REPLY_DONE);
     return status == REPLY_DONE ? received(request, taken == len) : STEP_RECEIVE;
 }
@@ -620,14 +721,42 @@ static unsigned labels_when_lost(const struct request *request)
     return request->command.in_transaction ? LABEL_TRANSIENT_TRANSACTION : 0;
 }
 
+// There are servers, but none that its read preference takes.
+static bool is_too_choosy(const struct request *request)
+{
+    const struct topology *topology = request->worker->topology;
+    return request->command.read_mode != READ_PRIMARY && request->bound_to == 0 && topology &&
+           topology_writable(topology);
+}
+
 static void describe_no_server(const struct request *request, struct reply_error *error)
 {
+    if (is_too_choosy(request)) {
+        error->code = 133;
+        error->message = "weir: no server matches the read preference; nothing was sent";
+        return;
+    }
     error->code = request->command.cursor_id ? 43 : 6;
     error->message = "weir: the server cannot be reached; nothing was sent";
     error->labels = labels_when_lost(request);
     if (error->labels & LABEL_RETRYABLE_WRITE) {
         error->labels |= LABEL_NO_WRITES_PERFORMED;
     }
+}
+
+static void describe_affinity_lost(const struct request *request, struct reply_error *error)
+{
+    if (request->command.in_transaction) {
+        error->code = 251;
+        error->message = "weir: the transaction's server is not the primary any more, which has "
+                         "aborted it; nothing was sent";
+        error->labels =
+            command_ends_transaction(&request->command) ? 0 : LABEL_TRANSIENT_TRANSACTION;
+        return;
+    }
+    error->code = 43;
+    error->message = "weir: the cursor's server is not part of the deployment any more; nothing "
+                     "was sent";
 }
 
 static void describe_lost(const struct request *request, struct reply_error *error)
@@ -670,6 +799,13 @@ static void describe_failure(const struct request *request, struct reply_error *
         break;
     case FAILURE_NO_SERVER:
         describe_no_server(request, error);
+        break;
+    case FAILURE_AFFINITY_LOST:
+        describe_affinity_lost(request, error);
+        break;
+    case FAILURE_STALENESS:
+        error->code = 160;
+        error->message = "weir: maxStalenessSeconds must be at least 90; nothing was sent";
         break;
     case FAILURE_UPSTREAM_LOST:
     case FAILURE_BAD_REPLY:
@@ -893,9 +1029,10 @@ void request_receive_news(struct request *request)
     }
 }
 
-void request_run_own(struct worker *worker, struct buffer *message)
+void request_run_own(struct worker *worker, uint32_t server, struct buffer *message)
 {
     struct request *request = request_new(worker, NULL);
+    request->bound_to = server;
     buffer_append(&request->message, buffer_at(message), buffer_held(message));
     buffer_fini(message);
     enum frame_status status =

@@ -45,6 +45,8 @@ enum request_failure {
     FAILURE_SHED,          // the gate refused
     FAILURE_DEADLINE,      // its own time is over
     FAILURE_NO_SERVER,     // nothing was sent: no server in time
+    FAILURE_AFFINITY_LOST, // nothing was sent: its server is gone, or has forgotten it
+    FAILURE_STALENESS,     // maxStalenessSeconds is too small
     FAILURE_UPSTREAM_LOST, // it was sent, perhaps executed
     FAILURE_BAD_REPLY,     // likewise; the server's answer makes no sense
 };
@@ -52,7 +54,7 @@ enum request_failure {
 #define REQUEST_KEEP_BYTES 4096 // what a request's buffer keeps between uses; more is budgeted
 
 // What mail said about a request since its step last looked.
-enum request_news { NEWS_NONE, NEWS_GRANTED, NEWS_REFUSED };
+enum request_news { NEWS_NONE, NEWS_GRANTED, NEWS_REFUSED, NEWS_ELSEWHERE };
 
 struct request {
     struct request *next; // free, ready, starved, among the server's waiters, or in its outcomes
@@ -73,6 +75,7 @@ struct request {
     struct frame frame;
     struct op_msg msg;
     struct command command;
+    uint32_t bound_to; // the id of the only server that will do; 0: any that suits
     uint64_t client_id;
     char app_name[CLIENT_APP_NAME_BYTES]; // copied: the client may die before its request
 
@@ -93,10 +96,13 @@ struct request {
     bool is_ready;   // on the worker's list
     bool is_starved; // likewise
     bool abandoned;  // its client went away
+    bool prepared;   // as it goes up
     bool asked;      // for a permit
     bool has_permit;
     bool waiting_for_upstream; // asked for one; mail will come
     bool send_begun;           // the upstream may hold a part of it, also when sent_bytes is 0
+    bool in_doubt;             // it was sent before: that one may have been executed
+    bool was_lost;             // with its connection
     bool upstream_lost;        // found out elsewhere
     bool reply_begun;          // some of it went to the client
     bool no_reply;             // the client expects none
@@ -130,11 +136,11 @@ void request_abandon(struct request *request);
 // The upstream makes no progress: it is given up, before the turn ends.
 void request_lose_upstream(struct request *request);
 
-// Mail: it was granted a permit, handed an upstream, or refused one.
+// Mail: it was granted a permit, handed an upstream, refused one, or must look elsewhere.
 void request_receive_news(struct request *request);
 
-// Runs a request of weir's own whose reply nobody reads. Takes the message.
-void request_run_own(struct worker *worker, struct buffer *message);
+// Runs a request of weir's own, at that server, whose reply nobody reads. Takes the message.
+void request_run_own(struct worker *worker, uint32_t server, struct buffer *message);
 
 // Frees the requests a worker keeps for reuse.
 void request_free_all(struct worker *worker);

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "policy/defect.h"
 #include "proxy/config.h"
@@ -11,18 +12,25 @@
 #include "proxy/exhaustion_log.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
-#include "proxy/orphans.h"
 #include "proxy/request.h"
+#include "proxy/servers.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
 #define SHAPES_MAX 4096
-#define PINS_MAX 100000
-#define MAX_OPENING 2 // CMAP's maxConnecting
-#define TICK_US 50000 // while there is something to watch
+#define MAX_OPENING 2   // CMAP's maxConnecting
+#define TICK_US 50000   // while there is something to watch
+#define DOOM_US 1000000 // a monitor that blinks is not an end
+#define DOUBT_US 500000 // SDAM's minimum between two checks of a server
 
-struct server *server_new(const struct config *config, struct worker **workers, int worker_count)
+static bool is_lobby(const struct server *server)
 {
+    return server->id == 0;
+}
+
+struct server *server_new(struct servers *servers, uint32_t id)
+{
+    const struct config *config = servers->config;
     const struct gate_limits limits = {
         .limit = config->max_connections,
         .slow_share = config->slow_share,
@@ -32,16 +40,14 @@ struct server *server_new(const struct config *config, struct worker **workers, 
         .max_queue = (size_t)config->max_queue,
     };
     struct server *server = xcalloc(1, sizeof *server);
-    server->config = config;
-    server->workers = workers;
-    server->worker_count = worker_count;
+    server->id = id;
+    server->servers = servers;
     pthread_mutex_init(&server->lock, NULL);
     server->gate = gate_new(&limits);
     server->shapes = shapes_new(SHAPES_MAX);
-    server->pins = pins_new(PINS_MAX);
     server->ledger = (struct ledger){.cap = config->max_connections, .max_opening = MAX_OPENING};
     server->waiters_end = &server->waiters;
-    server->idle = xcalloc((size_t)worker_count, sizeof *server->idle);
+    server->idle = xcalloc((size_t)servers->worker_count, sizeof *server->idle);
     return server;
 }
 
@@ -49,10 +55,20 @@ void server_free(struct server *server)
 {
     gate_free(server->gate);
     shapes_free(server->shapes);
-    pins_free(server->pins);
     pthread_mutex_destroy(&server->lock);
     free(server->idle);
     free(server);
+}
+
+bool server_is_unused(struct server *server)
+{
+    struct gate_counts counts;
+    pthread_mutex_lock(&server->lock);
+    gate_count(server->gate, 0, &counts);
+    bool unused = counts.in_flight == 0 && counts.queued == 0 && server->ledger.opening == 0 &&
+                  server->ledger.open == 0;
+    pthread_mutex_unlock(&server->lock);
+    return unused;
 }
 
 static int64_t earlier(int64_t a_us, int64_t b_us)
@@ -102,8 +118,7 @@ static void deliver(struct server *server, struct worker *worker, struct outcome
         if (request->handed) {
             upstream_leave(request->handed);
         }
-        enum worker_mail kind = request->told == NEWS_GRANTED ? MAIL_GRANTED : MAIL_REFUSED;
-        worker_post(request->worker, &request->mail, kind);
+        worker_post(request->worker, &request->mail, MAIL_NEWS);
     }
     if (outcomes->next_tick_us != INT64_MAX) {
         worker_tick_by(worker, outcomes->next_tick_us);
@@ -194,8 +209,22 @@ static void place(struct server *server, struct upstream *upstream, struct outco
 // Those who queue begin to wait anew when it changes, perhaps for a shorter time.
 static void update_availability(struct server *server, struct outcomes *outcomes, int64_t now_us)
 {
+    atomic_store_explicit(&server->pulse.failing, server->failing, memory_order_relaxed);
     gate_set_available(server->gate, server->known && !server->failing, now_us);
     outcomes->next_tick_us = earlier(outcomes->next_tick_us, gate_next_expiry(server->gate));
+}
+
+// Enters one more upstream as opening: in the server's ledger, and among those of all servers.
+static bool enter(struct server *server, int64_t now_us)
+{
+    if (!servers_enter(server->servers, server->ledger.opening + server->ledger.open)) {
+        return false;
+    }
+    bool entered = ledger_open(&server->ledger, now_us);
+    if (!entered) {
+        servers_leave(server->servers);
+    }
+    return entered;
 }
 
 // Enters an upstream to be opened if somebody needs one. While connecting fails, one attempt at a
@@ -209,7 +238,7 @@ static void open_if_needed(struct server *server, struct outcomes *outcomes, int
     if (!server->known || needed <= server->ledger.opening) {
         return;
     }
-    outcomes->open = ledger_open(&server->ledger, now_us);
+    outcomes->open = enter(server, now_us);
     if (!outcomes->open && server->ledger.retry_us > now_us) {
         outcomes->next_tick_us = earlier(outcomes->next_tick_us, server->ledger.retry_us);
     }
@@ -224,11 +253,40 @@ static void grant(struct server *server, struct outcomes *outcomes, int64_t now_
     }
 }
 
+static void note_in_flight(struct server *server)
+{
+    atomic_store_explicit(&server->pulse.in_flight, gate_in_flight(server->gate),
+                          memory_order_relaxed);
+}
+
+static void release_shape(struct server *server, struct request *request)
+{
+    shapes_release(server->shapes, request->shape);
+    request->shape = NULL;
+}
+
 static void end_permit(struct server *server, struct request *request, bool learn, int64_t now_us)
 {
     gate_done(server->gate, &request->ticket, learn, now_us);
-    shapes_release(server->shapes, request->shape);
-    request->shape = NULL;
+    release_shape(server, request);
+}
+
+// Sends all who wait to ROUTE again: those with a ticket in the queue, and those with a permit and
+// no upstream, who lose the permit.
+static void evict(struct server *server, struct outcomes *outcomes, int64_t now_us)
+{
+    struct ticket *ticket;
+    while ((ticket = gate_evict_next(server->gate))) {
+        struct request *request = request_of_ticket(ticket);
+        release_shape(server, request);
+        tell(outcomes, request, NEWS_ELSEWHERE);
+    }
+    while (server->waiters) {
+        struct request *request = server->waiters;
+        stop_waiting(server, request);
+        end_permit(server, request, false, now_us);
+        tell(outcomes, request, NEWS_ELSEWHERE);
+    }
 }
 
 // --- a request's way through --------------------------------------------------------------------
@@ -241,9 +299,9 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
     ask.shape = request->shape;
     enum gate_answer answer = gate_ask(server->gate, &request->ticket, &ask, now_us);
     if (answer == GATE_REFUSED) {
-        shapes_release(server->shapes, request->shape);
-        request->shape = NULL;
+        release_shape(server, request);
     }
+    note_in_flight(server);
     int64_t expiry_us = gate_next_expiry(server->gate);
     bool probe = server->failing;
     pthread_mutex_unlock(&server->lock);
@@ -255,21 +313,12 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
     return answer;
 }
 
-// An idle upstream of a worker. Those of a former server are left for the sweep to close.
-static struct upstream *find_idle(const struct server *server, int index)
-{
-    struct upstream *upstream = server->idle[index];
-    while (upstream && upstream->generation != server->generation) {
-        upstream = upstream->idle_next;
-    }
-    return upstream;
-}
-
 // An idle upstream of another worker.
 static struct upstream *find_idle_elsewhere(const struct server *server, int index)
 {
-    for (int i = 1; i < server->worker_count; i++) {
-        struct upstream *upstream = find_idle(server, (index + i) % server->worker_count);
+    int count = server->servers->worker_count;
+    for (int i = 1; i < count; i++) {
+        struct upstream *upstream = server->idle[(index + i) % count];
         if (upstream) {
             return upstream;
         }
@@ -280,11 +329,12 @@ static struct upstream *find_idle_elsewhere(const struct server *server, int ind
 struct upstream *server_checkout(struct server *server, struct request *request, int64_t now_us)
 {
     struct worker *owner = NULL;
+    bool waits = false;
     struct outcomes outcomes;
     outcomes_init(&outcomes);
 
     pthread_mutex_lock(&server->lock);
-    struct upstream *own = find_idle(server, request->worker->index);
+    struct upstream *own = server->idle[request->worker->index];
     struct upstream *other = NULL;
     if (own) {
         idle_remove(server, own);
@@ -293,8 +343,12 @@ struct upstream *server_checkout(struct server *server, struct request *request,
         other->claimer = request;
         owner = other->worker;
         // Ours next time: below the cap, each worker comes to have what it needs.
-        outcomes.open = ledger_open(&server->ledger, now_us);
+        outcomes.open = enter(server, now_us);
+    } else if (!server->known) { // only just: it may have been evicted too early
+        end_permit(server, request, false, now_us);
+        tell(&outcomes, request, NEWS_ELSEWHERE);
     } else {
+        waits = true;
         wait_for_upstream(server, request, now_us);
         open_if_needed(server, &outcomes, now_us);
         outcomes.next_tick_us = earlier(outcomes.next_tick_us, now_us + TICK_US);
@@ -305,6 +359,9 @@ struct upstream *server_checkout(struct server *server, struct request *request,
         worker_post(owner, &other->mail, MAIL_HAND_OVER);
     }
     deliver(server, request->worker, &outcomes);
+    if (waits && atomic_load(&server->servers->hungry)) {
+        servers_make_room(server->servers, request->worker, server);
+    }
     return own;
 }
 
@@ -317,13 +374,14 @@ void server_checkin(struct server *server, struct request *request, struct upstr
 
     pthread_mutex_lock(&server->lock);
     end_permit(server, request, learn, now_us);
-    if (upstream &&
-        (upstream->generation != server->generation || upstream_is_old(upstream, now_us))) {
+    if (upstream && (atomic_load(&server->is_gone) || upstream_is_old(upstream, now_us) ||
+                     servers_want_room(server->servers, server->ledger.open))) {
         stale = upstream;
     } else if (upstream) {
         place(server, upstream, &outcomes, now_us);
     }
     grant(server, &outcomes, now_us);
+    note_in_flight(server);
     pthread_mutex_unlock(&server->lock);
 
     deliver(server, request->worker, &outcomes);
@@ -345,8 +403,7 @@ bool server_withdraw(struct server *server, struct request *request, int64_t now
         grant(server, &outcomes, now_us);
     } else if (request->ticket.state == TICKET_QUEUED &&
                gate_cancel(server->gate, &request->ticket)) {
-        shapes_release(server->shapes, request->shape);
-        request->shape = NULL;
+        release_shape(server, request);
     } else {
         withdrawn = DEFECT(CANCELLED_GRANTED);
     }
@@ -366,12 +423,12 @@ int64_t server_backoff_ms(struct server *server, const struct request *request, 
 
 // --- an upstream's life -------------------------------------------------------------------------
 
-static void log_upstream_up(const struct server *server, const struct upstream *upstream)
+static void log_upstream_up(const struct server *server)
 {
     struct log_line line;
     log_begin(&line, LOG_INFO, "upstream_up");
-    log_str(&line, "server", upstream->server_name);
-    log_int(&line, "cap", server->config->max_connections);
+    log_str(&line, "server", server->name);
+    log_int(&line, "cap", server->ledger.cap);
     log_end(&line);
 }
 
@@ -385,8 +442,8 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
     ledger_opened(&server->ledger);
     server->failing = false;
     update_availability(server, &outcomes, now_us);
-    bool current = upstream->generation == server->generation;
-    if (current) {
+    bool gone = atomic_load(&server->is_gone);
+    if (!gone) {
         place(server, upstream, &outcomes, now_us);
     }
     grant(server, &outcomes, now_us);
@@ -394,10 +451,11 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
     pthread_mutex_unlock(&server->lock);
 
     if (first) {
-        log_upstream_up(server, upstream);
+        log_upstream_up(server);
     }
-    deliver(server, upstream->worker, &outcomes);
-    if (!current) {
+    struct worker *worker = upstream->worker;
+    deliver(server, worker, &outcomes);
+    if (gone) {
         upstream_close(upstream, "of a former server", false);
     }
 }
@@ -411,11 +469,13 @@ void server_open_failed(struct server *server, struct worker *worker, int64_t no
     ledger_failed(&server->ledger, worker_random(worker), now_us);
     server->failing = server->ledger.open == 0;
     update_availability(server, &outcomes, now_us);
+    servers_leave(server->servers);
     open_if_needed(server, &outcomes, now_us);
     pthread_mutex_unlock(&server->lock);
 
     control_request_scan(worker->shared->control);
     deliver(server, worker, &outcomes);
+    servers_feed(server->servers, worker, now_us);
 }
 
 void server_closed(struct server *server, struct worker *worker, int64_t now_us)
@@ -425,10 +485,12 @@ void server_closed(struct server *server, struct worker *worker, int64_t now_us)
 
     pthread_mutex_lock(&server->lock);
     ledger_closed(&server->ledger);
+    servers_leave(server->servers);
     open_if_needed(server, &outcomes, now_us);
     pthread_mutex_unlock(&server->lock);
 
     deliver(server, worker, &outcomes);
+    servers_feed(server->servers, worker, now_us);
 }
 
 bool server_take_idle(struct server *server, struct upstream *upstream)
@@ -442,6 +504,37 @@ bool server_take_idle(struct server *server, struct upstream *upstream)
     return taken;
 }
 
+bool server_give_up_idle(struct server *server)
+{
+    struct upstream *upstream = NULL;
+    pthread_mutex_lock(&server->lock);
+    for (int i = 0; i < server->servers->worker_count && server->waiter_count == 0; i++) {
+        if (server->idle[i]) {
+            upstream = server->idle[i];
+            idle_remove(server, upstream);
+            upstream->broken = true;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&server->lock);
+    if (upstream) {
+        worker_post(upstream->worker, &upstream->mail, MAIL_HAND_OVER);
+    }
+    return upstream != NULL;
+}
+
+void server_feed(struct server *server, struct worker *worker, int64_t now_us)
+{
+    struct outcomes outcomes;
+    outcomes_init(&outcomes);
+
+    pthread_mutex_lock(&server->lock);
+    open_if_needed(server, &outcomes, now_us);
+    pthread_mutex_unlock(&server->lock);
+
+    deliver(server, worker, &outcomes);
+}
+
 void server_hand_over(struct server *server, struct upstream *upstream)
 {
     struct outcomes outcomes;
@@ -450,66 +543,124 @@ void server_hand_over(struct server *server, struct upstream *upstream)
     pthread_mutex_lock(&server->lock);
     struct request *claimer = upstream->claimer;
     upstream->claimer = NULL;
-    upstream->broken = upstream->broken || upstream->generation != server->generation;
-    if (upstream->broken) {
+    upstream->broken = upstream->broken || atomic_load(&server->is_gone);
+    if (upstream->broken && claimer) {
         tell(&outcomes, claimer, NEWS_GRANTED);
-    } else {
+    } else if (claimer) {
         give(&outcomes, claimer, upstream);
     }
     pthread_mutex_unlock(&server->lock);
 
     struct worker *worker = upstream->worker;
     if (upstream->broken) {
-        upstream_close(upstream, "was closed while idle", false);
+        upstream_close(upstream, claimer ? "was closed while idle" : "makes room", false);
     }
     deliver(server, worker, &outcomes);
 }
 
-void server_target(struct server *server, struct server_info *ret_target, uint64_t *ret_generation)
+void server_get_info(struct server *server, struct server_info *ret_info)
 {
     pthread_mutex_lock(&server->lock);
-    *ret_target = server->target;
-    *ret_generation = server->generation;
+    *ret_info = server->info;
     pthread_mutex_unlock(&server->lock);
 }
 
-bool server_is_current(struct server *server, uint64_t generation)
+// --- snapshots ----------------------------------------------------------------------------------
+
+// What was sent to a server that fell silent will have no answer when another one has taken over.
+static bool is_replaced(const struct topology *topology, const struct server_info *info)
 {
-    pthread_mutex_lock(&server->lock);
-    bool current = server->generation == generation;
-    pthread_mutex_unlock(&server->lock);
-    return current;
+    return info->kind == SERVER_UNKNOWN && topology_writable(topology) != NULL;
 }
 
-void server_retarget(struct server *server, struct worker *worker, const struct topology *topology)
+static void learn_info(struct server *server, const struct server_info *info)
 {
+    struct server_info former = server->info;
+    server->info = *info;
+    if (info->address_count == 0) { // of no use, and one that is opening may look for one
+        server->info.address_count = former.address_count;
+        memcpy(server->info.addresses, former.addresses, sizeof former.addresses);
+    }
+}
+
+// Returns whether it is another kind of server now.
+static bool learn(struct server *server, const struct topology *topology,
+                  const struct server_info *info, int64_t now_us)
+{
+    bool changed = !info || info->kind != server->info.kind;
+    server->seen = topology->generation;
+    server->known = info && server_is_usable(info);
+    atomic_store(&server->is_gone, info == NULL);
+    bool replaced = info && is_replaced(topology, info);
+    if (!replaced || atomic_load(&server->doomed_us) == 0) {
+        atomic_store(&server->doomed_us, replaced ? now_us : 0);
+    }
+    atomic_store(&server->pulse.doubted_until_us, 0);
+    if (info) {
+        learn_info(server, info);
+    }
+    if (changed && server->known) { // it has been away, or asleep: what failed then says nothing
+        server->failing = false;
+        ledger_forgive(&server->ledger);
+    }
+    return changed;
+}
+
+void server_follow(struct server *server, struct worker *worker, const struct topology *topology)
+{
+    const struct server_info *info = topology_find(topology, server->id);
     int64_t now_us = loop_now_us(worker->loop);
+    bool changed = false;
     struct outcomes outcomes;
     outcomes_init(&outcomes);
 
     pthread_mutex_lock(&server->lock);
     if (topology->generation > server->seen) {
-        const struct server_info *writable = topology_writable(topology);
-        server->seen = topology->generation;
-        server->known = writable != NULL;
-        if (server->known) {
-            if (strcmp(writable->name, server->target.name) != 0) {
-                server->generation++;
-                server->failing = false;
-                ledger_forgive(&server->ledger);
-            }
-            server->target = *writable;
-        }
+        changed = learn(server, topology, info, now_us);
         if (DEFECT(FORGET_WAITER) && server->waiters) {
             stop_waiting(server, server->waiters);
         }
         update_availability(server, &outcomes, now_us);
-        grant(server, &outcomes, now_us);
-        open_if_needed(server, &outcomes, now_us);
     }
+    // Also for later workers: each may have sent requests here by its older snapshot.
+    if (changed || !server->known || server->info.kind == SERVER_SECONDARY) {
+        evict(server, &outcomes, now_us);
+    }
+    grant(server, &outcomes, now_us);
+    open_if_needed(server, &outcomes, now_us);
     pthread_mutex_unlock(&server->lock);
 
     deliver(server, worker, &outcomes);
+}
+
+void server_evict(struct server *server, struct worker *worker)
+{
+    struct outcomes outcomes;
+    outcomes_init(&outcomes);
+
+    pthread_mutex_lock(&server->lock);
+    evict(server, &outcomes, loop_now_us(worker->loop));
+    pthread_mutex_unlock(&server->lock);
+
+    deliver(server, worker, &outcomes);
+}
+
+void server_suspect(struct server *server, int64_t now_us)
+{
+    atomic_store(&server->suspect_us, now_us);
+}
+
+bool server_is_doomed(const struct server *server, int64_t now_us)
+{
+    int64_t since_us = atomic_load(&server->doomed_us);
+    return since_us > 0 && now_us - since_us >= DOOM_US;
+}
+
+void server_doubt(struct server *server, struct worker *worker, int64_t now_us)
+{
+    atomic_store(&server->pulse.doubted_until_us, now_us + DOUBT_US);
+    server_evict(server, worker);
+    control_request_scan(worker->shared->control);
 }
 
 // --- what time brings ---------------------------------------------------------------------------
@@ -519,34 +670,55 @@ static void expire(struct server *server, struct outcomes *outcomes, int64_t now
     struct ticket *ticket;
     while ((ticket = gate_expire_next(server->gate, now_us))) {
         struct request *request = request_of_ticket(ticket);
-        shapes_release(server->shapes, request->shape);
-        request->shape = NULL;
+        release_shape(server, request);
         tell(outcomes, request, NEWS_REFUSED);
     }
 }
 
-// Those that have a permit and wait for a server that does not come, or past their own deadline.
+// Whether it is upstream.maxTotalConnections that keeps waiters waiting.
+static bool is_crowded_out(const struct server *server)
+{
+    int most = server->servers->config->max_total_connections;
+    return most > 0 && !server->failing && server->known && server->ledger.opening == 0 &&
+           atomic_load(&server->servers->open_total) >= most;
+}
+
+// How a request's wait for an upstream ends now: by its own deadline, by a server that does not
+// come, or by the other servers' upstreams, which is overload. REFUSAL_COUNT: not yet.
+static enum refusal end_of_wait(const struct server *server, const struct request *request,
+                                int64_t now_us)
+{
+    const struct config *config = server->servers->config;
+    int64_t waited_us = now_us - request->waits_since_us;
+    if (request->ticket.deadline_us <= now_us) {
+        return REFUSED_DEADLINE;
+    }
+    if (waited_us >= config->max_wait_us && !request->ticket.finishes && is_crowded_out(server)) {
+        return REFUSED_WAITED;
+    }
+    return waited_us >= config->server_wait_us ? REFUSED_NO_SERVER : REFUSAL_COUNT;
+}
+
 static void expire_waiters(struct server *server, struct outcomes *outcomes, int64_t now_us)
 {
     struct request *next;
     for (struct request *request = server->waiters; request; request = next) {
         next = request->next;
-        bool late = request->ticket.deadline_us <= now_us;
-        bool hopeless = now_us - request->waits_since_us >= server->config->server_wait_us;
-        if (late || hopeless) {
+        enum refusal refusal = end_of_wait(server, request, now_us);
+        if (refusal != REFUSAL_COUNT) {
             stop_waiting(server, request);
             end_permit(server, request, false, now_us);
-            request->ticket.refusal = late ? REFUSED_DEADLINE : REFUSED_NO_SERVER;
+            request->ticket.refusal = refusal;
             tell(outcomes, request, NEWS_REFUSED);
         }
     }
 }
 
-static int64_t next_tick(const struct server *server, const struct worker *worker, int64_t now_us)
+static int64_t next_tick(const struct server *server, int64_t now_us)
 {
     int64_t at_us = gate_next_expiry(server->gate);
-    if (!worker->ending) { // then what is left open is left to the deployment
-        at_us = earlier(at_us, pins_next_reap(server->pins, ORPHAN_GRACE_US));
+    if (is_lobby(server) && at_us != INT64_MAX) {
+        at_us = earlier(at_us, now_us + DOUBT_US);
     }
     if (server->waiter_count > 0 || server->exhaustion.going_on || server->exhaustion.standing) {
         at_us = earlier(at_us, now_us + TICK_US);
@@ -563,17 +735,18 @@ void server_tick(struct server *server, struct worker *worker, int64_t now_us)
     pthread_mutex_lock(&server->lock);
     expire(server, &outcomes, now_us);
     expire_waiters(server, &outcomes, now_us);
+    if (is_lobby(server) && now_us - server->looked_us >= DOUBT_US) {
+        server->looked_us = now_us; // one that was doubted may do again
+        evict(server, &outcomes, now_us);
+    }
     grant(server, &outcomes, now_us);
     open_if_needed(server, &outcomes, now_us);
     exhaustion_look(server, &report, now_us);
-    outcomes.next_tick_us = earlier(outcomes.next_tick_us, next_tick(server, worker, now_us));
+    outcomes.next_tick_us = earlier(outcomes.next_tick_us, next_tick(server, now_us));
     pthread_mutex_unlock(&server->lock);
 
     if (report.notice != EXHAUSTION_NOTHING) {
         exhaustion_log(&report, now_us);
     }
     deliver(server, worker, &outcomes);
-    if (!worker->ending) {
-        orphans_kill(server, worker, now_us);
-    }
 }

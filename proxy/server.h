@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A server: its gate, its ledger, its idle upstreams, its pins. Shared by all workers under one
-// lock with short sections: lock, pure policy, unlock, then mail.
+// A server of the deployment: its gate, its ledger, its idle upstreams. Shared by all workers under
+// one lock with short sections: lock, pure policy, unlock, then mail.
 //
 // A request goes through here three times:
 //
 //      admit     ask the gate for a permit: now, later (mail), or refused
 //      checkout  with the permit, an upstream: own idle one, another worker's (mail), or one that
-//      is
-//                checked in or opened meanwhile (mail)
+//                is checked in or opened meanwhile (mail)
 //      checkin   give both back; they go to whoever is next, on whichever worker
 //
 // Invariants: who has an upstream has a permit; who has a permit and no upstream is in `waiters`,
@@ -24,52 +23,69 @@
 #include "policy/exhaustion.h"
 #include "policy/gate.h"
 #include "policy/ledger.h"
-#include "policy/pins.h"
 #include "policy/shapes.h"
 #include "proxy/topology.h"
 #include "wire/reply.h"
 
 struct config;
 struct request;
+struct servers;
 struct upstream;
 struct worker;
 
 struct server {
-    const struct config *config;
-    struct worker **workers;
-    int worker_count;
-    pthread_mutex_t lock; // guards all that follows
+    struct server *next;      // among all; this and the following two guarded by the list's lock
+    uint64_t gone_generation; // of the first snapshot that does not have it; 0: all do
+    char name[280];           // "host:port", for the log; "" is the lobby
+    uint32_t id;              // of no other server, ever
+    struct servers *servers;
+    struct server_pulse pulse;
+    atomic_bool is_gone;            // no snapshot will have it again
+    atomic_int_fast64_t doomed_us;  // unknown since then, while another one could do; 0: it is not
+    atomic_int_fast64_t suspect_us; // when a connection to it was last lost
+    pthread_mutex_t lock;           // guards all that follows
     struct gate *gate;
     struct shapes *shapes;
-    struct pins *pins;
     struct ledger ledger;
     struct exhaustion exhaustion;
+    int64_t looked_us;       // the lobby: when those who wait there were last sent to look again
     struct request *waiters; // have a permit, need an upstream; oldest first
     struct request **waiters_end;
     int waiter_count;
-    struct upstream **idle; // by worker: the one used last first
-    bool known;             // the deployment has a server for us
-    bool failing;           // the last attempt to connect failed, and nothing is open
-    uint64_t seen;          // generation of the newest snapshot
-    uint64_t generation;    // counts the targets
-    struct server_info target;
+    struct upstream **idle;  // by worker: the one used last first
+    bool known;              // it can be sent requests, as far as the newest snapshot knows
+    bool failing;            // the last attempt to connect failed, and nothing is open
+    uint64_t seen;           // generation of the newest snapshot
+    struct server_info info; // of that snapshot
 };
 
-// The limits come from the configuration; the workers are borrowed, and there before any of them
-// runs.
-struct server *server_new(const struct config *config, struct worker **workers, int worker_count);
+// The limits come from the configuration.
+struct server *server_new(struct servers *servers, uint32_t id);
 void server_free(struct server *server);
 
-// A new snapshot of the deployment: connect there from now on.
-void server_retarget(struct server *server, struct worker *worker, const struct topology *topology);
+// Whether nothing of it is in use: nobody waits, no request is under way, no upstream is there.
+bool server_is_unused(struct server *server);
 
-// Asks for the request's permit. GATE_QUEUED: MAIL_GRANTED or MAIL_REFUSED will come.
+// A worker has a new snapshot of the deployment: what the server is from now on. When it is not
+// what it was, who waits there is sent to ROUTE again.
+void server_follow(struct server *server, struct worker *worker, const struct topology *topology);
+
+// Sends all who wait there to ROUTE again.
+void server_evict(struct server *server, struct worker *worker);
+
+// A reply says that the server is not what the snapshot says: it is not selected until a newer
+// snapshot has it, or for a while. Who waits there is sent to ROUTE again.
+void server_doubt(struct server *server, struct worker *worker, int64_t now_us);
+
+// Asks for the request's permit. GATE_QUEUED: MAIL_NEWS will come, of a permit, a refusal, or that
+// it must go to ROUTE again.
 enum gate_answer server_admit(struct server *server, struct request *request, uint64_t shape_id,
                               struct gate_ask ask, int64_t now_us)
     __attribute__((warn_unused_result));
 
-// An upstream for a request that has a permit: one of its worker's own, or NULL: MAIL_GRANTED will
-// come with one, or without one and it must ask again, or MAIL_REFUSED.
+// An upstream for a request that has a permit: one of its worker's own, or NULL: MAIL_NEWS will
+// come with one, or without one and it must ask again, or that the permit was taken back: a
+// refusal, or that it must go to ROUTE again.
 struct upstream *server_checkout(struct server *server, struct request *request, int64_t now_us)
     __attribute__((warn_unused_result));
 
@@ -101,15 +117,26 @@ bool server_take_idle(struct server *server, struct upstream *upstream)
 // tells the claimer to ask again.
 void server_hand_over(struct server *server, struct upstream *upstream);
 
-// Whether an upstream of that generation leads to where requests go now.
-bool server_is_current(struct server *server, uint64_t generation);
+// Closes an idle upstream if there is one and nobody waits, so that another server may open one.
+// False: there is none.
+bool server_give_up_idle(struct server *server);
 
-// Where an upstream opens to. Copies.
-void server_target(struct server *server, struct server_info *ret_target, uint64_t *ret_generation);
+// There is room for one more upstream over all servers: opens it if somebody waits for it.
+void server_feed(struct server *server, struct worker *worker, int64_t now_us);
 
-// Does what time brings: expiries, pauses between attempts to connect, orphaned pins, exhaustion
-// notices. Called by any worker's tick.
+// What an upstream opens to. Copies.
+void server_get_info(struct server *server, struct server_info *ret_info);
+
+// Does what time brings: expiries, pauses between attempts to connect, exhaustion notices. Called
+// by any worker's tick.
 void server_tick(struct server *server, struct worker *worker, int64_t now_us);
+
+// A connection to it was lost: those that are idle are looked at before they are used.
+void server_suspect(struct server *server, int64_t now_us);
+
+// Whether what was sent to it is given up: it has been unknown for a while, and another one has
+// taken over.
+bool server_is_doomed(const struct server *server, int64_t now_us);
 
 // What a refused client should wait.
 int64_t server_backoff_ms(struct server *server, const struct request *request, int64_t now_us);

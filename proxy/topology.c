@@ -34,19 +34,61 @@ void topology_drop(struct topology *topology)
     }
 }
 
-static bool is_writable(const struct server_info *server)
+bool server_is_usable(const struct server_info *info)
 {
-    return server->address_count > 0 &&
-           (server->kind == SERVER_PRIMARY || server->kind == SERVER_STANDALONE ||
-            server->kind == SERVER_MONGOS || server->kind == SERVER_LOAD_BALANCER);
+    return info->address_count > 0 && info->kind != SERVER_UNKNOWN && info->kind != SERVER_OTHER;
 }
 
 const struct server_info *topology_writable(const struct topology *topology)
 {
     for (size_t i = 0; i < topology->server_count; i++) {
-        if (is_writable(&topology->servers[i])) {
+        const struct server_info *info = &topology->servers[i];
+        if (server_is_usable(info) && info->kind != SERVER_SECONDARY) {
+            return info;
+        }
+    }
+    return NULL;
+}
+
+const struct server_info *topology_find(const struct topology *topology, uint32_t id)
+{
+    for (size_t i = 0; i < topology->server_count; i++) {
+        if (topology->servers[i].id == id) {
             return &topology->servers[i];
         }
     }
     return NULL;
+}
+
+// A limit that is not known limits nothing.
+static int lesser(int a, int b)
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+static void face_add(struct face *face, const struct server_info *info)
+{
+    face->standalone |= info->kind == SERVER_STANDALONE;
+    face->max_wire_version = lesser(face->max_wire_version, info->max_wire_version);
+    face->max_bson_bytes = lesser(face->max_bson_bytes, info->max_bson_bytes);
+    face->max_message_bytes = lesser(face->max_message_bytes, info->max_message_bytes);
+    face->max_write_batch = lesser(face->max_write_batch, info->max_write_batch);
+    face->session_timeout_minutes =
+        lesser(face->session_timeout_minutes, info->session_timeout_minutes);
+}
+
+bool topology_face(const struct topology *topology, struct face *ret_face)
+{
+    struct face face = {0};
+    bool any = false;
+    for (size_t i = 0; i < topology->server_count; i++) {
+        if (server_is_usable(&topology->servers[i])) {
+            face_add(&face, &topology->servers[i]);
+            any = true;
+        }
+    }
+    if (any) {
+        *ret_face = face;
+    }
+    return any;
 }

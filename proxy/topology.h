@@ -12,6 +12,8 @@
 
 #include "proxy/net/address.h"
 
+struct server;
+
 enum server_kind {
     SERVER_UNKNOWN,
     SERVER_STANDALONE,
@@ -20,6 +22,17 @@ enum server_kind {
     SERVER_SECONDARY,
     SERVER_OTHER, // arbiter, hidden, starting up
     SERVER_LOAD_BALANCER,
+};
+
+#define SERVER_TAGS_BYTES 512
+
+// What changes too often for a snapshot: whoever learns it writes it, all read it.
+struct server_pulse {
+    atomic_int_fast64_t rtt_us;           // smoothed; 0: not known yet
+    atomic_int_fast64_t staleness_ms;     // how far a secondary is behind, as max-staleness has it
+    atomic_int_fast64_t doubted_until_us; // it said that it is not what the snapshot says
+    atomic_int in_flight;                 // requests that have a permit there
+    atomic_bool failing;                  // the last attempt to connect failed, nothing is open
 };
 
 // Versions and limits are the server's own; of an unknown server those it had when it was last
@@ -36,6 +49,11 @@ struct server_info {
     int session_timeout_minutes; // -1: no sessions
     size_t address_count;        // 0: not known yet, or its name cannot be resolved
     struct address addresses[ADDRESS_MAX];
+    uint8_t tags[SERVER_TAGS_BYTES]; // the document `tags` of its hello; all 0: none
+    // Filled in by servers_adopt.
+    uint32_t id; // of no other server, ever; 0 before
+    struct server *server;
+    struct server_pulse *pulse; // of that server
 };
 
 struct topology {
@@ -52,8 +70,28 @@ struct topology *topology_new(uint64_t generation, size_t server_count);
 struct topology *topology_keep(struct topology *topology);
 void topology_drop(struct topology *topology);
 
-// The server that takes writes and has an address: the primary, the standalone, the one mongos (the
-// first of several), the load balancer. NULL if there is none. Borrows from the topology.
+// Whether a server can be sent requests: its kind is known, it holds data or leads to it, and it
+// has an address.
+bool server_is_usable(const struct server_info *info);
+
+// A server that takes writes and has an address: the primary, the standalone, a mongos (the first
+// of several), the load balancer. NULL if there is none. Borrows from the topology.
 const struct server_info *topology_writable(const struct topology *topology);
+
+// The server of that id; NULL if the snapshot does not have it. Borrows.
+const struct server_info *topology_find(const struct topology *topology, uint32_t id);
+
+// What weir says of the deployment in its hello: what every usable server can keep.
+struct face {
+    bool standalone;
+    int max_wire_version;
+    int max_bson_bytes;
+    int max_message_bytes;
+    int max_write_batch;
+    int session_timeout_minutes; // -1: no sessions
+};
+
+// False: no server is usable, ret_face is as it was.
+bool topology_face(const struct topology *topology, struct face *ret_face);
 
 #endif

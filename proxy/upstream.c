@@ -302,7 +302,8 @@ bool upstream_is_old(const struct upstream *upstream, int64_t now_us)
 
 bool upstream_is_usable(struct upstream *upstream, int64_t now_us)
 {
-    if (now_us - upstream->idle_since_us < TRUSTED_IDLE_US) {
+    bool suspect = upstream->idle_since_us <= atomic_load(&upstream->server->suspect_us);
+    if (!suspect && now_us - upstream->idle_since_us < TRUSTED_IDLE_US) {
         return true;
     }
     return stream_is_quiet(upstream->stream);
@@ -312,8 +313,8 @@ static void check_idle(struct upstream *upstream, int64_t now_us)
 {
     int64_t max_idle_us = upstream->worker->shared->config->upstream_max_idle_time_us;
     bool too_long = max_idle_us > 0 && now_us - upstream->idle_since_us >= max_idle_us;
-    bool stale = !server_is_current(upstream->server, upstream->generation);
-    if ((too_long || stale || upstream_is_old(upstream, now_us)) &&
+    bool gone = atomic_load(&upstream->server->is_gone);
+    if ((too_long || gone || upstream_is_old(upstream, now_us)) &&
         server_take_idle(upstream->server, upstream)) {
         upstream_close(upstream, "idle too long, too old or of a former server", false);
     }
@@ -326,11 +327,13 @@ void upstream_check_deadlines(struct upstream *upstream, int64_t now_us)
     if (upstream->opening) {
         if (now_us - upstream->opened_us > config->connect_timeout_us) {
             fail_opening(upstream, "not ready in time");
-        } else if (!server_is_current(upstream->server, upstream->generation)) {
+        } else if (atomic_load(&upstream->server->is_gone)) {
             fail_opening(upstream, "of a former server");
         }
     } else if (!request) {
         check_idle(upstream, now_us);
+    } else if (server_is_doomed(upstream->server, now_us)) {
+        request_lose_upstream(request);
     } else if ((request->step == STEP_SEND || request->reply_bytes > 0) && !request->is_starved &&
                now_us - upstream->progress_us > config->message_timeout_us) {
         request_lose_upstream(request);
@@ -402,8 +405,7 @@ void upstream_open(struct worker *worker, struct server *server)
     struct server_info target;
     struct upstream *upstream = xcalloc(1, sizeof *upstream);
     upstream->server = server;
-    server_target(server, &target, &upstream->generation);
-    snprintf(upstream->server_name, sizeof upstream->server_name, "%s", target.name);
+    server_get_info(server, &target);
     link_to(upstream, worker);
     upstream->opened_us = upstream_now_us(upstream);
     upstream->opening = opening_new(upstream);
@@ -419,7 +421,7 @@ static void log_down(const struct upstream *upstream, const char *reason)
     if (!log_begin_limited(&line, LOG_WARN, "upstream_down", &limit, upstream_now_us(upstream))) {
         return;
     }
-    log_str(&line, "server", upstream->server_name);
+    log_str(&line, "server", upstream->server->name);
     log_str(&line, "while", upstream->opening ? "opening" : "open");
     log_str(&line, "reason", reason);
     log_end(&line);

@@ -31,14 +31,12 @@ struct upstream {
     struct request *request; // whose turn it is; NULL: idle or opening
     struct request *claimer; // of another worker: to be handed over to it. Guarded by the lock
     struct mail mail;
-    uint64_t generation; // of the server's target
     int64_t opened_us;
     int64_t progress_us; // when its request last sent or received something
     int64_t idle_since_us;
-    char server_name[280]; // "host:port", for the log
-    bool is_idle;          // guarded by the lock
-    bool broken;           // idle but no good, found out while it was claimed
-    bool deriving;         // control works on its key; MAIL_DERIVED will come
+    bool is_idle;  // guarded by the lock
+    bool broken;   // idle but no good, found out while it was claimed
+    bool deriving; // control works on its key; MAIL_DERIVED will come
     bool dead;
 };
 

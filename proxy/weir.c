@@ -267,6 +267,7 @@ static void *run_acceptor(void *arg)
 static void topology_changed(void *arg, struct topology *topology)
 {
     struct weir *weir = arg;
+    servers_adopt(weir->shared.servers, topology);
     pthread_mutex_lock(&weir->posting);
     for (int i = 0; i < weir->worker_count && !weir->ending; i++) {
         struct topology_mail *mail = xcalloc(1, sizeof *mail);
@@ -354,7 +355,8 @@ static void make_workers(struct weir *weir)
     const struct config *config = weir->shared.config;
     weir->worker_count = count_threads(config);
     weir->workers = xcalloc((size_t)weir->worker_count, sizeof(struct worker *));
-    weir->shared.server = server_new(config, weir->workers, weir->worker_count);
+    weir->shared.servers = servers_new(config, weir->workers, weir->worker_count);
+    affinity_init(&weir->shared.affinity);
     for (int i = 0; i < weir->worker_count; i++) {
         weir->workers[i] = worker_new(i, &weir->shared);
     }
@@ -431,8 +433,9 @@ static void dispose(struct weir *weir)
     if (weir->shared.control) {
         control_stop(weir->shared.control);
     }
-    if (weir->shared.server) {
-        server_free(weir->shared.server);
+    if (weir->shared.servers) {
+        servers_free(weir->shared.servers);
+        affinity_fini(&weir->shared.affinity);
     }
     for (int i = 0; i < weir->listener_count; i++) {
         listener_free(weir->listeners[i]);

@@ -180,7 +180,9 @@ static void on_tick(void *arg)
 {
     struct worker *worker = arg;
     worker->tick_us = INT64_MAX;
-    server_tick(worker->shared->server, worker, loop_now_us(worker->loop));
+    int64_t now_us = loop_now_us(worker->loop);
+    servers_tick(worker->shared->servers, worker, now_us);
+    affinity_tick(&worker->shared->affinity, worker, now_us);
 }
 
 void worker_tick_by(struct worker *worker, int64_t at_us)
@@ -243,11 +245,8 @@ static void take_topology(struct worker *worker, struct topology_mail *mail)
     }
     worker->topology = mail->topology;
     free(mail);
-    const struct server_info *writable = topology_writable(worker->topology);
-    if (writable) {
-        worker->last_writable = *writable;
-    }
-    server_retarget(worker->shared->server, worker, worker->topology);
+    worker->has_face |= topology_face(worker->topology, &worker->face);
+    servers_follow(worker->shared->servers, worker, worker->topology);
 }
 
 static void begin_to_end(struct worker *worker)
@@ -263,6 +262,11 @@ static void begin_to_end(struct worker *worker)
     }
 }
 
+static void take_hand_over(struct upstream *upstream)
+{
+    server_hand_over(upstream->server, upstream);
+}
+
 static void deliver(void *arg, struct mail *mail)
 {
     struct worker *worker = arg;
@@ -270,12 +274,11 @@ static void deliver(void *arg, struct mail *mail)
     case MAIL_NEW_CLIENT:
         take_client(worker, CONTAINER(mail, struct new_client));
         break;
-    case MAIL_GRANTED:
-    case MAIL_REFUSED:
+    case MAIL_NEWS:
         take_news(worker, CONTAINER(mail, struct request));
         break;
     case MAIL_HAND_OVER:
-        server_hand_over(worker->shared->server, CONTAINER(mail, struct upstream));
+        take_hand_over(CONTAINER(mail, struct upstream));
         break;
     case MAIL_DERIVED:
         upstream_key_derived(CONTAINER(mail, struct upstream));
@@ -347,7 +350,7 @@ void worker_free(struct worker *worker)
 {
     while (worker->upstreams) {
         struct upstream *upstream = worker->upstreams;
-        if (server_take_idle(upstream->server, upstream) || upstream->opening) {
+        if (server_take_idle(upstream->server, upstream) || upstream->opening || upstream->broken) {
             upstream_close(upstream, "weir is ending", false);
         }
     }

@@ -14,13 +14,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "proxy/affinity.h"
 #include "proxy/budget.h"
 #include "proxy/config.h"
 #include "proxy/control/control.h"
 #include "proxy/meter.h"
 #include "proxy/net/loop.h"
 #include "proxy/net/tls.h"
-#include "proxy/server.h"
+#include "proxy/servers.h"
 #include "proxy/topology.h"
 
 #define WORKER_SCRATCH_BYTES 65536
@@ -33,7 +34,8 @@ struct shared {
     struct key_cache *keys;        // has its own lock
     struct tls_server *tls_server; // NULL: no TLS towards apps
     struct tls_client *tls_client; // NULL: no TLS towards the deployment
-    struct server *server;         // has its own lock
+    struct servers *servers;       // have their own locks
+    struct affinity affinity;      // has its own lock
     struct budget budget;
     atomic_uint_fast64_t next_client_id;
     atomic_int workers_at_work; // those that are not ending, or not at rest yet
@@ -42,9 +44,8 @@ struct shared {
 
 enum worker_mail {
     MAIL_NEW_CLIENT, // struct new_client
-    MAIL_GRANTED,    // struct request: has a permit, perhaps an upstream
-    MAIL_REFUSED,    // struct request: has been refused one
-    MAIL_HAND_OVER,  // struct upstream: its new user is on another worker
+    MAIL_NEWS,       // struct request: of its permit or upstream
+    MAIL_HAND_OVER,  // struct upstream: its new user is on another worker, or it makes room
     MAIL_DERIVED,    // struct upstream: its key is there
     MAIL_TOPOLOGY,   // struct topology_mail
     MAIL_REPORT,     // struct report_mail
@@ -58,8 +59,7 @@ struct new_client {
 
 struct topology_mail {
     struct mail mail;
-    struct topology *topology;        // one reference
-    struct server_info last_writable; // what hello speaks for; its name is "" before the first
+    struct topology *topology; // one reference
 };
 
 // Collects every worker's meters; the last worker prints and frees it.
@@ -74,13 +74,15 @@ struct worker {
     struct loop *loop;
     struct mailbox *mailbox;
     pthread_t thread;
-    struct timer *tick;               // the gate's next expiry and the like
-    int64_t tick_us;                  // when it fires
-    struct timer *hunger;             // when the starved are tried again
-    struct timer *again;              // when another turn is to follow at once
-    struct timer *sweep;              // deadlines of connections, every WORKER_SWEEP_US
-    struct topology *topology;        // the newest we know, NULL before the first
-    struct server_info last_writable; // what hello speaks for; its name is "" before the first
+    struct timer *tick;                   // the gates' next expiry and the like
+    int64_t tick_us;                      // when it fires
+    struct timer *hunger;                 // when the starved are tried again
+    struct timer *again;                  // when another turn is to follow at once
+    struct timer *sweep;                  // deadlines of connections, every WORKER_SWEEP_US
+    struct topology *topology;            // the newest we know, NULL before the first
+    atomic_uint_fast64_t seen_generation; // its generation
+    struct face face;                     // what hello says; the last that was known
+    bool has_face;                        // false before the first
     struct client *clients;
     struct client *dead_clients;
     struct upstream *upstreams; // all we own now

@@ -43,6 +43,11 @@ static inline struct bytes bytes_take(struct bytes *rest, size_t len)
     return taken;
 }
 
+static inline bool bytes_same(struct bytes a, struct bytes b)
+{
+    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
+}
+
 static inline bool bytes_equal(struct bytes bytes, const char *text)
 {
     size_t len = strlen(text);

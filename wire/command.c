@@ -195,8 +195,7 @@ static void read_name(struct reading *reading, const struct bson_element *elemen
 static bool is_sequence(const struct op_msg *msg, struct bytes key)
 {
     for (int i = 0; i < msg->sequence_count; i++) {
-        struct bytes name = msg->sequences[i].name;
-        if (name.len == key.len && memcmp(name.at, key.at, key.len) == 0) {
+        if (bytes_same(msg->sequences[i].name, key)) {
             return true;
         }
     }

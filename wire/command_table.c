@@ -11,6 +11,7 @@
 #define FINISHES COMMAND_FINISHES
 #define NS COMMAND_NAMESPACED
 #define CURSOR COMMAND_CURSOR
+#define PRIMARY COMMAND_ON_PRIMARY
 
 // By what they are about. The order decides nothing but the indices.
 #define COMMANDS(X)                                                                                \
@@ -67,9 +68,9 @@
     X(cloneCollectionAsCapped, W)                                                                  \
     X(compact, W | NS)                                                                             \
     X(autoCompact, W)                                                                              \
-    X(listDatabases, R)                                                                            \
-    X(listCollections, R | CURSOR)                                                                 \
-    X(listIndexes, R | NS | CURSOR)                                                                \
+    X(listDatabases, R | PRIMARY)                                                                  \
+    X(listCollections, R | PRIMARY | CURSOR)                                                       \
+    X(listIndexes, R | PRIMARY | NS | CURSOR)                                                      \
     X(dbStats, R)                                                                                  \
     X(dbstats, R)                                                                                  \
     X(collStats, R | NS)                                                                           \

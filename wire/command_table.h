@@ -16,6 +16,7 @@ enum command_trait {
     COMMAND_FINISHES = 1 << 4,   // frees what is held in the deployment: first, and never shed
     COMMAND_NAMESPACED = 1 << 5, // its first element's string is a collection
     COMMAND_CURSOR = 1 << 6,     // its reply may leave a cursor open
+    COMMAND_ON_PRIMARY = 1 << 7, // for the primary, although it reads and whatever it prefers
 };
 
 struct command_info {

@@ -33,6 +33,7 @@ enum {
     RESOLVE_RETRY_US = 1000000,  // a name that was not found
     RESOLVE_AGAIN_US = 60000000, // a name that was: addresses behind it change
     SILENCE_US = 1000000,        // how long nothing may be writable before it is worth a line
+    BEATS_MAX = 64,              // servers whose distance and lag are followed
     QUIET_US = 1000000,          // between lines on why one server is down: it has several reasons
 };
 
@@ -366,6 +367,7 @@ static bool same_server(const struct server_info *a, const struct server_info *b
            a->max_message_bytes == b->max_message_bytes &&
            a->max_write_batch == b->max_write_batch &&
            a->session_timeout_minutes == b->session_timeout_minutes &&
+           memcmp(a->tags, b->tags, sizeof a->tags) == 0 &&
            same_addresses(a, b->addresses, b->address_count);
 }
 
@@ -398,6 +400,62 @@ static void publish(struct control *control)
     topology_drop(control->published);
     control->published = topology_keep(topology);
     control->listener.topology_changed(control->listener.arg, topology);
+    call_end(control);
+}
+
+static struct server_pulse *find_pulse(const struct topology *topology, const char *name)
+{
+    for (size_t i = 0; i < topology->server_count; i++) {
+        if (strcmp(topology->servers[i].name, name) == 0) {
+            return topology->servers[i].pulse;
+        }
+    }
+    return NULL;
+}
+
+// What the staleness of others is measured against: the primary, or else who has written last.
+static const struct server_beat *find_freshest(const struct server_beat *beats, size_t count)
+{
+    const struct server_beat *freshest = NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (beats[i].kind == SERVER_PRIMARY) {
+            return &beats[i];
+        }
+        if (!freshest || beats[i].last_write_ms > freshest->last_write_ms) {
+            freshest = &beats[i];
+        }
+    }
+    return freshest;
+}
+
+// "Estimating staleness" in source/max-staleness of mongodb/specifications.
+static int64_t staleness_ms(const struct server_beat *beat, const struct server_beat *freshest,
+                            int64_t heartbeat_ms)
+{
+    int64_t behind_ms = freshest->last_write_ms - beat->last_write_ms;
+    if (freshest->kind == SERVER_PRIMARY) {
+        behind_ms += beat->heard_ms - freshest->heard_ms;
+    }
+    return behind_ms + heartbeat_ms;
+}
+
+// Brings up to date what changes too often for a snapshot.
+static void take_beats(struct control *control)
+{
+    struct server_beat beats[BEATS_MAX];
+    size_t count = discovery_listen(control->discovery, beats, BEATS_MAX);
+    const struct server_beat *freshest = find_freshest(beats, count);
+    int64_t heartbeat_ms = discovery_heartbeat_ms(control->discovery);
+    if (!control->published || !call_begin(control)) {
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct server_pulse *pulse = find_pulse(control->published, beats[i].name);
+        if (pulse) {
+            atomic_store(&pulse->rtt_us, beats[i].rtt_us);
+            atomic_store(&pulse->staleness_ms, staleness_ms(&beats[i], freshest, heartbeat_ms));
+        }
+    }
     call_end(control);
 }
 
@@ -455,6 +513,7 @@ static void follow(struct control *control)
     take_picture(control);
     resolve_members(control);
     publish(control);
+    take_beats(control);
     scan(control);
 }
 

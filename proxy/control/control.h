@@ -24,6 +24,7 @@ struct deployment {
     struct tls_client_options tls_options; // borrows from the strings of the same deployment
     struct credential credential;          // mechanism NULL and username NULL: none
     bool load_balanced;
+    int64_t local_threshold_us; // the latency window of server selection
 };
 
 // Parses a mongodb:// or mongodb+srv:// URI (the SRV lookup itself happens later, by the control

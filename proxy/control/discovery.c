@@ -88,12 +88,27 @@ static void read_limits(const bson_t *hello, struct server_info *ret_info)
     ret_info->session_timeout_minutes = hello_int(hello, "logicalSessionTimeoutMinutes", -1);
 }
 
+// Tags that are too long for us are none.
+static void read_tags(const bson_t *hello, struct server_info *ret_info)
+{
+    bson_iter_t iter;
+    const uint8_t *tags;
+    uint32_t len;
+    memset(ret_info->tags, 0, sizeof ret_info->tags);
+    if (bson_iter_init_find(&iter, hello, "tags") && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
+        bson_iter_document(&iter, &len, &tags);
+        memcpy(ret_info->tags, tags, len <= sizeof ret_info->tags ? len : 0);
+    }
+}
+
 static void read_description(const mongoc_server_description_t *description,
                              struct server_info *ret_info)
 {
     ret_info->kind = kind_of(description);
     if (ret_info->kind != SERVER_UNKNOWN && ret_info->kind != SERVER_LOAD_BALANCER) {
-        read_limits(mongoc_server_description_hello_response(description), ret_info);
+        const bson_t *hello = mongoc_server_description_hello_response(description);
+        read_limits(hello, ret_info);
+        read_tags(hello, ret_info);
     }
 }
 
@@ -179,6 +194,12 @@ static void on_heartbeat_failed(const mongoc_apm_server_heartbeat_failed_t *even
     handled(discovery, news);
 }
 
+static void on_heartbeat_succeeded(const mongoc_apm_server_heartbeat_succeeded_t *event)
+{
+    struct discovery *discovery = mongoc_apm_server_heartbeat_succeeded_get_context(event);
+    discovery->changed(discovery->arg);
+}
+
 // The URI, with what is weir's to say. Without directConnection libmongoc takes one seed for a
 // server that stands alone; drivers that are younger follow it to its replica set.
 static mongoc_uri_t *monitoring_uri(const char *text)
@@ -204,6 +225,7 @@ static void listen_to(struct discovery *discovery)
     mongoc_apm_set_server_closed_cb(callbacks, on_server_closed);
     mongoc_apm_set_topology_changed_cb(callbacks, on_topology_changed);
     mongoc_apm_set_server_heartbeat_failed_cb(callbacks, on_heartbeat_failed);
+    mongoc_apm_set_server_heartbeat_succeeded_cb(callbacks, on_heartbeat_succeeded);
     mongoc_client_pool_set_apm_callbacks(discovery->pool, callbacks, discovery);
     mongoc_apm_callbacks_destroy(callbacks);
 }
@@ -268,6 +290,46 @@ struct discovered *discovery_take(struct discovery *discovery)
     }
     pthread_mutex_unlock(&discovery->lock);
     return taken;
+}
+
+static int64_t last_write_ms(const bson_t *hello)
+{
+    bson_iter_t iter;
+    bson_iter_t date;
+    bool found = hello && bson_iter_init(&iter, hello) &&
+                 bson_iter_find_descendant(&iter, "lastWrite.lastWriteDate", &date) &&
+                 BSON_ITER_HOLDS_DATE_TIME(&date);
+    return found ? bson_iter_date_time(&date) : 0;
+}
+
+static void read_beat(const mongoc_server_description_t *description, struct server_beat *ret_beat)
+{
+    const mongoc_host_list_t *host = mongoc_server_description_host(description);
+    int64_t rtt_ms = mongoc_server_description_round_trip_time(description);
+    snprintf(ret_beat->name, sizeof ret_beat->name, "%s", host->host_and_port);
+    ret_beat->kind = kind_of(description);
+    ret_beat->rtt_us = rtt_ms > 0 ? rtt_ms * 1000 : 0;
+    ret_beat->last_write_ms = last_write_ms(mongoc_server_description_hello_response(description));
+    ret_beat->heard_ms = mongoc_server_description_last_update_time(description) / 1000;
+}
+
+size_t discovery_listen(struct discovery *discovery, struct server_beat *ret_beats, size_t most)
+{
+    size_t count;
+    mongoc_server_description_t **known =
+        mongoc_client_get_server_descriptions(discovery->client, &count);
+    size_t kept = count < most ? count : most;
+    for (size_t i = 0; i < kept; i++) {
+        read_beat(known[i], &ret_beats[i]);
+    }
+    mongoc_server_descriptions_destroy_all(known, count);
+    return kept;
+}
+
+int64_t discovery_heartbeat_ms(const struct discovery *discovery)
+{
+    return mongoc_uri_get_option_as_int32(mongoc_client_get_uri(discovery->client),
+                                          MONGOC_URI_HEARTBEATFREQUENCYMS, HEARTBEAT_MS);
 }
 
 // A selection that finds nobody is the one thing that makes libmongoc look at once. Its error is

@@ -30,8 +30,8 @@ struct discovered {
 struct discovery;
 
 // Begins to follow what deployment_parse has accepted. `changed` is called on any thread whenever
-// there is something new to take, until discovery_close returns; it may not call back into
-// discovery. NULL on failure, with one line in ret_error. Blocks for DNS if the URI is a
+// there is something new to take or to listen to, until discovery_close returns; it may not call
+// back into discovery. NULL on failure, with one line in ret_error. Blocks for DNS if the URI is a
 // mongodb+srv one, and can only fail then.
 struct discovery *discovery_open(const char *uri, void (*changed)(void *arg), void *arg,
                                  char *ret_error, size_t error_capacity);
@@ -41,6 +41,21 @@ void discovery_close(struct discovery *discovery);
 
 // The newest picture, owned by the caller (free); NULL if it is the one that was taken last.
 struct discovered *discovery_take(struct discovery *discovery);
+
+// What a server's last hello tells of now.
+struct server_beat {
+    char name[280];
+    enum server_kind kind;
+    int64_t rtt_us;        // smoothed; 0: not known
+    int64_t last_write_ms; // its lastWriteDate, by the server's clock; 0: has none
+    int64_t heard_ms;      // when that hello came, monotonic
+};
+
+// Of each server that is known: at most `most`; returns how many.
+size_t discovery_listen(struct discovery *discovery, struct server_beat *ret_beats, size_t most);
+
+// How often a server is asked, ms.
+int64_t discovery_heartbeat_ms(const struct discovery *discovery);
 
 // Makes libmongoc check at once each server that it does not hear of continuously, at most every
 // 500 ms. It does nothing for a server that is known and alone, or a mongos: those are checked

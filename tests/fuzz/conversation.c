@@ -242,6 +242,7 @@ static void tell_topology(void)
     info->session_timeout_minutes = 30;
     info->address_count = 1;
     struct topology_mail *mail = xcalloc(1, sizeof *mail);
+    servers_adopt(conversation.shared.servers, topology);
     mail->topology = topology;
     worker_post(conversation.worker, &mail->mail, MAIL_TOPOLOGY);
 }
@@ -262,7 +263,8 @@ void conversation_begin(const struct credential *credential, void (*accepted)(st
     loops_use(&threads);
     streams_use(connect_upstream);
     atomic_init(&conversation.shared.next_client_id, 1);
-    conversation.shared.server = server_new(&conversation.config, &conversation.worker, 1);
+    conversation.shared.servers = servers_new(&conversation.config, &conversation.worker, 1);
+    affinity_init(&conversation.shared.affinity);
     conversation.worker = worker_new(0, &conversation.shared);
     tell_topology();
     loop_start(conversation.worker->loop);
@@ -302,7 +304,8 @@ void conversation_end(void)
     MUST(loop_has_ended(conversation.worker->loop));
     MUST(atomic_load(&conversation.shared.budget.used) == 0);
     worker_free(conversation.worker);
-    server_free(conversation.shared.server);
+    servers_free(conversation.shared.servers);
+    affinity_fini(&conversation.shared.affinity);
     close_servers();
     conversation_pass(1000000);
     MUST(net_count() == 0 && streams_count() == 0);

@@ -78,6 +78,8 @@ static void draw_apps(struct knobs *knobs)
 static void draw_servers(struct knobs *knobs)
 {
     knobs->servers = (int)dice_between(1, 3);
+    knobs->sharded = dice_chance(0.15);
+    knobs->secondary = knobs->servers == 1 || dice_chance(0.3) ? 0 : 0.3;
     knobs->cores = (int)dice_between(1, 8);
     knobs->demand_us = dice_scale(10, 20 * MS);
     knobs->slow_demand_us = dice_scale(100 * MS, 3 * SECOND);
@@ -222,6 +224,33 @@ static void stepdown(struct knobs *knobs)
     knobs->think_us = dice_scale(1 * MS, 1 * SECOND);
 }
 
+// A member or a mongos comes and goes, and what was on it.
+static void members(struct knobs *knobs)
+{
+    draw_impatience(knobs);
+    knobs->servers = (int)dice_between(2, 6);
+    knobs->sharded = dice_chance(0.5);
+    knobs->secondary = 0.5;
+    knobs->leave_every_us = dice_scale(50 * MS, 10 * SECOND);
+    knobs->restart_every_us = dice_chance(0.5) ? 0 : dice_scale(500 * MS, 20 * SECOND);
+    knobs->down_us = dice_scale(1 * MS, 8 * SECOND);
+    knobs->mix[OP_OPEN_CURSOR] = 20;
+    knobs->mix[OP_GET_MORE] = 30;
+    knobs->mix[OP_TRANSACT] = 20;
+    knobs->think_us = dice_scale(1 * MS, 500 * MS);
+}
+
+// Fewer connections over all servers than each of them may have.
+static void total(struct knobs *knobs)
+{
+    knobs->servers = (int)dice_between(2, 4);
+    knobs->secondary = 0.7;
+    knobs->cap = (int)dice_between(2, 8);
+    knobs->total_cap = (int)dice_between(1, 8);
+    knobs->connections = (int)dice_between(5, 15);
+    knobs->demand_us = dice_scale(10, 2 * MS);
+}
+
 // Replies that are none.
 static void lying(struct knobs *knobs)
 {
@@ -262,6 +291,8 @@ static void chaos(struct knobs *knobs)
     knobs->restart_every_us = dice_scale(1 * SECOND, 60 * SECOND);
     knobs->stall_every_us = dice_scale(1 * SECOND, 60 * SECOND);
     knobs->stepdown_every_us = dice_scale(1 * SECOND, 60 * SECOND);
+    knobs->leave_every_us = dice_chance(0.5) ? 0 : dice_scale(1 * SECOND, 60 * SECOND);
+    knobs->total_cap = dice_chance(0.8) ? 0 : (int)dice_between(1, 20);
     knobs->lie = dice_chance(0.5) ? 0 : 0.01;
     knobs->unique_ids = true;
     knobs->server_error = 0.01;
@@ -273,7 +304,8 @@ const struct scenario scenarios[] = {
     {"hand_over", hand_over}, {"quitters", quitters}, {"orphans", orphans},
     {"large", large},         {"flaky", flaky},       {"refusing", refusing},
     {"stalling", stalling},   {"stepdown", stepdown}, {"lying", lying},
-    {"ending", ending},       {"chaos", chaos},       {NULL, NULL},
+    {"members", members},     {"total", total},       {"ending", ending},
+    {"chaos", chaos},         {NULL, NULL},
 };
 
 const struct scenario *scenario_find(const char *name)

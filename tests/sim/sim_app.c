@@ -25,7 +25,7 @@ bool app_connection_is_open(int64_t conn)
 
 bool app_is_next_in_order(const struct op *op)
 {
-    bool next = op->id > registry[op->conn].last_received;
+    bool next = op->id >= registry[op->conn].last_received; // the same again: see sim_service.c
     registry[op->conn].last_received = op->id;
     return next;
 }

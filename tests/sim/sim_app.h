@@ -24,11 +24,16 @@ struct app_transaction {
     bool in_use;
 };
 
+struct app_cursor {
+    int64_t id;
+    int64_t session;
+};
+
 struct app {
     int index;
     struct app_conn *conns; // the last one is the monitor
     int conn_count;
-    int64_t cursors[APP_CURSORS]; // nobody uses now
+    struct app_cursor cursors[APP_CURSORS]; // nobody uses now
     int cursor_count;
     struct app_transaction transactions[APP_TRANSACTIONS];
 };

@@ -4,6 +4,8 @@
 // ARCHITECTURE.md. (What apps and servers can see is checked where they see it: sim_judge.c,
 // sim_service.c.)
 
+#include <stdio.h>
+
 #include "proxy/client.h"
 #include "proxy/request.h"
 #include "proxy/upstream.h"
@@ -22,15 +24,23 @@ int64_t check_slack_us(void)
 
 // --- 1: the cap ---------------------------------------------------------------------------------
 
+static int index_of(const struct server *server)
+{
+    int index = 0;
+    sscanf(server->name, "server%d", &index);
+    return index;
+}
+
 static void check_cap(const struct server *server)
 {
     int cap = world.knobs.cap;
+    int seen = streams_upstream_count(index_of(server));
     HOLDS(server->ledger.opening + server->ledger.open <= cap,
           "the ledger has %d opening and %d open, the cap is %d", server->ledger.opening,
           server->ledger.open, cap);
-    HOLDS(streams_upstream_count() <= cap,
-          "the server sees %d connections, the cap is %d (ledger: %d opening, %d open)",
-          streams_upstream_count(), cap, server->ledger.opening, server->ledger.open);
+    HOLDS(seen <= cap,
+          "the server sees %d connections, the cap is %d (ledger: %d opening, %d open)", seen, cap,
+          server->ledger.opening, server->ledger.open);
 }
 
 static int handed_count(const struct server *server)
@@ -51,16 +61,20 @@ static void check_upstreams(const struct server *server)
     for (int i = 0; i < world.knobs.workers; i++) {
         const struct upstream *upstream = world.workers[i]->upstreams;
         for (; upstream; upstream = upstream->next) {
+            if (upstream->server != server) {
+                continue;
+            }
             HOLDS(upstream->worker == world.workers[i],
                   "an upstream is on a list of another worker");
+            bool makes_room = upstream->broken && !upstream->claimer;
             int uses = (upstream->opening != NULL) + (upstream->request != NULL) +
-                       upstream->is_idle + (upstream->claimer != NULL);
+                       upstream->is_idle + (upstream->claimer != NULL) + makes_room;
             HOLDS(uses == 1, "an upstream has %d uses", uses);
             HOLDS(!upstream->request || upstream->request->upstream == upstream,
                   "an upstream's request has another upstream");
             opening += upstream->opening != NULL;
             open += upstream->opening == NULL;
-            idle += upstream->is_idle && upstream->generation == server->generation;
+            idle += upstream->is_idle;
         }
     }
     HOLDS(server->ledger.opening == opening && server->ledger.open == open,
@@ -168,11 +182,14 @@ static void check_budget(void)
             reached += client->request != NULL;
         }
     }
-    const struct ticket *ticket = gate_oldest(world.shared.server->gate);
-    for (; ticket; ticket = ticket->next) {
-        const struct request *request = request_of_ticket(ticket);
-        claimed += request->client ? 0 : request->claimed_bytes;
-        reached += request->client == NULL;
+    const struct server *server = world.shared.servers->list;
+    for (; server; server = server->next) {
+        const struct ticket *ticket = gate_oldest(server->gate);
+        for (; ticket; ticket = ticket->next) {
+            const struct request *request = request_of_ticket(ticket);
+            claimed += request->client ? 0 : request->claimed_bytes;
+            reached += request->client == NULL;
+        }
     }
     HOLDS(used >= claimed, "the budget has %zu bytes in use, %zu are claimed", used, claimed);
     HOLDS(reached < requests || used == claimed, "the budget has %zu bytes in use, %zu are claimed",
@@ -181,12 +198,22 @@ static void check_budget(void)
 
 // --- when ---------------------------------------------------------------------------------------
 
-void check_step(void)
+static void check_total(void)
 {
-    const struct server *server = world.shared.server;
-    if (!server) {
-        return;
+    int most = world.knobs.total_cap;
+    int entered = 0;
+    const struct server *server = world.shared.servers->list;
+    for (; server; server = server->next) {
+        entered += server->ledger.opening + server->ledger.open;
     }
+    int counted = atomic_load(&world.shared.servers->open_total);
+    HOLDS(counted == entered, "%d upstreams are counted, the ledgers have %d", counted, entered);
+    HOLDS(most == 0 || entered <= most, "%d upstreams are there, the cap over all is %d", entered,
+          most);
+}
+
+static void check_server(const struct server *server)
+{
     check_cap(server);
     if (!loops_are_between_handlers()) {
         return;
@@ -194,9 +221,23 @@ void check_step(void)
     check_upstreams(server);
     check_permits(server);
     check_waiters(server);
-    check_budget();
     if (!world.ending) {
         check_deadlines(server);
+    }
+}
+
+void check_step(void)
+{
+    if (!world.shared.servers) {
+        return;
+    }
+    check_server(world.shared.servers->lobby);
+    for (const struct server *server = world.shared.servers->list; server; server = server->next) {
+        check_server(server);
+    }
+    if (loops_are_between_handlers()) {
+        check_total();
+        check_budget();
     }
 }
 
@@ -207,13 +248,9 @@ void check_now_and_then(void)
 
 // An unacknowledged write that weir did not refuse has arrived. (An answer to what its connection
 // sent afterwards says that weir has had it.)
-static void check_unacknowledged(const struct gate_counts *counts)
+static void check_unacknowledged(uint64_t refused)
 {
-    uint64_t refused = 0;
     uint64_t missing = 0;
-    for (int i = 0; i < REFUSAL_COUNT; i++) {
-        refused += counts->refused[i];
-    }
     for (size_t i = 0; i < world.op_count; i++) {
         const struct op *op = &world.ops[i];
         missing += op->unacknowledged && op->received == 0 && op->followed_by &&
@@ -223,29 +260,47 @@ static void check_unacknowledged(const struct gate_counts *counts)
           (unsigned long long)missing, (unsigned long long)refused);
 }
 
-void check_rest(void)
+// Returns how many requests it refused.
+static uint64_t check_server_at_rest(const struct server *server)
 {
-    const struct server *server = world.shared.server;
     struct gate_counts counts;
+    uint64_t refused = 0;
     gate_count(server->gate, sim_now_us(), &counts);
-    if (world.calm) {
-        check_unacknowledged(&counts);
-    }
     HOLDS(counts.in_flight == 0 && counts.queued == 0 && server->waiter_count == 0,
           "at rest, %d permits are out, %zu requests queue, %d wait", counts.in_flight,
           counts.queued, server->waiter_count);
+    HOLDS(server->ledger.opening == 0, "at rest, %d upstreams are opening", server->ledger.opening);
+    for (int i = 0; i < REFUSAL_COUNT; i++) {
+        refused += counts.refused[i];
+    }
+    return refused;
+}
+
+static void check_worker_at_rest(const struct worker *worker)
+{
+    int i = worker->index;
+    HOLDS(!worker->clients && worker->request_count == 0, "at rest, worker %d has work", i);
+    HOLDS(atomic_load(&worker->client_count) == 0, "at rest, worker %d counts clients", i);
+    HOLDS(!worker->ready && !worker->starved && !worker->dead_clients && !worker->dead_upstreams,
+          "at rest, something is on a list of worker %d", i);
+    HOLDS(loop_mailbox_is_empty(worker->loop), "at rest, worker %d has mail", i);
+}
+
+void check_rest(void)
+{
+    uint64_t refused = check_server_at_rest(world.shared.servers->lobby);
+    for (const struct server *server = world.shared.servers->list; server; server = server->next) {
+        refused += check_server_at_rest(server);
+    }
+    if (world.calm) {
+        check_unacknowledged(refused);
+    }
+    size_t pins = pins_count(world.shared.affinity.pins);
     HOLDS(atomic_load(&world.shared.budget.used) == 0, "at rest, %zu bytes are claimed",
           atomic_load(&world.shared.budget.used));
-    HOLDS(server->ledger.opening == 0, "at rest, %d upstreams are opening", server->ledger.opening);
-    HOLDS(pins_count(server->pins) == 0, "at rest, %zu pins are left", pins_count(server->pins));
+    HOLDS(pins == 0, "at rest, %zu pins are left", pins);
     for (int i = 0; i < world.knobs.workers; i++) {
-        const struct worker *worker = world.workers[i];
-        HOLDS(!worker->clients && worker->request_count == 0, "at rest, worker %d has work", i);
-        HOLDS(atomic_load(&worker->client_count) == 0, "at rest, worker %d counts clients", i);
-        HOLDS(!worker->ready && !worker->starved && !worker->dead_clients &&
-                  !worker->dead_upstreams,
-              "at rest, something is on a list of worker %d", i);
-        HOLDS(loop_mailbox_is_empty(worker->loop), "at rest, worker %d has mail", i);
+        check_worker_at_rest(world.workers[i]);
     }
     HOLDS(!world.calm || servers_cursor_count() + servers_transaction_count() == 0,
           "at rest, %d cursors and %d transactions are left at the server", servers_cursor_count(),

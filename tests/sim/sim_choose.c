@@ -10,7 +10,8 @@
 static void take_cursor(struct app *app, struct op *op)
 {
     int i = (int)dice_between(0, app->cursor_count - 1);
-    op->cursor_id = app->cursors[i];
+    op->cursor_id = app->cursors[i].id;
+    op->session = app->cursors[i].session;
     app->cursors[i] = app->cursors[--app->cursor_count];
 }
 
@@ -94,6 +95,8 @@ static void number(struct app_conn *conn, struct op *op)
 
 static struct op *new_op(struct app_conn *conn, enum op_kind kind)
 {
+    static const char *const modes[] = {"primaryPreferred", "secondary", "secondaryPreferred",
+                                        "nearest"};
     struct app_transaction *transaction = NULL;
     if (kind == OP_TRANSACT && dice_chance(0.4)) {
         transaction = find_transaction(conn->app, false); // one more
@@ -112,12 +115,18 @@ static struct op *new_op(struct app_conn *conn, enum op_kind kind)
     if (kind == OP_GET_MORE || kind == OP_KILL_CURSORS) {
         take_cursor(conn->app, op);
     }
+    if (kind == OP_OPEN_CURSOR) {
+        op->session = new_session();
+    }
     if (kind == OP_RETRYABLE_INSERT) {
         op->session = new_session();
         op->txn_number = dice_between(1, 1000);
     }
     if (kind == OP_LARGE_INSERT) {
         op->message_bytes = (size_t)dice_scale(1, (int64_t)world.knobs.large_bytes);
+    }
+    if (!transaction && kind != OP_GET_MORE && dice_chance(world.knobs.secondary)) {
+        op->read_mode = modes[dice_between(0, 3)]; // writes may say it too
     }
     if (dice_chance(world.knobs.max_time)) {
         op->max_time_ms = dice_scale(1, 2000);

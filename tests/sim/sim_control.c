@@ -50,7 +50,7 @@ static void describe(struct server_info *info, int index)
 {
     snprintf(info->name, sizeof info->name, "server%d:27017", index);
     snprintf(info->host, sizeof info->host, "server%d", index);
-    info->kind = index == world.primary ? SERVER_PRIMARY : SERVER_SECONDARY;
+    info->kind = server_kind_seen(index);
     info->max_wire_version = 21;
     info->max_bson_bytes = 16777216;
     info->max_message_bytes = 48000000;
@@ -62,6 +62,16 @@ static void describe(struct server_info *info, int index)
     }
 }
 
+// Who is near and who is behind changes with each snapshot.
+static void draw_pulses(const struct topology *topology)
+{
+    for (size_t i = 0; i < topology->server_count; i++) {
+        struct server_pulse *pulse = topology->servers[i].pulse;
+        atomic_store(&pulse->rtt_us, dice_between(1, 30000));
+        atomic_store(&pulse->staleness_ms, dice_between(0, 200000));
+    }
+}
+
 // To each worker, as weir.c's topology_changed does.
 static void publish(void *arg)
 {
@@ -69,11 +79,15 @@ static void publish(void *arg)
     if (world.ending) {
         return;
     }
-    size_t count = (size_t)world.knobs.servers;
-    struct topology *topology = topology_new(++control->generation, count);
-    for (size_t i = 0; i < count; i++) {
-        describe(&topology->servers[i], (int)i);
+    struct topology *topology = topology_new(++control->generation, (size_t)servers_member_count());
+    size_t described = 0;
+    for (int i = 0; i < world.knobs.servers; i++) {
+        if (server_is_member(i)) {
+            describe(&topology->servers[described++], i);
+        }
     }
+    servers_adopt(world.shared.servers, topology);
+    draw_pulses(topology);
     TRACE("discovery: snapshot %lld, the primary is %lld", control->generation, world.primary);
     for (int i = 0; i < world.knobs.workers; i++) {
         struct topology_mail *mail = xcalloc(1, sizeof *mail);

@@ -38,6 +38,14 @@ static void close_all(struct sim_server *server)
     }
 }
 
+static void depose(struct sim_server *server)
+{
+    TRACE("server %lld steps down", server->index);
+    world.primary = -1;
+    control_truth_changed();
+    event_set(&server->elect, sim_now_us() + down_us());
+}
+
 static void restart(void *arg)
 {
     struct sim_server *server = arg;
@@ -45,6 +53,10 @@ static void restart(void *arg)
     server->refusing = true;
     close_all(server);
     service_forget_all(server);
+    control_truth_changed();
+    if (world.primary == server->index && dice_chance(0.5)) {
+        depose(server);
+    }
     event_set(&server->recover, sim_now_us() + down_us());
     set_again(&server->restart, world.knobs.restart_every_us);
 }
@@ -54,6 +66,7 @@ static void recover(void *arg)
     struct sim_server *server = arg;
     TRACE("server %lld is up", server->index);
     server->refusing = false;
+    control_truth_changed();
 }
 
 static void stall(void *arg)
@@ -69,14 +82,11 @@ static void stepdown(void *arg)
 {
     struct sim_server *server = arg;
     if (world.primary == server->index) {
-        TRACE("server %lld steps down", server->index);
-        world.primary = -1;
         service_forget_all(server);
         if (dice_chance(0.3)) {
             close_all(server);
         }
-        control_truth_changed();
-        event_set(&server->elect, sim_now_us() + down_us());
+        depose(server);
     }
     set_again(&server->stepdown, world.knobs.stepdown_every_us);
 }
@@ -85,10 +95,34 @@ static void elect(void *arg)
 {
     (void)arg;
     if (world.primary < 0) {
-        world.primary = (int)dice_between(0, world.knobs.servers - 1);
+        do {
+            world.primary = (int)dice_between(0, world.knobs.servers - 1);
+        } while (!server_is_member(world.primary));
         TRACE("server %lld is elected", world.primary);
         control_truth_changed();
     }
+}
+
+static void come_back(void *arg)
+{
+    struct sim_server *server = arg;
+    TRACE("server %lld is a member again", server->index);
+    server->has_left = false;
+    control_truth_changed();
+}
+
+// Who has left goes on with what it was sent, and its cursors are lost with it.
+static void leave(void *arg)
+{
+    struct sim_server *server = arg;
+    if (world.primary != server->index && servers_member_count() > 1 && !server->has_left) {
+        TRACE("server %lld leaves", server->index);
+        server->has_left = true;
+        service_forget_all(server);
+        control_truth_changed();
+        event_set(&server->come_back, sim_now_us() + down_us());
+    }
+    set_again(&server->leave, world.knobs.leave_every_us);
 }
 
 void faults_begin(struct sim_server *server)
@@ -99,16 +133,20 @@ void faults_begin(struct sim_server *server)
     event_init(&server->stall, stall, server);
     event_init(&server->stepdown, stepdown, server);
     event_init(&server->elect, elect, server);
+    event_init(&server->leave, leave, server);
+    event_init(&server->come_back, come_back, server);
     set_again(&server->close, world.knobs.close_every_us);
     set_again(&server->restart, world.knobs.restart_every_us);
     set_again(&server->stall, world.knobs.stall_every_us);
     set_again(&server->stepdown, world.knobs.stepdown_every_us);
+    set_again(&server->leave, world.knobs.leave_every_us);
 }
 
 void faults_end(struct sim_server *server)
 {
     struct event *events[] = {&server->close, &server->restart,  &server->recover,
-                              &server->stall, &server->stepdown, &server->elect};
+                              &server->stall, &server->stepdown, &server->elect,
+                              &server->leave, &server->come_back};
     for (size_t i = 0; i < sizeof events / sizeof events[0]; i++) {
         event_cancel(events[i]);
     }
@@ -123,6 +161,7 @@ void servers_heal(void)
             server->stalled_until_us = sim_now_us();
         }
         server->refusing = false;
+        server->has_left = false;
         service_go_on(server);
         for (struct server_conn *conn = server->conns; conn; conn = conn->next) {
             event_set(&conn->look, sim_now_us());

@@ -147,7 +147,7 @@ static void check_error(struct op *op, const struct reply *reply)
     if (!reply->no_writes) {
         return;
     }
-    bool retried = op->session != 0 && (!op->in_transaction || ends_transaction(op));
+    bool retried = op->txn_number != 0 && (!op->in_transaction || ends_transaction(op));
     op->told_not_executed = true;
     HOLDS(!op->executed, "operation %lld was executed, and answered as if it was not", id);
     HOLDS(reply->retryable_write && retried,
@@ -156,10 +156,10 @@ static void check_error(struct op *op, const struct reply *reply)
 
 // --- what follows -------------------------------------------------------------------------------
 
-static void keep_cursor(struct app *app, int64_t cursor_id)
+static void keep_cursor(struct app *app, const struct op *op, int64_t cursor_id)
 {
     if (cursor_id != 0 && app->cursor_count < APP_CURSORS && !dice_chance(world.knobs.linger)) {
-        app->cursors[app->cursor_count++] = cursor_id;
+        app->cursors[app->cursor_count++] = (struct app_cursor){cursor_id, op->session};
     }
 }
 
@@ -208,7 +208,7 @@ enum verdict judge_reply(struct app_conn *conn, struct op *op, const uint8_t *at
         check_own_error(op, &reply);
     }
     if (reply.ok) {
-        keep_cursor(conn->app, reply.cursor_id);
+        keep_cursor(conn->app, op, reply.cursor_id);
         if (conn->transaction && dice_chance(world.knobs.linger)) {
             conn->transaction->session = 0; // left alone
         }

@@ -61,7 +61,7 @@ struct connect_answer {
 void streams_use(void (*connect)(const struct address *address, struct connect_answer *ret_answer));
 
 // Sockets that weir has towards servers now, connecting ones included.
-int streams_upstream_count(void);
+int streams_upstream_count(int server);
 int streams_count(void);
 
 #endif

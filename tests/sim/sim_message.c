@@ -146,7 +146,9 @@ static void append_session(const struct op *op, bson_t *body)
     BSON_APPEND_DOCUMENT_BEGIN(body, "lsid", &lsid);
     BSON_APPEND_BINARY(&lsid, "id", BSON_SUBTYPE_UUID, uuid, sizeof uuid);
     bson_append_document_end(body, &lsid);
-    BSON_APPEND_INT64(body, "txnNumber", op->txn_number);
+    if (op->txn_number != 0) {
+        BSON_APPEND_INT64(body, "txnNumber", op->txn_number);
+    }
     if (op->in_transaction) {
         BSON_APPEND_BOOL(body, "autocommit", false);
     }
@@ -186,6 +188,12 @@ static void make_body(const struct op *op, int w, bson_t *body)
     BSON_APPEND_INT64(body, "comment", op->id);
     append_session(op, body);
     append_write_concern(op, w, body);
+    if (op->read_mode) {
+        bson_t preference;
+        BSON_APPEND_DOCUMENT_BEGIN(body, "$readPreference", &preference);
+        BSON_APPEND_UTF8(&preference, "mode", op->read_mode);
+        bson_append_document_end(body, &preference);
+    }
     if (op->max_time_ms > 0) {
         BSON_APPEND_INT64(body, "maxTimeMS", op->max_time_ms);
     }

@@ -302,6 +302,31 @@ void servers_finish(void)
     world.servers = NULL;
 }
 
+bool server_is_member(int server)
+{
+    return !world.servers[server].has_left;
+}
+
+int servers_member_count(void)
+{
+    int count = 0;
+    for (int i = 0; i < world.knobs.servers; i++) {
+        count += server_is_member(i);
+    }
+    return count;
+}
+
+enum server_kind server_kind_seen(int server)
+{
+    if (world.servers[server].refusing) {
+        return SERVER_UNKNOWN;
+    }
+    if (world.knobs.sharded) {
+        return SERVER_MONGOS;
+    }
+    return server == world.primary ? SERVER_PRIMARY : SERVER_SECONDARY;
+}
+
 int servers_connection_count(void)
 {
     int count = 0;

@@ -15,6 +15,11 @@ void servers_finish(void); // frees them; all connections must be closed
 // The address of a server; index 0 is the good one, others lead nowhere.
 void server_address(int server, int index, struct address *ret_address);
 
+// Of the deployment, as discovery sees it.
+bool server_is_member(int server);
+int servers_member_count(void);
+enum server_kind server_kind_seen(int server);
+
 // What is open in all servers.
 int servers_connection_count(void);
 int servers_cursor_count(void);

@@ -126,12 +126,25 @@ static bool refuse_if_lost(struct server_conn *conn, const struct op *op)
     return false;
 }
 
+static bool is_read(const struct op *op)
+{
+    return op->kind == OP_FIND || op->kind == OP_SLOW_FIND || op->kind == OP_LARGE_FIND ||
+           op->kind == OP_OPEN_CURSOR || op->kind == OP_PING;
+}
+
+// A secondary takes reads that say they may come there, and what goes on with its cursors.
+static bool takes(const struct sim_server *server, const struct op *op)
+{
+    return world.knobs.sharded || server->index == world.primary || op->kind == OP_GET_MORE ||
+           op->kind == OP_KILL_CURSORS || (is_read(op) && op->read_mode);
+}
+
 static bool refuse_if_unwell(struct server_conn *conn, const struct op *op)
 {
     static const int state_changes[] = {91, 189, 10107, 11600, 11602, 13435, 13436};
     static const int others[] = {11000, 112, 26, 10334, 462};
     static const char *const labels[] = {"RetryableWriteError", "NoWritesPerformed"};
-    if (conn->server->index != world.primary) {
+    if (!takes(conn->server, op)) {
         refuse(conn, op, state_changes[dice_between(0, 6)], labels, (int)dice_between(0, 2));
         return true;
     }
@@ -162,7 +175,8 @@ static int64_t take_effect(struct sim_server *server, struct op *op)
     op->executed = true;
     set_in_use(server, op, false);
     if (op->kind == OP_OPEN_CURSOR) {
-        struct held *opened = held_add(&server->cursors, (int64_t)(dice() >> 2) + 1);
+        struct held *opened = held_add(&server->cursors, ++server->last_cursor);
+        opened->session = op->session;
         opened->batches_left = (int)dice_between(1, 6);
         opened->last_op = op->id;
         return opened->id;
@@ -327,9 +341,32 @@ void service_go_on(struct sim_server *server)
 
 // --- from begin to end --------------------------------------------------------------------------
 
+// A read, or a write that a server does at most once.
+static bool may_come_again(const struct op *op)
+{
+    return is_read(op) || op->kind == OP_RETRYABLE_INSERT || op->kind == OP_KILL_CURSORS;
+}
+
+// What goes on with a cursor or a transaction goes to its server.
+static void check_affinity(struct sim_server *here, const struct op *op)
+{
+    for (int i = 0; i < world.knobs.servers; i++) {
+        struct sim_server *server = &world.servers[i];
+        const struct held *cursor = cursor_of(server, op);
+        HOLDS(server == here || !cursor || cursor->session != op->session || cursor_of(here, op),
+              "operation %lld goes on with a cursor of server %d and comes to server %d",
+              (long long)op->id, i, here->index);
+        bool statement = op->kind == OP_TRANSACT && !op->starts_transaction;
+        HOLDS(server == here || !statement || !transaction_of(server, op),
+              "operation %lld belongs to a transaction of server %d and comes to server %d",
+              (long long)op->id, i, here->index);
+    }
+}
+
 static void check_arrival(const struct op *op, const uint8_t *at, size_t len)
 {
-    HOLDS(op->received == 0, "operation %lld is sent a second time", (long long)op->id);
+    HOLDS(op->received == 0 || may_come_again(op), "operation %lld (%s) is sent a second time",
+          (long long)op->id, op_kind_name(op->kind));
     HOLDS(!op->told_not_executed, "operation %lld is sent after it was answered as not executed",
           (long long)op->id);
     const char *difference = message_difference(op, at, len);
@@ -351,6 +388,7 @@ void service_begin(struct server_conn *conn, const uint8_t *at, size_t len, cons
     struct op *op = op_find(bson_iter_int64(&iter));
     HOLDS(op, "weir sends an operation that no app has");
     check_arrival(op, at, len);
+    check_affinity(conn->server, op);
     op->received++;
     conn->op = op->id;
     TRACE("server %lld receives operation %lld (%s) on connection %lld", conn->server->index,

@@ -35,6 +35,7 @@ struct server_conn {
 // A cursor or a transaction.
 struct held {
     int64_t id;
+    int64_t session; // of a cursor
     int64_t txn_number;
     int64_t last_op; // that used it
     int batches_left;
@@ -52,6 +53,7 @@ struct sim_server {
     struct server_conn *conns;
     int conn_count;
     bool refusing;
+    bool has_left; // the set
     int64_t stalled_until_us;
     // service
     struct server_conn *serving;
@@ -59,6 +61,7 @@ struct sim_server {
     int64_t served_until_us;
     struct event done;
     struct held_list cursors;
+    int64_t last_cursor; // its id: unique on this server only
     struct held_list transactions;
     // faults
     struct event close;
@@ -66,6 +69,8 @@ struct sim_server {
     struct event recover;
     struct event stall;
     struct event stepdown;
+    struct event leave;
+    struct event come_back;
     struct event elect;
 };
 

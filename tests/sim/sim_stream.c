@@ -12,6 +12,7 @@
 #include "tests/sim/sim_loop.h"
 
 #define FDS_MAX 4096
+#define SERVERS_MAX 16
 #define BOTH (STREAM_READ | STREAM_WRITE)
 
 enum phase { CONNECTING, SNIFFING, OPEN, BROKEN };
@@ -27,12 +28,13 @@ struct stream {
     bool refused;
     bool read_over;
     bool upstream;
+    int server;  // that it leads to
     size_t owed; // bytes offered and not taken: they must come again
 };
 
 static void (*connect_to)(const struct address *address, struct connect_answer *ret_answer);
 static struct net_end *ends[FDS_MAX]; // by descriptor
-static int upstreams;
+static int upstreams[SERVERS_MAX];
 static int streams;
 
 void streams_use(void (*connect)(const struct address *address, struct connect_answer *ret_answer))
@@ -40,9 +42,9 @@ void streams_use(void (*connect)(const struct address *address, struct connect_a
     connect_to = connect;
 }
 
-int streams_upstream_count(void)
+int streams_upstream_count(int server)
 {
-    return upstreams;
+    return upstreams[server];
 }
 
 int streams_count(void)
@@ -150,7 +152,8 @@ struct stream *stream_connect(struct loop *loop, const struct address *address,
     (void)host;
     struct stream *stream = stream_new(loop, CONNECTING, handler);
     stream->upstream = true;
-    upstreams++;
+    memcpy(&stream->server, &address->storage, sizeof stream->server);
+    upstreams[stream->server]++;
     event_init(&stream->answer, connect_answered, stream);
     connect_to(address, &stream->connect);
     if (stream->connect.outcome != CONNECT_SILENCE) {
@@ -171,7 +174,7 @@ void stream_free(struct stream *stream)
     if (stream->end) {
         net_close(stream->end);
     }
-    upstreams -= stream->upstream;
+    upstreams[stream->server] -= stream->upstream;
     streams--;
     free(stream);
 }

@@ -68,6 +68,7 @@ static void configure(void)
     const struct knobs *knobs = &world.knobs;
     world.config = (struct config){
         .max_connections = knobs->cap,
+        .max_total_connections = knobs->total_cap,
         .connect_timeout_us = knobs->connect_timeout_us,
         .upstream_max_idle_time_us = knobs->max_idle_us,
         .upstream_max_age_us = knobs->max_age_us,
@@ -96,7 +97,8 @@ static void weir_begin(void)
         .budget = {.limit = world.knobs.max_buffered},
     };
     atomic_init(&world.shared.next_client_id, 1);
-    world.shared.server = server_new(&world.config, world.workers, world.knobs.workers);
+    world.shared.servers = servers_new(&world.config, world.workers, world.knobs.workers);
+    affinity_init(&world.shared.affinity);
     for (int i = 0; i < world.knobs.workers; i++) {
         world.workers[i] = worker_new(i, &world.shared);
     }
@@ -148,8 +150,9 @@ static void weir_dispose(void)
         worker_free(world.workers[i]);
         world.workers[i] = NULL;
     }
-    server_free(world.shared.server);
-    world.shared.server = NULL;
+    servers_free(world.shared.servers);
+    affinity_fini(&world.shared.affinity);
+    world.shared.servers = NULL;
 }
 
 // --- time ---------------------------------------------------------------------------------------
@@ -245,7 +248,7 @@ void world_run(const struct scenario *scenario, uint64_t seed)
     scenario->set(&world.knobs);
     const struct knobs *knobs = &world.knobs;
     world.calm = knobs->close_every_us + knobs->restart_every_us + knobs->stall_every_us +
-                         knobs->stepdown_every_us ==
+                         knobs->stepdown_every_us + knobs->leave_every_us ==
                      0 &&
                  knobs->lie == 0 && knobs->server_error == 0 && knobs->connection_limit == 0 &&
                  knobs->dead_addresses == 0 && knobs->auth_fails == 0;

@@ -65,9 +65,10 @@ struct op {
     int64_t txn_number;
     bool in_transaction;
     bool starts_transaction;
-    int64_t max_time_ms; // 0: none
-    int64_t sent_us;     // when its app had handed over the last byte
-    int received;        // so many times has a server got it, whole
+    const char *read_mode; // NULL: primary, which is not said
+    int64_t max_time_ms;   // 0: none
+    int64_t sent_us;       // when its app had handed over the last byte
+    int received;          // so many times has a server got it, whole
     bool executed;
     bool answered;          // its app has the reply
     bool told_not_executed; // by its reply
@@ -81,6 +82,7 @@ struct knobs {
     // weir
     int workers;
     int cap;
+    int total_cap; // over all servers; 0: none
     int max_queue;
     int64_t max_wait_us;
     int64_t server_wait_us;
@@ -110,12 +112,14 @@ struct knobs {
     double deadline;   // that it gives up after deadline_us
     int64_t deadline_us;
     double max_time;    // that it sends maxTimeMS
+    double secondary;   // that it reads by another preference than "primary"
     double slow_reader; // of a connection
     int64_t slow_reader_us;
     double linger;   // of a cursor or transaction: left alone
     bool unique_ids; // of requests; else those of all connections are alike
     // servers
     int servers;
+    bool sharded; // each is a mongos; else they are a replica set
     int cores;
     int64_t demand_us;      // of an ordinary operation
     int64_t slow_demand_us; // of a slow one
@@ -130,6 +134,7 @@ struct knobs {
     int64_t restart_every_us;  // a server closes all of them, and refuses new ones for down_us
     int64_t stall_every_us;    // a server does nothing for down_us
     int64_t stepdown_every_us; // the primary moves, after down_us
+    int64_t leave_every_us;    // one that is not primary leaves the set for down_us
     int64_t down_us;
     double lie;          // chance that a reply is not one
     double server_error; // chance of a reply with an error of the server's own

@@ -28,10 +28,22 @@ static size_t owned(const struct pin_owner *owner)
     return count;
 }
 
+static void open_pin(struct pins *pins, const struct pin_key *key, int64_t txn_number,
+                     const char *namespace, struct pin_owner *owner)
+{
+    pins_open(pins, key, 7, txn_number, namespace, owner, 0);
+}
+
 static void open_cursor(struct pins *pins, int64_t id, struct pin_owner *owner)
 {
     struct pin_key key = cursor(id);
-    pins_open(pins, &key, 0, "shop.orders", owner);
+    open_pin(pins, &key, 0, "shop.orders", owner);
+}
+
+static bool resume(struct pins *pins, const struct pin_key *key, struct pin_owner *owner)
+{
+    pins_resume(pins, key, owner, 0);
+    return pins_has(pins, key);
 }
 
 static void a_pin_belongs_to_who_used_it_last(void **state)
@@ -43,7 +55,7 @@ static void a_pin_belongs_to_who_used_it_last(void **state)
     struct pin_key key = cursor(5);
     open_cursor(pins, 5, &first);
     assert_int_equal(owned(&first), 1);
-    assert_true(pins_resume(pins, &key, &second));
+    assert_true(resume(pins, &key, &second));
     assert_int_equal(owned(&first), 0);
     assert_int_equal(owned(&second), 1);
     assert_ptr_equal(second.first->owner, &second);
@@ -54,7 +66,7 @@ static void a_pin_belongs_to_who_used_it_last(void **state)
     pins_close(pins, &key);
     assert_int_equal(owned(&first), 0);
     assert_int_equal(pins_count(pins), 0);
-    assert_false(pins_resume(pins, &key, &first));
+    assert_false(resume(pins, &key, &first));
     pins_close(pins, &key); // no pin, no effect
     pins_free(pins);
     pins_free(NULL);
@@ -68,19 +80,66 @@ static void cursors_and_transactions_are_told_apart(void **state)
     struct pin_key keys[] = {cursor(0),         cursor(-1),        cursor(INT64_MIN),
                              transaction(0, 0), transaction(0, 1), transaction(1, 0)};
     for (size_t i = 0; i < 6; i++) {
-        pins_open(pins, &keys[i], (int64_t)i, "", &owner);
+        open_pin(pins, &keys[i], (int64_t)i, "", &owner);
         assert_int_equal(pins_count(pins), i + 1);
     }
     // What does not belong to a kind of key does not tell keys apart.
     struct pin_key key = transaction(0, 1);
     key.cursor_id = 77;
-    pins_open(pins, &key, 9, "", &owner);
-    key = cursor(-1);
-    key.session_id[3] = 77;
-    assert_true(pins_resume(pins, &key, &owner));
+    open_pin(pins, &key, 9, "", &owner);
     assert_int_equal(pins_count(pins), 6);
-    assert_int_equal(owner.first->txn_number, 1);
-    assert_int_equal(owner.first->owner_next->txn_number, 9);
+    assert_int_equal(owner.first->txn_number, 9);
+    pins_free(pins);
+}
+
+// Two servers may have given two clients the same id.
+static void cursors_of_one_id_are_told_apart_by_session(void **state)
+{
+    (void)state;
+    struct pins *pins = pins_new(8);
+    struct pin_owner owner = {0};
+    struct pin_key keys[3] = {cursor(5), cursor(5), cursor(5)};
+    keys[1].session_id[2] = 1;
+    keys[2].session_id[2] = 2;
+    for (uint32_t i = 0; i < 3; i++) {
+        pins_open(pins, &keys[i], 10 + i, 0, "a.b", &owner, 0);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(pins_find(pins, &keys[i])->server, 10 + i);
+    }
+    struct pin_key other = cursor(5);
+    other.session_id[2] = 3;
+    assert_non_null(pins_find(pins, &other)); // any of them: their server is the one to complain
+    pins_close(pins, &keys[1]);
+    pins_close(pins, &keys[2]);
+    assert_int_equal(pins_find(pins, &other)->server, 10);
+    pins_resume(pins, &other, &owner, 0);
+    pins_close(pins, &other); // neither is about a pin of another session
+    assert_int_equal(pins_count(pins), 1);
+    pins_close(pins, &keys[0]);
+    assert_null(pins_find(pins, &other));
+    other = cursor(6);
+    assert_null(pins_find(pins, &other));
+    pins_free(pins);
+}
+
+static void what_is_not_used_is_forgotten(void **state)
+{
+    (void)state;
+    struct pins *pins = pins_new(8);
+    struct pin_owner owner = {0};
+    struct pin_key keys[2] = {cursor(1), transaction(2, 2)};
+    pins_open(pins, &keys[0], 1, 0, "", &owner, 10);
+    pins_open(pins, &keys[1], 1, 0, "", &owner, 20);
+    pins_resume(pins, &keys[0], &owner, 30);
+    pins_expire(pins, 100, 119);
+    assert_int_equal(pins_count(pins), 2);
+    pins_expire(pins, 100, 120);
+    assert_null(pins_find(pins, &keys[1]));
+    assert_int_equal(owned(&owner), 1);
+    pins_expire(pins, 100, 130);
+    assert_int_equal(pins_count(pins), 0);
+    assert_null(owner.first);
     pins_free(pins);
 }
 
@@ -94,7 +153,7 @@ static void namespaces_are_copied_and_cut(void **state)
     for (size_t len = sizeof(name); len-- > 0;) {
         memset(name, 'x', len);
         name[len] = '\0';
-        pins_open(pins, &key, 0, name, &owner);
+        open_pin(pins, &key, 0, name, &owner);
         size_t kept = len < PIN_NAMESPACE_BYTES ? len : PIN_NAMESPACE_BYTES - 1;
         assert_int_equal(strlen(owner.first->namespace), kept);
         assert_memory_equal(owner.first->namespace, name, kept);
@@ -114,14 +173,14 @@ static void forgets_the_one_used_least_recently(void **state)
     for (int64_t i = 0; i < 3; i++) {
         open_cursor(pins, i, &owner);
     }
-    assert_true(pins_resume(pins, &keys[0], &owner));
+    assert_true(resume(pins, &keys[0], &owner));
     open_cursor(pins, 3, &owner);
-    assert_false(pins_resume(pins, &keys[1], &owner));
+    assert_false(resume(pins, &keys[1], &owner));
     pins_orphan(pins, &owner, 10);
     open_cursor(pins, 4, &owner); // orphans are forgotten alike
-    assert_false(pins_resume(pins, &keys[2], &owner));
-    assert_true(pins_resume(pins, &keys[0], &owner));
-    assert_true(pins_resume(pins, &keys[3], &owner));
+    assert_false(resume(pins, &keys[2], &owner));
+    assert_true(resume(pins, &keys[0], &owner));
+    assert_true(resume(pins, &keys[3], &owner));
     assert_int_equal(pins_count(pins), 3);
     assert_int_equal(owned(&owner), 3);
     assert_int_equal(pins_next_reap(pins, 1), INT64_MAX);
@@ -136,7 +195,7 @@ static void orphans_are_reaped_to_the_microsecond(void **state)
     struct pin pin = {.txn_number = -1};
     struct pin_key key = transaction(1, 2);
     assert_int_equal(pins_next_reap(pins, 10), INT64_MAX);
-    pins_open(pins, &key, 33, "", &owner);
+    open_pin(pins, &key, 33, "", &owner);
     assert_false(pins_reap(pins, 0, 1000, &pin)); // has an owner
     pins_orphan(pins, &owner, 100);
     assert_null(owner.first);
@@ -176,7 +235,7 @@ static void a_resumed_orphan_is_not_reaped(void **state)
         pins_orphan(pins, &first, 10 * i);
     }
     struct pin_key key = cursor(1);
-    assert_true(pins_resume(pins, &key, &second));
+    assert_true(resume(pins, &key, &second));
     assert_true(pins_reap(pins, 0, 100, &pin));
     assert_int_equal(pin.key.cursor_id, 0);
     assert_true(pins_reap(pins, 0, 100, &pin));
@@ -249,7 +308,7 @@ static void step_use(struct pair *pair, int i, int owner, int step)
     struct pin_key key = key_of(i);
     bool there = pair->naive[i].owner != NOT_THERE;
     if (chance_percent(&pair->chance, 50)) {
-        assert_int_equal(pins_resume(pair->pins, &key, &pair->owners[owner]), there);
+        assert_int_equal(resume(pair->pins, &key, &pair->owners[owner]), there);
         if (!there) {
             return;
         }
@@ -257,7 +316,7 @@ static void step_use(struct pair *pair, int i, int owner, int step)
         if (!there && naive_count(pair, NOT_THERE) == pair->capacity) {
             naive_make_room(pair);
         }
-        pins_open(pair->pins, &key, i, "a.b", &pair->owners[owner]);
+        open_pin(pair->pins, &key, i, "a.b", &pair->owners[owner]);
     }
     pair->naive[i].owner = owner;
     pair->naive[i].used = step;
@@ -372,6 +431,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pin_belongs_to_who_used_it_last),
         cmocka_unit_test(cursors_and_transactions_are_told_apart),
+        cmocka_unit_test(cursors_of_one_id_are_told_apart_by_session),
+        cmocka_unit_test(what_is_not_used_is_forgotten),
         cmocka_unit_test(namespaces_are_copied_and_cut),
         cmocka_unit_test(forgets_the_one_used_least_recently),
         cmocka_unit_test(orphans_are_reaped_to_the_microsecond),

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/route.h"
+
+#include "proxy/control/control.h"
+#include "proxy/request.h"
+#include "proxy/selection.h"
+#include "proxy/servers.h"
+#include "proxy/worker.h"
+
+static bool is_replica_set(const struct server_info *info)
+{
+    return info->kind == SERVER_PRIMARY || info->kind == SERVER_SECONDARY;
+}
+
+static enum route route_bound(const struct request *request, const struct topology *topology,
+                              struct server **ret_server)
+{
+    const struct server_info *info = topology_find(topology, request->bound_to);
+    bool statement = request->command.in_transaction;
+    if (!info || (statement && info->kind == SERVER_SECONDARY)) {
+        return ROUTE_LOST; // a primary that steps down aborts its transactions
+    }
+    *ret_server = info->server; // where it waits if the server is not there now
+    return ROUTE_FOUND;
+}
+
+// Whether any server will do that knows how transactions ended.
+static bool is_free_to_end(const struct request *request, const struct topology *topology)
+{
+    const struct server_info *info = topology_find(topology, request->bound_to);
+    return command_ends_transaction(&request->command) && (!info || is_replica_set(info));
+}
+
+static bool has_replica_set(const struct topology *topology)
+{
+    for (size_t i = 0; i < topology->server_count; i++) {
+        if (is_replica_set(&topology->servers[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum route route_free(const struct request *request, const struct topology *topology,
+                             struct server **ret_server)
+{
+    struct worker *worker = request->worker;
+    struct selection selection;
+    selection_read(&request->command, &selection);
+    if (selection.max_staleness_s >= 0 && selection.max_staleness_s < SELECTION_MIN_STALENESS_S &&
+        has_replica_set(topology)) {
+        return ROUTE_STALENESS; // as a mongos refuses it; others are asked themselves
+    }
+    selection.window_us = worker->shared->deployment->local_threshold_us;
+    selection.random[0] = worker_random(worker);
+    selection.random[1] = worker_random(worker);
+    selection.now_us = request->now_us;
+    const struct server_info *info = selection_choose(topology, &selection);
+    if (!info) {
+        return ROUTE_NOBODY;
+    }
+    *ret_server = info->server;
+    return ROUTE_FOUND;
+}
+
+enum route route_request(const struct request *request, struct server **ret_server)
+{
+    const struct topology *topology = request->worker->topology;
+    *ret_server = request->worker->shared->servers->lobby;
+    if (!topology) {
+        return ROUTE_NOBODY;
+    }
+    if (request->bound_to && !is_free_to_end(request, topology)) {
+        return route_bound(request, topology, ret_server);
+    }
+    return route_free(request, topology, ret_server);
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/servers.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "proxy/config.h"
+#include "proxy/mem.h"
+#include "proxy/worker.h"
+
+struct servers *servers_new(const struct config *config, struct worker **workers, int worker_count)
+{
+    struct servers *servers = xcalloc(1, sizeof *servers);
+    servers->config = config;
+    servers->workers = workers;
+    servers->worker_count = worker_count;
+    servers->lobby = server_new(servers, 0);
+    pthread_mutex_init(&servers->lock, NULL);
+    return servers;
+}
+
+void servers_free(struct servers *servers)
+{
+    while (servers->list) {
+        struct server *server = servers->list;
+        servers->list = server->next;
+        server_free(server);
+    }
+    server_free(servers->lobby);
+    pthread_mutex_destroy(&servers->lock);
+    free(servers);
+}
+
+// --- snapshots ----------------------------------------------------------------------------------
+
+// Also one that is gone, so that its cap holds when it comes back while there are connections yet.
+static struct server *find(const struct servers *servers, const char *name)
+{
+    struct server *server = servers->list;
+    while (server && strcmp(server->name, name) != 0) {
+        server = server->next;
+    }
+    return server;
+}
+
+static bool all_have_seen(const struct servers *servers, uint64_t generation)
+{
+    for (int i = 0; i < servers->worker_count; i++) {
+        if (atomic_load(&servers->workers[i]->seen_generation) < generation) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Those that the snapshot does not have are gone with it; those that nobody can reach any more die.
+static void part_with_gone(struct servers *servers, const struct topology *topology)
+{
+    struct server **at = &servers->list;
+    struct server *server;
+    while ((server = *at)) {
+        if (!server->gone_generation && !topology_find(topology, server->id)) {
+            server->gone_generation = topology->generation;
+        }
+        if (server->gone_generation && all_have_seen(servers, server->gone_generation) &&
+            server_is_unused(server)) {
+            *at = server->next;
+            server_free(server);
+        } else {
+            at = &server->next;
+        }
+    }
+}
+
+static struct server *add(struct servers *servers, const char *name)
+{
+    struct server *server = server_new(servers, ++servers->last_id);
+    snprintf(server->name, sizeof server->name, "%s", name);
+    server->next = servers->list;
+    servers->list = server;
+    return server;
+}
+
+void servers_adopt(struct servers *servers, struct topology *topology)
+{
+    pthread_mutex_lock(&servers->lock);
+    for (size_t i = 0; i < topology->server_count; i++) {
+        struct server_info *info = &topology->servers[i];
+        struct server *server = find(servers, info->name);
+        info->server = server ? server : add(servers, info->name);
+        info->server->gone_generation = 0;
+        info->id = info->server->id;
+        info->pulse = &info->server->pulse;
+    }
+    part_with_gone(servers, topology);
+    pthread_mutex_unlock(&servers->lock);
+}
+
+// The first server from here on that the worker can reach: one that is gone with a snapshot that it
+// has seen may die at any time.
+static struct server *reachable(struct server *server, const struct worker *worker)
+{
+    uint64_t seen = atomic_load(&worker->seen_generation);
+    while (server && server->gone_generation && server->gone_generation <= seen) {
+        server = server->next;
+    }
+    return server;
+}
+
+// Calls a function for each server that the worker can reach, without the lock.
+static void each(struct servers *servers, struct worker *worker,
+                 void (*visit)(struct server *server, struct worker *worker, void *arg), void *arg)
+{
+    pthread_mutex_lock(&servers->lock);
+    struct server *server = reachable(servers->list, worker);
+    pthread_mutex_unlock(&servers->lock);
+    while (server) {
+        visit(server, worker, arg);
+        pthread_mutex_lock(&servers->lock);
+        server = reachable(server->next, worker);
+        pthread_mutex_unlock(&servers->lock);
+    }
+}
+
+static void follow(struct server *server, struct worker *worker, void *arg)
+{
+    server_follow(server, worker, arg);
+}
+
+void servers_follow(struct servers *servers, struct worker *worker, struct topology *topology)
+{
+    each(servers, worker, follow, topology);
+    server_evict(servers->lobby, worker);
+    atomic_store(&worker->seen_generation, topology->generation);
+}
+
+// --- time ---------------------------------------------------------------------------------------
+
+static void tick(struct server *server, struct worker *worker, void *arg)
+{
+    server_tick(server, worker, *(int64_t *)arg);
+}
+
+void servers_tick(struct servers *servers, struct worker *worker, int64_t now_us)
+{
+    tick(servers->lobby, worker, &now_us);
+    each(servers, worker, tick, &now_us);
+}
+
+// --- all upstreams together ---------------------------------------------------------------------
+
+bool servers_enter(struct servers *servers, int open)
+{
+    int most = servers->config->max_total_connections;
+    int total = atomic_fetch_add(&servers->open_total, 1);
+    if (most == 0 || total < most) {
+        return true;
+    }
+    atomic_fetch_sub(&servers->open_total, 1);
+    int hungry = atomic_load(&servers->hungry);
+    if (hungry == 0 || open + 1 < hungry) {
+        atomic_store(&servers->hungry, open + 1);
+    }
+    return false;
+}
+
+bool servers_want_room(const struct servers *servers, int open)
+{
+    int hungry = atomic_load(&servers->hungry);
+    return hungry > 0 && hungry - 1 < open;
+}
+
+void servers_leave(struct servers *servers)
+{
+    atomic_fetch_sub(&servers->open_total, 1);
+}
+
+static void feed(struct server *server, struct worker *worker, void *arg)
+{
+    server_feed(server, worker, *(int64_t *)arg);
+}
+
+void servers_feed(struct servers *servers, struct worker *worker, int64_t now_us)
+{
+    if (atomic_exchange(&servers->hungry, 0)) {
+        each(servers, worker, feed, &now_us);
+    }
+}
+
+struct room {
+    const struct server *wanted_by;
+    bool made;
+};
+
+static void make_room(struct server *server, struct worker *worker, void *arg)
+{
+    struct room *room = arg;
+    (void)worker;
+    if (!room->made && server != room->wanted_by) {
+        room->made = server_give_up_idle(server);
+    }
+}
+
+void servers_make_room(struct servers *servers, struct worker *worker, const struct server *server)
+{
+    struct room room = {.wanted_by = server};
+    each(servers, worker, make_room, &room);
+}

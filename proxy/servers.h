@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// All servers of the deployment that any snapshot has named, and the lobby: a server that is never
+// there, where requests wait that no server suits now.
+//
+//      control:  topology -- servers_adopt --> each server_info knows its struct server
+//      workers:  MAIL_TOPOLOGY -> servers_follow -> server_follow of each, whoever comes first;
+//                what waits where nothing goes on any more is sent to ROUTE again
+//
+// A server that a snapshot no longer has is freed when every worker has seen that snapshot and
+// nothing of the server is in use.
+
+#ifndef PROXY_SERVERS_H
+#define PROXY_SERVERS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "proxy/server.h"
+
+struct servers {
+    const struct config *config;
+    struct worker **workers;
+    int worker_count;
+    struct server *lobby;
+    atomic_int open_total; // upstreams open or opening, at all servers
+    atomic_int hungry; // upstream.maxTotalConnections kept a server from opening one: one more than
+                       // the fewest that such a server has; 0: there is none
+    pthread_mutex_t lock;  // guards all that follows
+    struct server *list;   // without the lobby
+    uint32_t last_id;
+};
+
+// The workers are borrowed, and there before any of them runs.
+struct servers *servers_new(const struct config *config, struct worker **workers, int worker_count);
+void servers_free(struct servers *servers);
+
+// Gives each server of a new snapshot that nobody has seen yet its struct server: that of the same
+// name, or a new one. One thread at a time: control's.
+void servers_adopt(struct servers *servers, struct topology *topology);
+
+// A worker has a new snapshot.
+void servers_follow(struct servers *servers, struct worker *worker, struct topology *topology);
+
+// Does what time brings, at each server. Called by any worker's tick.
+void servers_tick(struct servers *servers, struct worker *worker, int64_t now_us);
+
+// A place among upstream.maxTotalConnections for a server that has `open` upstreams: false if there
+// is none left.
+bool servers_enter(struct servers *servers, int open) __attribute__((warn_unused_result));
+void servers_leave(struct servers *servers);
+
+// Whether a server that has `open` upstreams should let one go, because another one that has fewer
+// waits for a place.
+bool servers_want_room(const struct servers *servers, int open);
+
+// Somebody waits at `server` for such a place: closes an idle upstream of another server, where
+// nobody waits. Without any server's lock.
+void servers_make_room(struct servers *servers, struct worker *worker, const struct server *server);
+
+// A place is free: who waits for one opens. Without any server's lock.
+void servers_feed(struct servers *servers, struct worker *worker, int64_t now_us);
+
+#endif
