@@ -2,11 +2,11 @@
 //
 // Who goes next, when permits come free:
 //
-//                    normal lane          slow lane (while it has room)
-//      finishing     1st                  2nd
-//      others        3rd                  4th
+//                    normal lane      slow lane        stream lane      (while it has room)
+//      finishing     1st              2nd              3rd
+//      others        4th              5th
 //
-// first come first served in each of the four, but that in the slow lane shapes that hold less of
+// first come first served in each of the five, but that in the slow lane shapes that hold less of
 // it go before those that hold more. A queued ticket is in one of these queues and in the heap by
 // expiry. Those in flight are one list by the time of the grant, aged ones first:
 //
@@ -41,7 +41,7 @@ struct lane_use {
 
 struct gate {
     struct gate_limits limits;
-    int slow_limit;
+    int lane_limit[LANE_COUNT];
     bool available;
     int64_t now_us;
     int64_t standing_since_us; // while somebody waits
@@ -66,20 +66,23 @@ const char *refusal_text(enum refusal refusal)
 }
 
 // A hair is added because a product such as 100 x 0.29 comes out just below the whole number.
-static int slow_limit(const struct gate_limits *limits)
+static int part_of(int limit, double share)
 {
-    int share = (int)(limits->limit * limits->slow_share + 1e-9);
-    return share > 1 ? share : 1;
+    int part = (int)(limit * share + 1e-9);
+    return part > 1 ? part : 1;
 }
 
 struct gate *gate_new(const struct gate_limits *limits)
 {
     assert(limits->limit >= 1 && limits->slow_us > 0);
     assert(limits->slow_share > 0 && limits->slow_share <= 1);
+    assert(limits->stream_share >= 0 && limits->stream_share <= 1);
     assert(limits->max_wait_us >= 0 && limits->server_wait_us >= 0);
     struct gate *gate = memory_new(1, sizeof(*gate));
     gate->limits = *limits;
-    gate->slow_limit = slow_limit(limits);
+    gate->lane_limit[LANE_NORMAL] = limits->limit;
+    gate->lane_limit[LANE_SLOW] = part_of(limits->limit, limits->slow_share);
+    gate->lane_limit[LANE_STREAM] = part_of(limits->limit, limits->stream_share);
     return gate;
 }
 
@@ -127,6 +130,9 @@ static int64_t advance(struct gate *gate, int64_t now_us)
         struct ticket *ticket = gate->next_to_age;
         gate->next_to_age = ticket->next;
         ticket->aged = true;
+        if (ticket->lane == LANE_STREAM) {
+            continue;
+        }
         leave_lane(gate, ticket);
         enter_lane(gate, ticket, LANE_SLOW);
         shape_observe(ticket->shape, true);
@@ -136,7 +142,7 @@ static int64_t advance(struct gate *gate, int64_t now_us)
 
 static bool has_room(const struct gate *gate, enum lane lane)
 {
-    return lane == LANE_NORMAL || gate->lanes[LANE_SLOW].in_flight < gate->slow_limit;
+    return lane == LANE_NORMAL || gate->lanes[lane].in_flight < gate->lane_limit[lane];
 }
 
 static bool may_grant(const struct gate *gate)
@@ -160,18 +166,34 @@ static struct ticket *first_alive(const struct ticket_list *queue, int64_t now_u
     return ticket;
 }
 
-static bool could_go(const struct gate *gate, enum lane lane, bool finishes)
+// The queues in the order in which they are served.
+static const struct place {
+    enum lane lane;
+    bool finishes;
+} order[] = {
+    {LANE_NORMAL, true},  {LANE_SLOW, true},  {LANE_STREAM, true},
+    {LANE_NORMAL, false}, {LANE_SLOW, false},
+};
+
+#define PLACES (sizeof order / sizeof order[0])
+
+static bool could_go(const struct gate *gate, const struct place *place)
 {
-    return has_room(gate, lane) && first_alive(&gate->lanes[lane].waiting[finishes], gate->now_us);
+    return has_room(gate, place->lane) &&
+           first_alive(&gate->lanes[place->lane].waiting[place->finishes], gate->now_us);
 }
 
 // Whether somebody waits who goes before a newcomer to this queue, and could go now.
 static bool would_overtake(const struct gate *gate, enum lane lane, bool finishes)
 {
-    return could_go(gate, LANE_NORMAL, true) ||
-           ((lane == LANE_SLOW || !finishes) && could_go(gate, LANE_SLOW, true)) ||
-           (!finishes && could_go(gate, LANE_NORMAL, false)) ||
-           (!finishes && lane == LANE_SLOW && could_go(gate, LANE_SLOW, false));
+    const struct place *place = order;
+    while (!could_go(gate, place)) {
+        if (place->lane == lane && place->finishes == finishes) {
+            return false;
+        }
+        place++;
+    }
+    return true;
 }
 
 static void grant(struct gate *gate, struct ticket *ticket)
@@ -280,6 +302,7 @@ enum gate_answer gate_ask(struct gate *gate, struct ticket *ticket, const struct
                           int64_t now_us)
 {
     assert(ticket->state == TICKET_IDLE && ask->shape);
+    assert(!ask->streams || ask->finishes);
     now_us = advance(gate, now_us);
     ticket->shape = ask->shape;
     ticket->asked_us = now_us;
@@ -288,7 +311,9 @@ enum gate_answer gate_ask(struct gate *gate, struct ticket *ticket, const struct
     ticket->exempt = ask->exempt;
     ticket->serverless_us = ask->serverless_us;
     ticket->aged = false;
-    ticket->lane = belongs_to_slow_lane(ticket) ? LANE_SLOW : LANE_NORMAL;
+    ticket->lane = ask->streams                   ? LANE_STREAM
+                   : belongs_to_slow_lane(ticket) ? LANE_SLOW
+                                                  : LANE_NORMAL;
     if (ticket->deadline_us > now_us && may_grant(gate) && has_room(gate, ticket->lane) &&
         !would_overtake(gate, ticket->lane, ticket->finishes)) {
         grant(gate, ticket);
@@ -317,7 +342,7 @@ void gate_done(struct gate *gate, struct ticket *ticket, bool learn, int64_t now
     leave_lane(gate, ticket);
     ticket->state = TICKET_IDLE;
     learn_service(&gate->lanes[ticket->lane], now_us - ticket->granted_us);
-    if (learn && !ticket->aged) {
+    if (learn && !ticket->aged && ticket->lane != LANE_STREAM) {
         shape_observe(ticket->shape, false);
     }
 }
@@ -341,9 +366,10 @@ static struct ticket *least_holding(struct ticket *ticket, int64_t now_us)
 
 // The next of a queue that may go. Those whose shape has become slow since they came make way: they
 // go to the end of the slow lane's queue.
-static struct ticket *next_of(struct gate *gate, enum lane lane, bool finishes)
+static struct ticket *next_of(struct gate *gate, const struct place *place)
 {
-    struct ticket_list *queue = &gate->lanes[lane].waiting[finishes];
+    enum lane lane = place->lane;
+    struct ticket_list *queue = &gate->lanes[lane].waiting[place->finishes];
     if (!queue->first || !has_room(gate, lane)) {
         return NULL;
     }
@@ -363,10 +389,10 @@ struct ticket *gate_grant_next(struct gate *gate, int64_t now_us)
     if (!may_grant(gate)) {
         return NULL;
     }
-    struct ticket *ticket = next_of(gate, LANE_NORMAL, true);
-    ticket = ticket ? ticket : next_of(gate, LANE_SLOW, true);
-    ticket = ticket ? ticket : next_of(gate, LANE_NORMAL, false);
-    ticket = ticket ? ticket : next_of(gate, LANE_SLOW, false);
+    struct ticket *ticket = NULL;
+    for (size_t i = 0; i < PLACES && !ticket; i++) {
+        ticket = next_of(gate, &order[i]);
+    }
     if (ticket) {
         dequeue(gate, ticket);
         grant(gate, ticket);
@@ -435,10 +461,11 @@ static size_t waiting_in(const struct lane_use *use)
 // How many permits the requests of a lane share when all are wanted.
 static int permits_of(const struct gate *gate, enum lane lane)
 {
-    if (lane == LANE_SLOW) {
-        return gate->slow_limit;
+    if (lane != LANE_NORMAL) {
+        return gate->lane_limit[lane];
     }
-    int left = gate->limits.limit - gate->lanes[LANE_SLOW].in_flight;
+    int left =
+        gate->limits.limit - gate->lanes[LANE_SLOW].in_flight - gate->lanes[LANE_STREAM].in_flight;
     return left > 1 ? left : 1;
 }
 
@@ -491,6 +518,7 @@ void gate_count(const struct gate *gate, int64_t now_us, struct gate_counts *ret
         .available = gate->available,
         .limit = gate->limits.limit,
         .in_flight = (int)gate->in_flight.count,
+        .in_flight_streams = gate->lanes[LANE_STREAM].in_flight,
         .in_flight_slow = gate->lanes[LANE_SLOW].in_flight + about_to_age(gate, now_us),
         .queued = gate->by_expiry.count,
         .standing_us = stands ? now_us - gate->standing_since_us : 0,

@@ -5,6 +5,7 @@
 //                    ask                               done
 //      request ----> [ lane normal: finishing, others ] ----> in flight <= limit
 //                    [ lane slow:   finishing, others ] ----> of these slow <= slow limit
+//                    [ lane stream: finishing         ] ----> of these streams <= stream limit
 //                      |  expire, cancel
 //                      v
 //                    refused, with a reason
@@ -19,6 +20,9 @@
 // that slow queue in the slow lane, which gets no permit while it holds its share of them. So what
 // is not known to be slow does not wait behind it.
 //
+// A getMore of a change stream or a tailable cursor holds its permit while nothing happens. It says
+// nothing about slowness, and has a lane of its own, so that a hundred of them do not own the pool.
+//
 // Invariants: in flight <= limit; a permit is given back exactly once; a queued ticket leaves by
 // exactly one of grant, refusal, cancel. After gate_grant_next has returned NULL nobody waits who
 // could go: only gate_done and gate_set_available change that.
@@ -32,7 +36,7 @@
 
 #include "policy/shapes.h"
 
-enum lane { LANE_NORMAL, LANE_SLOW, LANE_COUNT };
+enum lane { LANE_NORMAL, LANE_SLOW, LANE_STREAM, LANE_COUNT };
 
 //      name                text for the log and for metrics
 #define REFUSALS(X)                                                                                \
@@ -75,6 +79,7 @@ struct ticket {
 struct gate_limits {
     int limit;              // permits, 1 or more
     double slow_share;      // of the permits for the slow lane, above 0 to 1; at least one permit
+    double stream_share;    // likewise for the stream lane, 0 to 1
     int64_t slow_us;        // what is slow
     int64_t max_wait_us;    // 0: never queue
     int64_t server_wait_us; // waiting for a server that is not there; 0: never
@@ -97,6 +102,7 @@ struct gate_ask {
     int64_t serverless_us; // has been waiting for a server since then, elsewhere; 0: has not
     bool finishes; // goes before others; while the server is there, refused only by deadline_us
     bool exempt;   // not bound by the slow lane
+    bool streams;  // waits in the server for what may come; `finishes` as well
 };
 
 enum gate_answer {
@@ -157,6 +163,7 @@ struct gate_counts {
     int limit;
     int in_flight;
     int in_flight_slow;
+    int in_flight_streams;
     size_t queued;
     int64_t standing_us;     // so long somebody has waited without a break, the server being there
     int64_t longest_wait_us; // of the first in each queue, up to now

@@ -194,6 +194,7 @@ static struct pin *add(struct pins *pins, const struct pin_key *key, struct pin_
     struct pin *pin = take_entry(pins);
     struct pin **bucket = bucket_of(pins, key);
     pin->key = *key;
+    pin->streams = false;
     pin->bucket_next = *bucket;
     *bucket = pin;
     use_append(pins, pin);
@@ -210,8 +211,9 @@ static void use(struct pins *pins, struct pin *pin, struct pin_owner *owner, int
     give_to(pin, owner);
 }
 
-void pins_open(struct pins *pins, const struct pin_key *key, uint32_t server, int64_t txn_number,
-               const char *namespace, struct pin_owner *owner, int64_t now_us)
+struct pin *pins_open(struct pins *pins, const struct pin_key *key, uint32_t server,
+                      int64_t txn_number, const char *namespace, struct pin_owner *owner,
+                      int64_t now_us)
 {
     struct pin *pin = find(pins, key);
     if (!pin) {
@@ -223,6 +225,7 @@ void pins_open(struct pins *pins, const struct pin_key *key, uint32_t server, in
     size_t len = strnlen(namespace, PIN_NAMESPACE_BYTES - 1);
     memcpy(pin->namespace, namespace, len);
     pin->namespace[len] = '\0';
+    return pin;
 }
 
 const struct pin *pins_find(struct pins *pins, const struct pin_key *key)

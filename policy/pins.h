@@ -37,6 +37,7 @@ struct pin {
     struct pin_key key;
     uint32_t server;                     // the caller's number for it
     int64_t txn_number;                  // PIN_TRANSACTION
+    bool streams;                        // PIN_CURSOR: its getMores wait for what may come
     int64_t used_us;                     // when it was last
     int64_t orphaned_us;                 // of an orphan
     char namespace[PIN_NAMESPACE_BYTES]; // PIN_CURSOR
@@ -54,9 +55,11 @@ struct pins *pins_new(size_t capacity);
 void pins_free(struct pins *pins); // no owner may have pins any more
 
 // Opens a pin, or takes one that exists over to `owner`, and counts as a use. `namespace` is copied
-// ("" for a transaction), cut at PIN_NAMESPACE_BYTES - 1.
-void pins_open(struct pins *pins, const struct pin_key *key, uint32_t server, int64_t txn_number,
-               const char *namespace, struct pin_owner *owner, int64_t now_us);
+// ("" for a transaction), cut at PIN_NAMESPACE_BYTES - 1. Borrowed until the next call that changes
+// something; a new one has `streams` not set.
+struct pin *pins_open(struct pins *pins, const struct pin_key *key, uint32_t server,
+                      int64_t txn_number, const char *namespace, struct pin_owner *owner,
+                      int64_t now_us);
 
 // The pin of a key, borrowed until the next call that changes something. Of a cursor that has none
 // with this session, one of another session, if there is one: the server will say what it thinks of

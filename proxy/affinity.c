@@ -65,35 +65,37 @@ void affinity_fini(struct affinity *affinity)
     pthread_mutex_destroy(&affinity->lock);
 }
 
-static uint32_t resume(struct pins *pins, const struct request *request, const struct pin_key *key)
+static void resume(struct pins *pins, const struct request *request, const struct pin_key *key,
+                   struct bond *ret_bond)
 {
     const struct pin *pin = pins_find(pins, key);
-    uint32_t server = pin ? pin->server : 0;
+    if (pin) {
+        ret_bond->server = pin->server;
+        ret_bond->streams = pin->streams;
+    }
     pins_resume(pins, key, &request->client->pins, request->now_us);
-    return server;
 }
 
-uint32_t affinity_resume(struct affinity *affinity, const struct request *request)
+void affinity_resume(struct affinity *affinity, const struct request *request,
+                     struct bond *ret_bond)
 {
     const struct command *command = &request->command;
     int64_t cursor = command->cursor_id ? command->cursor_id : first_cursor(command->cursors);
     struct pin_key cursors = cursor_key(command, cursor);
     struct pin_key transactions;
     bool in_transaction = !command->start_transaction && transaction_key(command, &transactions);
-    uint32_t server = 0;
+    *ret_bond = (struct bond){0};
     if (!cursor && !in_transaction) {
-        return 0;
+        return;
     }
     pthread_mutex_lock(&affinity->lock);
-    if (in_transaction) {
-        server = resume(affinity->pins, request, &transactions);
-    }
     if (cursor) {
-        uint32_t of_cursor = resume(affinity->pins, request, &cursors);
-        server = server ? server : of_cursor;
+        resume(affinity->pins, request, &cursors, ret_bond);
+    }
+    if (in_transaction) {
+        resume(affinity->pins, request, &transactions, ret_bond);
     }
     pthread_mutex_unlock(&affinity->lock);
-    return server;
 }
 
 // The request's client has it now. If that went away meanwhile, nobody has, unless another client
@@ -101,9 +103,11 @@ uint32_t affinity_resume(struct affinity *affinity, const struct request *reques
 static void open_pin(struct pins *pins, const struct request *request, const struct pin_key *key,
                      const char *namespace, struct pin_owner *owner)
 {
+    const struct command *command = &request->command;
     if (request->client || !pins_has(pins, key)) {
-        pins_open(pins, key, request->server->id, request->command.txn_number, namespace, owner,
-                  request->now_us);
+        struct pin *pin = pins_open(pins, key, request->server->id, command->txn_number, namespace,
+                                    owner, request->now_us);
+        pin->streams |= command->streams;
     }
 }
 

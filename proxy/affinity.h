@@ -24,9 +24,16 @@ struct affinity {
 void affinity_init(struct affinity *affinity);
 void affinity_fini(struct affinity *affinity);
 
-// The id of the server that a request's cursor or transaction is on, 0 if it has none that is
-// known. From now on these are its client's, so that they are not killed while it is under way.
-uint32_t affinity_resume(struct affinity *affinity, const struct request *request);
+// What binds a request.
+struct bond {
+    uint32_t server; // the id of the server that its cursor or transaction is on; 0: none is known
+    bool streams;    // its cursor waits for what may come
+};
+
+// What a request goes on with. From now on that is its client's, so that it is not killed while the
+// request is under way.
+void affinity_resume(struct affinity *affinity, const struct request *request,
+                     struct bond *ret_bond);
 
 // Keeps the table in step with a request whose reply has come.
 void affinity_note(struct affinity *affinity, const struct request *request,

@@ -95,6 +95,10 @@
         "0.25", "0.01", "1", "SHARE", true,                                                        \
         "The largest part of the cap that one slow kind of request may hold, so that the others "  \
         "go on. 1: no guard.")                                                                     \
+    OPTION(stream_share, "admission.streamShare", "stream-share", FRACTION,                        \
+        "0.5", "0.01", "1", "SHARE", true,                                                         \
+        "The largest part of the cap that waiting change streams and tailable cursors may hold: "  \
+        "each of their getMores keeps a connection while it waits for something to happen.")       \
     OPTION(slow_op_threshold_us, "operationProfiling.slowOpThreshold", "slow-op-threshold",        \
         DURATION, "100ms", "1ms", "1h", "TIME", true,                                              \
         "A request that takes longer is slow: it is logged, and a kind of request that typically " \

@@ -66,6 +66,7 @@ void exhaustion_log(const struct exhaustion_report *report, int64_t now_us)
     log_int(&line, "cap", counts->limit);
     log_int(&line, "in_flight", counts->in_flight);
     log_int(&line, "in_flight_slow", counts->in_flight_slow);
+    log_int(&line, "in_flight_streams", counts->in_flight_streams);
     log_int(&line, "waiting", (int64_t)counts->queued);
     log_int(&line, "longest_wait_ms", report->exhaustion.longest_wait_us / 1000);
     log_int(&line, "lasted_ms", (now_us - report->exhaustion.begun_us) / 1000);

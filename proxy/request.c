@@ -270,7 +270,7 @@ static void prepare(struct request *request)
     request->length = op_msg_strip(buffer_at(message), request->length);
     message->end = message->begin + request->length;
     if (request->client) {
-        request->bound_to = affinity_resume(&request->worker->shared->affinity, request);
+        affinity_resume(&request->worker->shared->affinity, request, &request->bond);
     }
     request->prepared = true;
 }
@@ -346,6 +346,7 @@ static enum request_step ask_for_permit(struct request *request)
         .serverless_us = request->ticket.serverless_us,
         .finishes = finishes,
         .exempt = finishes && request->command.cursor_id == 0,
+        .streams = request->bond.streams && request->command.cursor_id != 0,
     };
     request->asked = true;
     uint64_t shape = shape_id(&request->command);
@@ -548,9 +549,9 @@ static void pass_on(struct request *request, const uint8_t *at, size_t len)
 static unsigned labels_to_drop(const struct request *request)
 {
     const struct reply_view *reply = &request->scan.view;
-    bool retried =
-        !request->in_doubt && (reply->labels & LABEL_RETRYABLE_WRITE) && (command_is_retryable_write(&request->command) ||
-                                                    command_ends_transaction(&request->command));
+    bool retried = !request->in_doubt && (reply->labels & LABEL_RETRYABLE_WRITE) &&
+                   (command_is_retryable_write(&request->command) ||
+                    command_ends_transaction(&request->command));
     return retried ? 0 : reply->labels & LABEL_NO_WRITES_PERFORMED;
 }
 
@@ -725,7 +726,7 @@ static unsigned labels_when_lost(const struct request *request)
 static bool is_too_choosy(const struct request *request)
 {
     const struct topology *topology = request->worker->topology;
-    return request->command.read_mode != READ_PRIMARY && request->bound_to == 0 && topology &&
+    return request->command.read_mode != READ_PRIMARY && request->bond.server == 0 && topology &&
            topology_writable(topology);
 }
 
@@ -879,7 +880,9 @@ static void measure(struct request *request)
         [MEASURE_BYTES] = (int64_t)(request->length + request->reply_bytes),
     };
     meter_record(&request->worker->meter, request->command.info, measured);
-    if (measured[MEASURE_TOTAL_US] >= request->worker->shared->config->slow_op_threshold_us) {
+    bool waited_for_data = request->ticket.lane == LANE_STREAM;
+    if (!waited_for_data &&
+        measured[MEASURE_TOTAL_US] >= request->worker->shared->config->slow_op_threshold_us) {
         log_slow(request, measured);
     }
 }
@@ -1032,7 +1035,7 @@ void request_receive_news(struct request *request)
 void request_run_own(struct worker *worker, uint32_t server, struct buffer *message)
 {
     struct request *request = request_new(worker, NULL);
-    request->bound_to = server;
+    request->bond.server = server;
     buffer_append(&request->message, buffer_at(message), buffer_held(message));
     buffer_fini(message);
     enum frame_status status =

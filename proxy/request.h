@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "policy/gate.h"
+#include "proxy/affinity.h"
 #include "proxy/client.h"
 #include "proxy/server.h"
 #include "proxy/upstream.h"
@@ -75,7 +76,7 @@ struct request {
     struct frame frame;
     struct op_msg msg;
     struct command command;
-    uint32_t bound_to; // the id of the only server that will do; 0: any that suits
+    struct bond bond;
     uint64_t client_id;
     char app_name[CLIENT_APP_NAME_BYTES]; // copied: the client may die before its request
 

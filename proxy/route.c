@@ -16,7 +16,7 @@ static bool is_replica_set(const struct server_info *info)
 static enum route route_bound(const struct request *request, const struct topology *topology,
                               struct server **ret_server)
 {
-    const struct server_info *info = topology_find(topology, request->bound_to);
+    const struct server_info *info = topology_find(topology, request->bond.server);
     bool statement = request->command.in_transaction;
     if (!info || (statement && info->kind == SERVER_SECONDARY)) {
         return ROUTE_LOST; // a primary that steps down aborts its transactions
@@ -28,7 +28,7 @@ static enum route route_bound(const struct request *request, const struct topolo
 // Whether any server will do that knows how transactions ended.
 static bool is_free_to_end(const struct request *request, const struct topology *topology)
 {
-    const struct server_info *info = topology_find(topology, request->bound_to);
+    const struct server_info *info = topology_find(topology, request->bond.server);
     return command_ends_transaction(&request->command) && (!info || is_replica_set(info));
 }
 
@@ -71,7 +71,7 @@ enum route route_request(const struct request *request, struct server **ret_serv
     if (!topology) {
         return ROUTE_NOBODY;
     }
-    if (request->bound_to && !is_free_to_end(request, topology)) {
+    if (request->bond.server && !is_free_to_end(request, topology)) {
         return route_bound(request, topology, ret_server);
     }
     return route_free(request, topology, ret_server);

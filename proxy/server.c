@@ -34,6 +34,7 @@ struct server *server_new(struct servers *servers, uint32_t id)
     const struct gate_limits limits = {
         .limit = config->max_connections,
         .slow_share = config->slow_share,
+        .stream_share = config->stream_share,
         .slow_us = config->slow_op_threshold_us,
         .max_wait_us = config->max_wait_us,
         .server_wait_us = config->server_wait_us,

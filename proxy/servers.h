@@ -26,8 +26,8 @@ struct servers {
     atomic_int open_total; // upstreams open or opening, at all servers
     atomic_int hungry; // upstream.maxTotalConnections kept a server from opening one: one more than
                        // the fewest that such a server has; 0: there is none
-    pthread_mutex_t lock;  // guards all that follows
-    struct server *list;   // without the lobby
+    pthread_mutex_t lock; // guards all that follows
+    struct server *list;  // without the lobby
     uint32_t last_id;
 };
 

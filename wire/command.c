@@ -108,14 +108,25 @@ static void read_write_concern(struct reading *reading, const struct bson_elemen
     }
 }
 
-// $out and $merge can only be the last stage, and a stage has one key.
-static bool stage_writes(const struct bson_element *stage)
+// A stage has one key.
+static bool stage_is(const struct bson_element *stage, const char *name)
 {
     struct bson_walk walk;
     struct bson_element first;
     return stage->type == BSON_VIEW_DOCUMENT && bson_walk_begin(&walk, stage->value) &&
-           bson_walk_next(&walk, &first) == BSON_WALK_ELEMENT &&
-           (bytes_equal(first.key, "$out") || bytes_equal(first.key, "$merge"));
+           bson_walk_next(&walk, &first) == BSON_WALK_ELEMENT && bytes_equal(first.key, name);
+}
+
+// $changeStream can only be the first stage, $out and $merge the last.
+static void read_stages(struct command *command, struct bson_walk *walk)
+{
+    struct bson_element stage = {0};
+    bool first = true;
+    while (bson_walk_next(walk, &stage) == BSON_WALK_ELEMENT) {
+        command->streams |= first && stage_is(&stage, "$changeStream");
+        first = false;
+    }
+    command->writes_out = stage_is(&stage, "$out") || stage_is(&stage, "$merge");
 }
 
 static void read_pipeline(struct reading *reading, const struct bson_element *element)
@@ -123,11 +134,15 @@ static void read_pipeline(struct reading *reading, const struct bson_element *el
     struct bson_walk walk;
     if (element->type == BSON_VIEW_ARRAY && bytes_equal(reading->command.name, "aggregate") &&
         bson_walk_begin(&walk, element->value)) {
-        struct bson_element stage = {0};
-        while (bson_walk_next(&walk, &stage) == BSON_WALK_ELEMENT) {
-        }
-        reading->command.writes_out = stage_writes(&stage);
+        read_stages(&reading->command, &walk);
     }
+}
+
+// Means something with `tailable` only, which a server insists on.
+static void read_await_data(struct reading *reading, const struct bson_element *element)
+{
+    reading->command.streams =
+        bytes_equal(reading->command.name, "find") && bson_element_truth(element);
 }
 
 static void read_collection(struct reading *reading, const struct bson_element *element)
@@ -156,6 +171,7 @@ static void read_cursors(struct reading *reading, const struct bson_element *ele
     X("$readPreference", read_preference)                                                          \
     X("writeConcern", read_write_concern)                                                          \
     X("pipeline", read_pipeline)                                                                   \
+    X("awaitData", read_await_data)                                                                \
     X("collection", read_collection)                                                               \
     X("cursors", read_cursors)
 

@@ -41,6 +41,7 @@ struct command {
     bool has_max_time;
     int64_t max_time_ms;
     bool unacknowledged;  // OP_MSG with moreToCome: no reply is expected
+    bool streams;         // opens a change stream or a tailable cursor that awaits data
     bool writes_out;      // an aggregate that ends in $out or $merge, although its trait is READ
     int64_t cursor_id;    // of a getMore; 0 otherwise
     struct bytes cursors; // the array of a killCursors

@@ -173,6 +173,23 @@ static bool writes_out(const bson_t *body)
     return writes;
 }
 
+// The first of the pipeline's stages does, or a find that says so.
+static bool streams(const bson_t *body)
+{
+    bson_iter_t iter;
+    bson_iter_t stage;
+    bson_iter_t key;
+    if (bson_iter_init(&iter, body) && bson_iter_next(&iter) && BSON_ITER_IS_KEY(&iter, "find")) {
+        return bson_iter_init_find(&iter, body, "awaitData") && bson_iter_as_bool(&iter);
+    }
+    return bson_iter_init(&iter, body) && bson_iter_next(&iter) &&
+           BSON_ITER_IS_KEY(&iter, "aggregate") && bson_iter_init_find(&iter, body, "pipeline") &&
+           BSON_ITER_HOLDS_ARRAY(&iter) && bson_iter_recurse(&iter, &stage) &&
+           bson_iter_next(&stage) && BSON_ITER_HOLDS_DOCUMENT(&stage) &&
+           bson_iter_recurse(&stage, &key) && bson_iter_next(&key) &&
+           BSON_ITER_IS_KEY(&key, "$changeStream");
+}
+
 static void check_rest(const struct command *command, const bson_t *body, struct bytes bytes)
 {
     bson_iter_t iter;
@@ -191,6 +208,7 @@ static void check_rest(const struct command *command, const bson_t *body, struct
     }
     MUST(same_view(command->cursors, (struct bytes){at, len}));
     MUST(command->writes_out == (bytes_equal(command->name, "aggregate") && writes_out(body)));
+    MUST(command->streams == streams(body));
 }
 
 static void check_command(const struct command *command, struct bytes body, const uint8_t *message)

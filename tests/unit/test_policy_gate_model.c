@@ -21,6 +21,7 @@ struct naive_ticket {
     enum lane lane;
     bool finishes;
     bool exempt;
+    bool streams;
     bool aged;
     int shape;
     int64_t asked_us;
@@ -34,6 +35,7 @@ struct naive_ticket {
 struct naive {
     struct gate_limits limits;
     int slow_limit;
+    int stream_limit;
     bool available;
     int64_t now_us;
     int64_t standing_since_us;
@@ -73,15 +75,17 @@ static void naive_advance(struct naive *naive, int64_t now_us)
         if (ticket->state == TICKET_IN_FLIGHT && !ticket->aged &&
             naive->now_us - ticket->granted_us >= naive->limits.slow_us) {
             ticket->aged = true;
-            ticket->lane = LANE_SLOW;
-            shape_observe(&naive->shapes[ticket->shape], true);
+            if (!ticket->streams) {
+                ticket->lane = LANE_SLOW;
+                shape_observe(&naive->shapes[ticket->shape], true);
+            }
         }
     }
 }
 
 static int rank_of(const struct naive_ticket *ticket)
 {
-    return (ticket->finishes ? 0 : 2) + (ticket->lane == LANE_SLOW);
+    return (ticket->finishes ? 0 : 3) + (int)ticket->lane;
 }
 
 static bool naive_is_slow(const struct naive *naive, const struct naive_ticket *ticket)
@@ -97,8 +101,8 @@ static bool naive_may_grant(const struct naive *naive)
 
 static bool naive_has_room(const struct naive *naive, enum lane lane)
 {
-    return lane == LANE_NORMAL ||
-           naive_count(naive, TICKET_IN_FLIGHT, LANE_SLOW) < naive->slow_limit;
+    int limit = lane == LANE_SLOW ? naive->slow_limit : naive->stream_limit;
+    return lane == LANE_NORMAL || naive_count(naive, TICKET_IN_FLIGHT, (int)lane) < limit;
 }
 
 static int naive_held(const struct naive *naive, int shape)
@@ -204,7 +208,9 @@ static enum gate_answer naive_ask(struct naive *naive, int i, enum refusal *ret_
     naive->asked++;
     ticket->asked_us = naive->now_us;
     ticket->aged = false;
-    ticket->lane = naive_is_slow(naive, ticket) ? LANE_SLOW : LANE_NORMAL;
+    ticket->lane = ticket->streams                ? LANE_STREAM
+                   : naive_is_slow(naive, ticket) ? LANE_SLOW
+                                                  : LANE_NORMAL;
     if (ticket->deadline_us <= naive->now_us) {
         return naive_refuse(naive, REFUSED_DEADLINE, ret_refusal);
     }
@@ -232,12 +238,12 @@ static enum gate_answer naive_ask(struct naive *naive, int i, enum refusal *ret_
 static int naive_grant_next(struct naive *naive)
 {
     while (naive_may_grant(naive)) {
-        int next = naive_next(naive, 3);
+        int next = naive_next(naive, 4);
         if (next < 0) {
             return -1;
         }
         struct naive_ticket *ticket = &naive->tickets[next];
-        if (ticket->lane == LANE_SLOW || !naive_is_slow(naive, ticket)) {
+        if (ticket->lane != LANE_NORMAL || !naive_is_slow(naive, ticket)) {
             naive_grant(naive, next);
             return next;
         }
@@ -291,6 +297,7 @@ static void step_ask(struct pair *pair)
         .exempt = chance_percent(&pair->chance, 10),
         .deadline_us = INT64_MAX,
     };
+    ticket->streams = ticket->finishes && chance_percent(&pair->chance, 30);
     if (chance_percent(&pair->chance, 40)) {
         ticket->deadline_us = pair->naive.now_us + chance_below(&pair->chance, 60) - 5;
     }
@@ -303,6 +310,7 @@ static void step_ask(struct pair *pair)
         .serverless_us = ticket->serverless_us,
         .finishes = ticket->finishes,
         .exempt = ticket->exempt,
+        .streams = ticket->streams,
     };
     int64_t now_us = reading(pair);
     naive_advance(&pair->naive, now_us);
@@ -325,7 +333,7 @@ static void step_done(struct pair *pair)
     naive_advance(&pair->naive, now_us);
     struct naive_ticket *ticket = &pair->naive.tickets[i];
     ticket->state = TICKET_IDLE;
-    if (learn && !ticket->aged) {
+    if (learn && !ticket->aged && !ticket->streams) {
         shape_observe(&pair->naive.shapes[ticket->shape], false);
     }
     gate_done(pair->gate, &pair->tickets[i], learn, now_us);
@@ -421,7 +429,7 @@ static void grant_all(struct pair *pair)
         }
     } while (expected >= 0);
     if (naive_may_grant(&pair->naive)) {
-        assert_int_equal(naive_next(&pair->naive, 3), -1);
+        assert_int_equal(naive_next(&pair->naive, 4), -1);
     }
 }
 
@@ -474,6 +482,7 @@ static void check_counts(const struct pair *pair)
     assert_int_equal(counts.available, naive->available);
     assert_int_equal(counts.in_flight, naive_count(naive, TICKET_IN_FLIGHT, LANE_COUNT));
     assert_int_equal(counts.in_flight_slow, naive_count(naive, TICKET_IN_FLIGHT, LANE_SLOW));
+    assert_int_equal(counts.in_flight_streams, naive_count(naive, TICKET_IN_FLIGHT, LANE_STREAM));
     assert_int_equal(counts.queued, naive_count(naive, TICKET_QUEUED, LANE_COUNT));
     assert_int_equal(counts.granted, naive->granted);
     assert_int_equal(counts.queued_ever, naive->queued_ever);
@@ -529,6 +538,7 @@ static void pair_init(struct pair *pair, uint64_t run)
     struct gate_limits limits = {
         .limit = 1 + chance_below(&pair->chance, 12),
         .slow_share = shares[chance_below(&pair->chance, 3)],
+        .stream_share = shares[chance_below(&pair->chance, 3)],
         .slow_us = 10 + chance_below(&pair->chance, 20),
         .max_wait_us = waits[chance_below(&pair->chance, 3)],
         .server_wait_us = waits[chance_below(&pair->chance, 3)],
@@ -537,6 +547,8 @@ static void pair_init(struct pair *pair, uint64_t run)
     pair->naive.limits = limits;
     int share = (int)(limits.limit * limits.slow_share);
     pair->naive.slow_limit = share > 1 ? share : 1;
+    share = (int)(limits.limit * limits.stream_share);
+    pair->naive.stream_limit = share > 1 ? share : 1;
     pair->gate = gate_new(&limits);
     pair->naive.available = true;
     gate_set_available(pair->gate, true, 0);

@@ -151,6 +151,33 @@ static void pipelines_that_write(void **state)
     }
 }
 
+static void cursors_that_wait_for_data(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json;
+        bool streams;
+    } cases[] = {
+        {"{'aggregate': 'c', 'pipeline': [{'$changeStream': {}}, {'$match': {}}], '$db': 'a'}",
+         true},
+        {"{'aggregate': 1, 'pipeline': [{'$changeStream': {}}], '$db': 'admin'}", true},
+        {"{'aggregate': 'c', 'pipeline': [{'$match': {}}, {'$changeStream': {}}], '$db': 'a'}",
+         false},
+        {"{'aggregate': 'c', 'pipeline': [{'$match': {'$changeStream': 1}}], '$db': 'a'}", false},
+        {"{'find': 'c', 'tailable': true, 'awaitData': true, '$db': 'a'}", true},
+        {"{'find': 'c', 'tailable': true, 'awaitData': false, '$db': 'a'}", false},
+        {"{'find': 'c', 'tailable': true, '$db': 'a'}", false},
+        {"{'insert': 'c', 'awaitData': true, '$db': 'a'}", false},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct buffer out = {0};
+        struct command command;
+        assert_int_equal(read_json(&out, cases[i].json, &command), WIRE_OK);
+        assert_int_equal(command.streams, cases[i].streams);
+        buffer_fini(&out);
+    }
+}
+
 static void read_modes(void **state)
 {
     (void)state;
@@ -475,6 +502,7 @@ int main(void)
         cmocka_unit_test(a_find_with_everything),
         cmocka_unit_test(cursors_and_transactions),
         cmocka_unit_test(pipelines_that_write),
+        cmocka_unit_test(cursors_that_wait_for_data),
         cmocka_unit_test(read_modes),
         cmocka_unit_test(fields_of_a_wrong_type_are_absent),
         cmocka_unit_test(a_session_id_is_a_uuid_or_none),
