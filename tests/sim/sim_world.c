@@ -205,6 +205,18 @@ static void work(void)
     HOLDS(run(11000000 + check_slack_us(), has_ended), "weir does not end");
 }
 
+// Apps may be gone long before the server has answered what they asked for, and a cursor that such an
+// answer opens is an orphan for its time of grace.
+static bool nothing_is_under_way(void)
+{
+    for (int i = 0; i < world.knobs.workers; i++) {
+        if (world.workers[i]->request_count > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void rest(void)
 {
     TRACE("the apps stop");
@@ -213,6 +225,7 @@ static void rest(void)
     control_truth_changed();
     apps_stop(dice_chance(0.5));
     HOLDS(run(GONE_WITHIN_US, apps_are_gone), "an app waits for ever");
+    HOLDS(run(GONE_WITHIN_US, nothing_is_under_way), "a request has no end");
     run(REST_US, NULL);
     TRACE("the world is at rest");
     if (!world.was_ended) {
