@@ -248,6 +248,12 @@ void pins_resume(struct pins *pins, const struct pin_key *key, struct pin_owner 
     }
 }
 
+bool pins_belongs(struct pins *pins, const struct pin_key *key, const struct pin_owner *owner)
+{
+    const struct pin *pin = find(pins, key);
+    return pin && pin->owner == owner;
+}
+
 void pins_close(struct pins *pins, const struct pin_key *key)
 {
     struct pin *pin = find(pins, key);

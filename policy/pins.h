@@ -68,6 +68,7 @@ const struct pin *pins_find(struct pins *pins, const struct pin_key *key);
 
 // Whether there is a pin of just this key.
 bool pins_has(struct pins *pins, const struct pin_key *key);
+bool pins_belongs(struct pins *pins, const struct pin_key *key, const struct pin_owner *owner);
 
 // Says that `owner` goes on with a pin, which counts as a use: it is the owner now. No pin of just
 // this key, no effect.

@@ -111,6 +111,8 @@ static void open_pin(struct pins *pins, const struct request *request, const str
     }
 }
 
+// An error says that it is over only for the client that had it: a statement that overtakes the
+// first, which its app has given up, fails although the transaction is about to begin.
 static void note_transaction(struct pins *pins, const struct request *request,
                              const struct reply_view *reply, struct pin_owner *owner)
 {
@@ -119,10 +121,12 @@ static void note_transaction(struct pins *pins, const struct request *request,
     if (!transaction_key(command, &key)) {
         return;
     }
-    bool over = command_ends_transaction(command) || (reply->labels & LABEL_TRANSIENT_TRANSACTION);
-    if (over) {
+    bool ends = command_ends_transaction(command);
+    bool over = ends && reply->ok;
+    bool lost = ends || (reply->labels & LABEL_TRANSIENT_TRANSACTION);
+    if (over || (lost && pins_belongs(pins, &key, owner))) {
         pins_close(pins, &key);
-    } else {
+    } else if (!lost) {
         open_pin(pins, request, &key, "", owner);
     }
 }

@@ -58,7 +58,8 @@ static void a_pin_belongs_to_who_used_it_last(void **state)
     assert_true(resume(pins, &key, &second));
     assert_int_equal(owned(&first), 0);
     assert_int_equal(owned(&second), 1);
-    assert_ptr_equal(second.first->owner, &second);
+    assert_true(pins_belongs(pins, &key, &second));
+    assert_false(pins_belongs(pins, &key, &first));
     open_cursor(pins, 5, &first); // the same id again
     assert_int_equal(owned(&first), 1);
     assert_int_equal(owned(&second), 0);
@@ -67,6 +68,7 @@ static void a_pin_belongs_to_who_used_it_last(void **state)
     assert_int_equal(owned(&first), 0);
     assert_int_equal(pins_count(pins), 0);
     assert_false(resume(pins, &key, &first));
+    assert_false(pins_belongs(pins, &key, &first));
     pins_close(pins, &key); // no pin, no effect
     pins_free(pins);
     pins_free(NULL);
