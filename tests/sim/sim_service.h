@@ -38,6 +38,7 @@ struct held {
     int64_t session; // of a cursor
     int64_t txn_number;
     int64_t last_op; // that used it
+    int64_t free_us; // since when nobody uses it, or did not before last_op
     int batches_left;
     bool in_use;
 };

@@ -205,8 +205,8 @@ static void work(void)
     HOLDS(run(11000000 + check_slack_us(), has_ended), "weir does not end");
 }
 
-// Apps may be gone long before the server has answered what they asked for, and a cursor that such an
-// answer opens is an orphan for its time of grace.
+// Apps may be gone long before the server has answered what they asked for, and a cursor that such
+// an answer opens is an orphan for its time of grace.
 static bool nothing_is_under_way(void)
 {
     for (int i = 0; i < world.knobs.workers; i++) {
