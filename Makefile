@@ -12,7 +12,7 @@ PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check
 PYTEST = BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/pytest
 
 .DEFAULT_GOAL := build
-.PHONY: build run test test-c test-asan test-tsan test-drivers sim fuzz check-format check-clang bench certs \
+.PHONY: build run test test-c test-asan test-tsan test-drivers sim fuzz check-format check-clang check-tidy bench certs \
         clean help
 
 build:  ## install what it needs and build a release (the default)
@@ -66,11 +66,23 @@ check-format:  ## whether the C code is formatted as .clang-format says
 	@deploy/packages.sh test
 	@git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
 
-check-clang:  ## whether clang compiles all of it without a warning
+# A build by clang: $(call configure-clang)
+define configure-clang
 	@deploy/packages.sh build test
 	@test -f $(BUILD)/clang/build.ninja || cmake -S . -B $(BUILD)/clang -G Ninja -DWEIR_TESTS=ON \
 	    -DCMAKE_C_COMPILER=clang -DCMAKE_C_FLAGS=-Werror
+endef
+
+check-clang:  ## whether clang compiles all of it without a warning
+	$(call configure-clang)
 	@cmake --build $(BUILD)/clang
+
+# One file a process: in the second of one process it takes every va_list for uninitialized.
+check-tidy:  ## what clang-tidy finds by the checks of .clang-tidy
+	$(call configure-clang)
+	@git ls-files 'wire/*.c' 'policy/*.c' 'proxy/*.c' | \
+	    xargs -P $$(nproc) -n 1 clang-tidy -p $(BUILD)/clang --quiet 2>$(BUILD)/clang/tidy.log || \
+	    { grep -v 'warnings\? generated' $(BUILD)/clang/tidy.log; exit 1; }
 
 bench: build  ## measure weir beside HAProxy and a raw relay
 	@deploy/packages.sh bench

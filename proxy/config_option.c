@@ -186,7 +186,7 @@ static bool number_in_range(const struct option_row *row, const char *text, int6
 
 static bool set_int(const struct option_row *row, const char *text, void *field, char *reason)
 {
-    int64_t number;
+    int64_t number = 0;
     if (!number_in_range(row, text, &number, reason)) {
         return false;
     }

@@ -198,6 +198,7 @@ static bool expects_no_reply(struct bytes message)
 static enum request_step step_classify(struct request *request)
 {
     struct bytes message = {buffer_at(&request->message), request->length};
+    assert(message.at && message.len >= FRAME_HEADER_BYTES);
     request->arrived_us = request->now_us;
     request->no_reply = expects_no_reply(message);
     if (request->client) {

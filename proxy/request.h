@@ -118,7 +118,7 @@ struct request {
 // The request that a ticket is embedded in.
 static inline struct request *request_of_ticket(const struct ticket *ticket)
 {
-    return (struct request *)((uintptr_t)ticket - offsetof(struct request, ticket));
+    return (struct request *)((char *)ticket - offsetof(struct request, ticket));
 }
 
 // What a run came to.

@@ -303,6 +303,7 @@ static enum sniff sniff(const uint8_t *at, size_t len)
 {
     static const uint8_t low[SNIFF_BYTES] = {0x16, 0x03, 0x01};
     static const uint8_t high[SNIFF_BYTES] = {0x16, 0x03, 0x04};
+    assert(len <= SNIFF_BYTES);
     for (size_t i = 0; i < len; i++) {
         if (at[i] < low[i] || at[i] > high[i]) {
             return SNIFF_PLAIN;

@@ -75,7 +75,7 @@ static bool file_open(const char *path, FILE **ret_file, struct complaint compla
 
 static bool file_is_readable(const char *path, struct complaint complaint)
 {
-    FILE *file;
+    FILE *file = NULL;
     if (!file_open(path, &file, complaint)) {
         return false;
     }
@@ -105,7 +105,7 @@ static int key_password_give(char *ret_password, int capacity, int for_writing, 
 static bool key_read(const char *path, const char *password, EVP_PKEY **ret_key,
                      struct complaint complaint)
 {
-    FILE *file;
+    FILE *file = NULL;
     if (!file_open(path, &file, complaint)) {
         return false;
     }
