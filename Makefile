@@ -12,7 +12,7 @@ PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check
 PYTEST = BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/pytest
 
 .DEFAULT_GOAL := build
-.PHONY: build run test test-c test-asan test-tsan test-drivers sim fuzz check-format check-clang check-tidy bench certs \
+.PHONY: build run test test-c test-asan test-tsan test-valgrind test-defects test-drivers sim fuzz check-format check-clang check-tidy bench certs \
         clean help
 
 build:  ## install what it needs and build a release (the default)
@@ -32,7 +32,7 @@ define test-build
 	    cmake -S . -B $(BUILD)/$(1) -G Ninja -DCMAKE_BUILD_TYPE=Release -DWEIR_TESTS=ON $(2)
 	@cmake --build $(BUILD)/$(1)
 endef
-ctest = @ctest --test-dir $(BUILD)/$(1) --output-on-failure
+ctest = @ctest --test-dir $(BUILD)/$(1) --output-on-failure --parallel $$(nproc)
 
 test-c:  ## the tests of what is C
 	$(call test-build,checked)
@@ -46,11 +46,18 @@ test-tsan:  ## the same under ThreadSanitizer, but for the simulation
 	$(call test-build,tsan,-DWEIR_SANITIZE=thread)
 	$(call ctest,tsan)
 
+test-valgrind:  ## those of them that are pure, under valgrind's memcheck
+	$(call test-build,checked)
+	$(call ctest,checked) -C valgrind -L valgrind
+
+test-defects: $(VENV)/.tests-ready  ## whether the simulation finds each deliberate mistake
+	@$(PYTEST) tests/sim
+
 sim:  ## the whole data path in a simulated world, with new seeds for SECONDS=60
 	$(call test-build,checked)
 	@$(BUILD)/checked/tests/sim/sim --jobs 2 --from $$(date +%s) --seconds $(or $(SECONDS),60)
 
-fuzz: test-packages  ## every byte from outside, fuzzed for SECONDS=60 a target
+fuzz: test-packages  ## every byte from outside, fuzzed for SECONDS=60 a target, one a core
 	@$(PYTHON) tests/fuzz/run.py --seconds $(or $(SECONDS),60)
 
 .PHONY: test-packages
