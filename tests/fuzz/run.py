@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the fuzz targets one after the other: first what once broke them, then new inputs.
+"""Runs the fuzz targets, one a core: first what once broke them, then new inputs.
 
     run.py                     each target for a minute
     run.py --seconds 600 uri   one target, for longer
@@ -26,6 +26,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -232,6 +233,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="targets at a time (cores)")
     parser.add_argument("--minimise", action="store_true", help="put what was found into corpus/")
     options = parser.parse_args()
     targets = options.targets or TARGETS
@@ -246,8 +248,13 @@ def main() -> int:
     tally = Tally()
     for target in targets:
         replay(directory / f"fuzz_{target}", target, tally)
-    for target in targets:
-        fuzz(directory / f"fuzz_{target}", target, options.seconds, tally)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        runs = [
+            pool.submit(fuzz, directory / f"fuzz_{target}", target, options.seconds, tally)
+            for target in targets
+        ]
+    for run in runs:
+        run.result()  # what it raised
     if targets == TARGETS:
         cover(targets, tally)
     print(f"{tally.passed} passed, {tally.failed} failed")
