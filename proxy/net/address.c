@@ -2,10 +2,8 @@
 
 #include "proxy/net/address.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <netdb.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
@@ -97,42 +95,6 @@ size_t address_resolve(const char *host, uint16_t port, struct address *ret_addr
         *ret_error = resolve_words(error);
     }
     return count;
-}
-
-static bool ipv4_is_loopback(uint32_t network_order)
-{
-    return ntohl(network_order) >> 24 == IN_LOOPBACKNET;
-}
-
-static bool storage_is_loopback(const struct sockaddr_storage *storage)
-{
-    if (storage->ss_family == AF_UNIX) {
-        return true;
-    }
-    if (storage->ss_family == AF_INET) {
-        struct sockaddr_in in;
-        memcpy(&in, storage, sizeof in);
-        return ipv4_is_loopback(in.sin_addr.s_addr);
-    }
-    struct sockaddr_in6 in6;
-    memcpy(&in6, storage, sizeof in6);
-    if (IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr)) {
-        return in6.sin6_addr.s6_addr[12] == IN_LOOPBACKNET;
-    }
-    return IN6_IS_ADDR_LOOPBACK(&in6.sin6_addr);
-}
-
-bool address_is_loopback(const char *host)
-{
-    struct address addresses[ADDRESS_MAX];
-    const char *ignored;
-    size_t count = address_resolve(host, 0, addresses, ADDRESS_MAX, &ignored);
-    for (size_t i = 0; i < count; i++) {
-        if (!storage_is_loopback(&addresses[i].storage)) {
-            return false;
-        }
-    }
-    return count > 0;
 }
 
 static void unix_format(const struct address *address, char *ret_text, size_t capacity)
