@@ -316,7 +316,7 @@ void client_log_bad_input(const struct client *client, const char *what)
 static bool is_in_a_message(const struct client *client)
 {
     const struct request *request = client->request;
-    return request && request->step == STEP_READ && request->begun_us > 0 && !request->is_starved;
+    return request && request->step == STEP_READ && request->came_in_part && !request->is_starved;
 }
 
 void client_check_deadlines(struct client *client, int64_t now_us)

@@ -83,8 +83,8 @@ static const char *what_is_wrong_with_length(const struct request *request)
 // From the first part of a message on, the rest must come in time.
 static void start_clock(struct request *request)
 {
-    if (request->begun_us == 0) {
-        request->begun_us = request->now_us;
+    if (!request->came_in_part) {
+        request->came_in_part = true;
         request->client->waits_since_us = request->now_us;
     }
 }

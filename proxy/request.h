@@ -93,12 +93,13 @@ struct request {
     int64_t waits_since_us;  // for an upstream, the first time
 
     bool running;
-    bool again;      // something happened while it ran
-    bool is_ready;   // on the worker's list
-    bool is_starved; // likewise
-    bool abandoned;  // its client went away
-    bool prepared;   // as it goes up
-    bool asked;      // for a permit
+    bool again;        // something happened while it ran
+    bool is_ready;     // on the worker's list
+    bool is_starved;   // likewise
+    bool came_in_part; // so far
+    bool abandoned;    // its client went away
+    bool prepared;     // as it goes up
+    bool asked;        // for a permit
     bool has_permit;
     bool waiting_for_upstream; // asked for one; mail will come
     bool send_begun;           // the upstream may hold a part of it, also when sent_bytes is 0
@@ -109,7 +110,6 @@ struct request {
     bool no_reply;             // the client expects none
 
     int64_t now_us;     // of this run
-    int64_t begun_us;   // a part of it came; 0 if it came whole
     int64_t arrived_us; // whole
     int64_t granted_us; // 0: never was
     int64_t received_us;
