@@ -12,8 +12,8 @@ PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check
 PYTEST = BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/pytest
 
 .DEFAULT_GOAL := build
-.PHONY: build run test test-c test-asan test-tsan test-valgrind test-defects test-drivers sim fuzz check-format check-clang check-tidy bench certs \
-        clean help
+.PHONY: build run test test-c test-asan test-tsan test-valgrind test-defects test-drivers sim fuzz \
+        check-format check-clang check-tidy bench certs clean help
 
 build:  ## install what it needs and build a release (the default)
 	@deploy/packages.sh build
