@@ -112,8 +112,9 @@ static void chain_make(const struct issued *ca)
     issued_free(middle);
 }
 
-void certificates_make(void)
+int certificates_make(void **state)
 {
+    (void)state;
     static const char here[] = "DNS:localhost,IP:127.0.0.1";
     strcpy(directory, "/tmp/net-test-XXXXXX");
     assert(mkdtemp(directory) != NULL);
@@ -137,10 +138,12 @@ void certificates_make(void)
     issued_free(other_ca);
     issued_free(server);
     issued_free(client);
+    return 0;
 }
 
-void certificates_remove(void)
+int certificates_remove(void **state)
 {
+    (void)state;
     DIR *entries = opendir(directory);
     assert(entries != NULL);
     for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
@@ -150,4 +153,5 @@ void certificates_remove(void)
     }
     closedir(entries);
     rmdir(directory);
+    return 0;
 }

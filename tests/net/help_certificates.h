@@ -14,8 +14,10 @@
 //      mismatch.pem     server.pem's certificate with another key
 //      certificate.pem  a certificate and no key  key.pem          a key and no certificate
 //      chained.pem      server.pem's like, by an intermediate CA whose certificate follows
-void certificates_make(void);
-void certificates_remove(void);
+//
+// For cmocka_run_group_tests.
+int certificates_make(void **state);
+int certificates_remove(void **state);
 
 // Path of one of them, or of one that is not there. Static text, eight at a time.
 const char *certificates_path(const char *name);

@@ -243,6 +243,15 @@ void meeting_connect_to(struct meeting *meeting, const struct address *address)
                                             "localhost", end_handler(&meeting->client));
 }
 
+int meeting_connect_raw(const struct meeting *meeting)
+{
+    struct address address;
+    listener_address(meeting->listener, &address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&address.storage, address.len), 0);
+    return fd;
+}
+
 void meeting_listen_on(struct meeting *meeting, const struct address *address, char *ret_error,
                        size_t error_capacity)
 {

@@ -62,6 +62,9 @@ void meeting_fini(struct meeting *meeting);
 void meeting_connect(struct meeting *meeting, const char *host);
 void meeting_connect_to(struct meeting *meeting, const struct address *address);
 
+// A socket connected to the listener, for who is no stream; the caller closes it.
+int meeting_connect_raw(const struct meeting *meeting);
+
 // Listens elsewhere than on 127.0.0.1.
 void meeting_listen_on(struct meeting *meeting, const struct address *address, char *ret_error,
                        size_t error_capacity);

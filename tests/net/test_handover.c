@@ -315,25 +315,11 @@ static void streams_are_handed_to_and_fro(void **state)
     party_end(&party);
 }
 
-static int certificates_begin(void **state)
-{
-    (void)state;
-    certificates_make();
-    return 0;
-}
-
-static int certificates_end(void **state)
-{
-    (void)state;
-    certificates_remove();
-    return 0;
-}
-
 int main(void)
 {
     alarm(300);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_are_handed_to_and_fro),
     };
-    return cmocka_run_group_tests(tests, certificates_begin, certificates_end);
+    return cmocka_run_group_tests(tests, certificates_make, certificates_remove);
 }

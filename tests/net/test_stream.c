@@ -356,15 +356,6 @@ static void connect_that_fails_says_why(void **state)
 }
 
 // A client that is a bare socket.
-static int raw_connect(const struct meeting *meeting)
-{
-    struct address address;
-    listener_address(meeting->listener, &address);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(connect(fd, (const struct sockaddr *)&address.storage, address.len), 0);
-    return fd;
-}
-
 static void raw_send(int fd, const void *bytes, size_t len)
 {
     assert_int_equal(send(fd, bytes, len, MSG_NOSIGNAL), len);
@@ -384,7 +375,7 @@ static void half_close_leaves_the_other_half(void **state)
     char answer[16] = "";
     meeting_init(&meeting, MEETING_PLAIN);
     end_expect(&meeting.server, 8);
-    int fd = raw_connect(&meeting);
+    int fd = meeting_connect_raw(&meeting);
     raw_send(fd, "question", 8);
     assert_int_equal(shutdown(fd, SHUT_WR), 0);
     meeting_run(&meeting, meeting_is_over);
@@ -405,7 +396,7 @@ static void reset_is_a_failure(void **state)
     struct meeting meeting;
     meeting_init(&meeting, MEETING_PLAIN);
     end_expect(&meeting.server, 8);
-    int fd = raw_connect(&meeting);
+    int fd = meeting_connect_raw(&meeting);
     raw_send(fd, "question", 8);
     meeting_run(&meeting, server_has_some);
     raw_reset(fd);
@@ -427,7 +418,7 @@ static void who_says_nothing_costs_nothing(void **state)
     for (int sniffs = 0; sniffs < 2; sniffs++) {
         meeting_init(&meeting, kind_of(state));
         meeting.plain_allowed = sniffs == 1;
-        int fd = raw_connect(&meeting);
+        int fd = meeting_connect_raw(&meeting);
         meeting_run(&meeting, server_is_there);
         assert_in_range(meeting_rest(&meeting, REST_US), 0, CALM_TURNS);
         close(fd);
@@ -494,7 +485,7 @@ static void plain_that_looks_like_tls_is_plain(void **state)
             meeting.server.late_reader = true;
             meeting.relayed = relayed == 1;
             end_expect(&meeting.server, cases[i].len);
-            int fd = raw_connect(&meeting);
+            int fd = meeting_connect_raw(&meeting);
             raw_send(fd, message, cases[i].len);
             meeting_run(&meeting, server_has_as_much);
             assert_memory_equal(meeting.server.in, message, cases[i].len);
@@ -511,7 +502,7 @@ static void who_leaves_after_half_a_prefix_is_gone(void **state)
     struct meeting meeting;
     meeting_init(&meeting, MEETING_TLS);
     meeting.plain_allowed = true;
-    int fd = raw_connect(&meeting);
+    int fd = meeting_connect_raw(&meeting);
     raw_send(fd, "\x16\x03", 2);
     meeting_run(&meeting, server_is_there);
     assert_in_range(meeting_rest(&meeting, REST_US), 0, CALM_TURNS);
@@ -540,20 +531,6 @@ static void unix_socket_carries_tls_too(void **state)
     assert_string_equal(stream_peer(meeting.client.stream), path);
     assert_string_equal(stream_peer(meeting.server.stream), "unix");
     meeting_fini(&meeting);
-}
-
-static int certificates_begin(void **state)
-{
-    (void)state;
-    certificates_make();
-    return 0;
-}
-
-static int certificates_end(void **state)
-{
-    (void)state;
-    certificates_remove();
-    return 0;
 }
 
 static enum meeting_kind plain = MEETING_PLAIN;
@@ -592,5 +569,5 @@ int main(void)
         cmocka_unit_test(plain_that_looks_like_tls_is_plain),
         cmocka_unit_test(who_leaves_after_half_a_prefix_is_gone),
     };
-    return cmocka_run_group_tests(tests, certificates_begin, certificates_end);
+    return cmocka_run_group_tests(tests, certificates_make, certificates_remove);
 }

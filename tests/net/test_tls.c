@@ -273,15 +273,6 @@ static bool client_is_over(const struct meeting *meeting)
     return meeting->client.status != STREAM_OK;
 }
 
-static int raw_connect(const struct meeting *meeting)
-{
-    struct address address;
-    listener_address(meeting->listener, &address);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(connect(fd, (const struct sockaddr *)&address.storage, address.len), 0);
-    return fd;
-}
-
 static void plain_words_on_a_tls_port(void **state)
 {
     (void)state;
@@ -298,7 +289,7 @@ static void plain_words_on_a_tls_port(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct meeting meeting;
         meeting_init(&meeting, MEETING_TLS);
-        int fd = raw_connect(&meeting);
+        int fd = meeting_connect_raw(&meeting);
         assert_int_equal(send(fd, cases[i].bytes, cases[i].len, 0), cases[i].len);
         meeting_run(&meeting, server_is_over);
         assert_int_equal(meeting.server.status, STREAM_FAILED);
@@ -362,7 +353,7 @@ static void peer_leaves_in_the_handshake(void **state)
     for (int resets = 0; resets < 2; resets++) {
         struct meeting meeting;
         meeting_init(&meeting, MEETING_TLS);
-        int fd = raw_connect(&meeting);
+        int fd = meeting_connect_raw(&meeting);
         assert_int_equal(send(fd, "\x16\x03\x01\x02\x00\x01\x00", 7, 0), 7);
         meeting_run(&meeting, server_was_called);
         assert_int_equal(meeting.server.status, STREAM_OK);
@@ -452,6 +443,17 @@ static void guest_end(struct guest *guest)
     pthread_join(guest->thread, NULL);
 }
 
+// A guest comes to a new meeting, until done.
+static void guest_visits(struct guest *guest, struct meeting *meeting, size_t question_len,
+                         bool (*done)(const struct meeting *meeting))
+{
+    meeting_init(meeting, MEETING_TLS);
+    end_expect(&meeting->server, question_len);
+    guest_begin(guest, meeting);
+    meeting_run(meeting, done);
+    guest_end(guest);
+}
+
 static void guest_read_answer(struct guest *guest, SSL *ssl)
 {
     guest->answer_len = SSL_read(ssl, guest->answer, sizeof guest->answer - 1);
@@ -508,11 +510,7 @@ static void end_without_goodbye_is_an_end(void **state)
     (void)state;
     struct meeting meeting;
     struct guest guest = {.visit = visit_and_vanish, .max_version = TLS1_2_VERSION};
-    meeting_init(&meeting, MEETING_TLS);
-    end_expect(&meeting.server, 8);
-    guest_begin(&guest, &meeting);
-    meeting_run(&meeting, meeting_is_over);
-    guest_end(&guest);
+    guest_visits(&guest, &meeting, 8, meeting_is_over);
     assert_true(guest.connected);
     assert_int_equal(meeting.server.status, STREAM_CLOSED);
     assert_int_equal(meeting.server.received, 8);
@@ -525,10 +523,7 @@ static void old_versions_are_refused(void **state)
     (void)state;
     struct meeting meeting;
     struct guest guest = {.min_version = TLS1_1_VERSION, .max_version = TLS1_1_VERSION};
-    meeting_init(&meeting, MEETING_TLS);
-    guest_begin(&guest, &meeting);
-    meeting_run(&meeting, server_is_over);
-    guest_end(&guest);
+    guest_visits(&guest, &meeting, 0, server_is_over);
     assert_false(guest.connected);
     assert_string_equal(meeting.server.error, "TLS: unsupported protocol");
     meeting_fini(&meeting);
@@ -546,11 +541,7 @@ static void renegotiation_is_refused(void **state)
     (void)state;
     struct meeting meeting;
     struct guest guest = {.visit = visit_renegotiate, .max_version = TLS1_2_VERSION};
-    meeting_init(&meeting, MEETING_TLS);
-    end_expect(&meeting.server, 6);
-    guest_begin(&guest, &meeting);
-    meeting_run(&meeting, meeting_is_over);
-    guest_end(&guest);
+    guest_visits(&guest, &meeting, 6, meeting_is_over);
     assert_true(guest.connected);
     assert_true(guest.result <= 0);
     assert_int_equal(meeting.server.received, 6);
@@ -638,20 +629,6 @@ static void streams_outlive_their_settings(void **state)
     meeting_fini(&meeting);
 }
 
-static int certificates_begin(void **state)
-{
-    (void)state;
-    certificates_make();
-    return 0;
-}
-
-static int certificates_end(void **state)
-{
-    (void)state;
-    certificates_remove();
-    return 0;
-}
-
 enum { TRUSTS = sizeof trusts / sizeof trusts[0], REQUIRED_AND_THERE = 10 };
 
 int main(void)
@@ -682,5 +659,5 @@ int main(void)
         tests[count++] =
             (struct CMUnitTest){names[i], trust_is_kept, NULL, NULL, (void *)&trusts[i]};
     }
-    return _cmocka_run_group_tests("tls", tests, count, certificates_begin, certificates_end);
+    return _cmocka_run_group_tests("tls", tests, count, certificates_make, certificates_remove);
 }

@@ -371,6 +371,53 @@ static enum auth_status start(struct auth *auth, struct party *party, bson_t *re
     return give(auth, sasl_reply(1, false, answer), ret_command);
 }
 
+// One of them from beginning to end, with a cache of its own.
+struct login {
+    struct credential who;
+    struct key_cache *cache;
+    struct auth *auth;
+};
+
+static struct auth *login_begin(struct login *login, const char *mechanism, const char *username,
+                                const char *password, const char *source)
+{
+    login->who = credential(mechanism, username, password, source);
+    login->cache = key_cache_new();
+    login->auth = auth_new(&login->who, login->cache);
+    return login->auth;
+}
+
+static void login_end(struct login *login)
+{
+    auth_free(login->auth);
+    key_cache_free(login->cache);
+}
+
+// The client's first message, to a server that says nothing of mechanisms.
+static void greet(struct auth *auth, char ret_text[TEXT])
+{
+    bson_t command;
+    assert_int_equal(begin(auth, hello_reply(NULL, NULL), &command), AUTH_SEND);
+    payload_text(&command, "payload", ret_text);
+    bson_destroy(&command);
+}
+
+// All up to the server's last message, which is the right one and still to be given.
+static void prove(struct auth *auth, struct party *party, char ret_answer[TEXT])
+{
+    bson_t command;
+    char text[TEXT];
+    enum auth_status status = start(auth, party, &command);
+    if (status == AUTH_DERIVE) {
+        auth_derive(auth);
+        status = auth_continue(auth, NULL, &command);
+    }
+    assert_int_equal(status, AUTH_SEND);
+    payload_text(&command, "payload", text);
+    bson_destroy(&command);
+    server_final(party, text, ret_answer);
+}
+
 static void log_in(const struct credential *who, struct key_cache *cache, struct party party,
                    bool derives, bool skips_empty)
 {
@@ -384,15 +431,13 @@ static void log_in(const struct credential *who, struct key_cache *cache, struct
 static void test_nobody_needs_nothing(void **state)
 {
     (void)state;
-    struct credential nobody = {0};
-    struct key_cache *cache = key_cache_new();
-    struct auth *auth = auth_new(&nobody, cache);
+    struct login login;
+    struct auth *auth = login_begin(&login, NULL, NULL, NULL, NULL);
     bson_t hello = BSON_INITIALIZER, command;
     auth_speculate(auth, &hello);
     assert_true(bson_empty(&hello));
     assert_int_equal(begin(auth, hello_reply(NULL, NULL), &command), AUTH_DONE);
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 static void test_logs_in_by_sha256(void **state)
@@ -420,10 +465,9 @@ static void test_logs_in_by_sha1(void **state)
 static void test_sha1_is_the_specifications_example(void **state)
 {
     (void)state;
-    struct credential user = credential("SCRAM-SHA-1", "user", "pencil", "admin");
+    struct login login;
+    struct auth *auth = login_begin(&login, "SCRAM-SHA-1", "user", "pencil", "admin");
     struct party party = party_sha1("user", "pencil");
-    struct key_cache *cache = key_cache_new();
-    struct auth *auth = auth_new(&user, cache);
     bson_t command;
     char text[TEXT];
     nonce_is_fixed = true;
@@ -437,16 +481,14 @@ static void test_sha1_is_the_specifications_example(void **state)
                               "p=MC2T8BvbmWRckDw8oWl5IVghwCY=");
     bson_t *last = sasl_reply(1, true, "v=UMWeI25JD1yNYZRMpZ4VHvhZ9e0=");
     assert_int_equal(give(auth, last, &command), AUTH_DONE);
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 static void test_sasl_start_has_all_it_needs(void **state)
 {
     (void)state;
-    struct credential user = credential("SCRAM-SHA-256", "user", "pencil", "shop");
-    struct key_cache *cache = key_cache_new();
-    struct auth *auth = auth_new(&user, cache);
+    struct login login;
+    struct auth *auth = login_begin(&login, "SCRAM-SHA-256", "user", "pencil", "shop");
     bson_t command;
     bson_iter_t iter;
     assert_int_equal(begin(auth, hello_reply(NULL, NULL), &command), AUTH_SEND);
@@ -456,17 +498,15 @@ static void test_sasl_start_has_all_it_needs(void **state)
     find(&command, "options.skipEmptyExchange", &iter);
     assert_true(bson_iter_as_bool(&iter));
     bson_destroy(&command);
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 static void test_speculates_and_negotiates(void **state)
 {
     (void)state;
-    struct credential user = credential(NULL, "user", "pencil", "admin");
-    struct key_cache *cache = key_cache_new();
+    struct login login;
+    struct auth *auth = login_begin(&login, NULL, "user", "pencil", "admin");
     struct party party = party_sha256("pencil");
-    struct auth *auth = auth_new(&user, cache);
     bson_t hello = BSON_INITIALIZER, command;
     char text[TEXT], answer[TEXT];
     auth_speculate(auth, &hello);
@@ -479,8 +519,7 @@ static void test_speculates_and_negotiates(void **state)
     enum auth_status status = begin(auth, hello_reply(answer, mechanisms), &command);
     finish_well(auth, &party, status, &command, true, true);
     bson_destroy(&hello);
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 // Speculation that the server passes over is begun anew, by a mechanism that it has.
@@ -515,36 +554,31 @@ static void test_failed_speculation_starts_anew(void **state)
 static void test_explicit_mechanism_is_not_negotiated(void **state)
 {
     (void)state;
-    struct credential user = credential("SCRAM-SHA-1", "user", "pencil", "admin");
-    struct key_cache *cache = key_cache_new();
-    struct auth *auth = auth_new(&user, cache);
+    struct login login;
+    struct auth *auth = login_begin(&login, "SCRAM-SHA-1", "user", "pencil", "admin");
     bson_t hello = BSON_INITIALIZER;
     auth_speculate(auth, &hello);
     assert_false(has(&hello, "saslSupportedMechs"));
     assert_text(&hello, "speculativeAuthenticate.mechanism", "SCRAM-SHA-1");
     bson_destroy(&hello);
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 static void test_names_and_passwords_with_odd_characters(void **state)
 {
     (void)state;
-    struct credential user = credential("SCRAM-SHA-256", "a=b,c", "p@ss:w/rd%=,\xc3\xa9", "admin");
-    struct key_cache *cache = key_cache_new();
+    struct login login;
+    struct auth *auth =
+        login_begin(&login, "SCRAM-SHA-256", "a=b,c", "p@ss:w/rd%=,\xc3\xa9", "admin");
     struct party party = party_sha256("p@ss:w/rd%=,\xc3\xa9");
-    struct auth *auth = auth_new(&user, cache);
     bson_t command;
     char text[TEXT], answer[TEXT];
-    assert_int_equal(begin(auth, hello_reply(NULL, NULL), &command), AUTH_SEND);
-    payload_text(&command, "payload", text);
-    bson_destroy(&command);
+    greet(auth, text);
     assert_memory_equal(text, "n,,n=a=3Db=2Cc,r=", 17);
     server_first(&party, text, answer);
     enum auth_status status = give(auth, sasl_reply(1, false, answer), &command);
     finish_well(auth, &party, status, &command, true, true);
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 // RFC 4013, section 3: a soft hyphen goes, U+2168 is IX, a no-break space is a space.
@@ -563,35 +597,31 @@ static void test_password_is_prepared_for_sha256_only(void **state)
 static void test_password_that_cannot_be_prepared(void **state)
 {
     (void)state;
-    struct credential user = credential("SCRAM-SHA-256", "user", "bell\x07", "admin");
-    struct key_cache *cache = key_cache_new();
+    struct login login;
+    struct auth *auth = login_begin(&login, "SCRAM-SHA-256", "user", "bell\x07", "admin");
     struct party party = party_sha256("bell\x07");
-    struct auth *auth = auth_new(&user, cache);
     bson_t command;
     assert_int_equal(start(auth, &party, &command), AUTH_DERIVE);
     auth_derive(auth);
     assert_int_equal(auth_continue(auth, NULL, &command), AUTH_FAILED);
     assert_non_null(strstr(auth_error(auth), "password"));
     assert_null(strstr(auth_error(auth), "bell"));
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 // Rather than log in as somebody else.
 static void test_name_that_would_be_changed_is_refused(void **state)
 {
     (void)state;
-    struct credential user = credential(NULL, "\xe2\x85\xa8", "pencil", "admin");
-    struct key_cache *cache = key_cache_new();
-    struct auth *auth = auth_new(&user, cache);
+    struct login login;
+    struct auth *auth = login_begin(&login, NULL, "\xe2\x85\xa8", "pencil", "admin");
     bson_t hello = BSON_INITIALIZER, command;
     auth_speculate(auth, &hello);
     assert_false(has(&hello, "speculativeAuthenticate"));
     assert_int_equal(begin(auth, hello_reply(NULL, NULL), &command), AUTH_FAILED);
     assert_non_null(strstr(auth_error(auth), "name"));
     bson_destroy(&hello);
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 // ---- a server that is none, or no honest one ----
@@ -610,14 +640,11 @@ static void put_in(char *ret_text, const char *form, const char *text)
 // What comes of a first message by a server; %s in it is the client's nonce.
 static void first_message(const char *form, enum auth_status expected, const char *why)
 {
-    struct credential user = credential("SCRAM-SHA-256", "user", "pencil", "admin");
-    struct key_cache *cache = key_cache_new();
-    struct auth *auth = auth_new(&user, cache);
+    struct login login;
+    struct auth *auth = login_begin(&login, "SCRAM-SHA-256", "user", "pencil", "admin");
     bson_t command;
     char text[TEXT], answer[TEXT];
-    assert_int_equal(begin(auth, hello_reply(NULL, NULL), &command), AUTH_SEND);
-    payload_text(&command, "payload", text);
-    bson_destroy(&command);
+    greet(auth, text);
     put_in(answer, form, strstr(text, ",r=") + 3);
     assert_int_equal(give(auth, sasl_reply(1, false, answer), &command), expected);
     if (why == NULL) {
@@ -625,8 +652,7 @@ static void first_message(const char *form, enum auth_status expected, const cha
     } else if (strstr(auth_error(auth), why) == NULL) {
         fail_msg("%s: %s", answer, auth_error(auth));
     }
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 static void test_first_messages(void **state)
@@ -661,14 +687,11 @@ static void test_first_messages(void **state)
 static void test_salt_that_is_no_base64(void **state)
 {
     (void)state;
-    struct credential user = credential("SCRAM-SHA-256", "user", "pencil", "admin");
-    struct key_cache *cache = key_cache_new();
-    struct auth *auth = auth_new(&user, cache);
+    struct login login;
+    struct auth *auth = login_begin(&login, "SCRAM-SHA-256", "user", "pencil", "admin");
     bson_t command;
     char text[TEXT], answer[TEXT];
-    assert_int_equal(begin(auth, hello_reply(NULL, NULL), &command), AUTH_SEND);
-    payload_text(&command, "payload", text);
-    bson_destroy(&command);
+    greet(auth, text);
     format(answer, "r=%sX,s=****,i=4096", strstr(text, ",r=") + 3);
     enum auth_status status = give(auth, sasl_reply(1, false, answer), &command);
     if (status == AUTH_DERIVE) {
@@ -676,32 +699,24 @@ static void test_salt_that_is_no_base64(void **state)
         status = auth_continue(auth, NULL, &command);
     }
     assert_int_equal(status, AUTH_FAILED);
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 // What comes of a last message; "%s" in it is the right signature.
 static void last_message(const char *form, bool done, enum auth_status expected, const char *why)
 {
-    struct credential user = credential("SCRAM-SHA-256", "user", "pencil", "admin");
-    struct key_cache *cache = key_cache_new();
+    struct login login;
+    struct auth *auth = login_begin(&login, "SCRAM-SHA-256", "user", "pencil", "admin");
     struct party party = party_sha256("pencil");
-    struct auth *auth = auth_new(&user, cache);
     bson_t command;
-    char text[TEXT], signature[TEXT], answer[TEXT];
-    assert_int_equal(start(auth, &party, &command), AUTH_DERIVE);
-    auth_derive(auth);
-    assert_int_equal(auth_continue(auth, NULL, &command), AUTH_SEND);
-    payload_text(&command, "payload", text);
-    bson_destroy(&command);
-    server_final(&party, text, signature);
+    char signature[TEXT], answer[TEXT];
+    prove(auth, &party, signature);
     put_in(answer, form, signature);
     assert_int_equal(give(auth, sasl_reply(1, done, answer), &command), expected);
     if (why != NULL && strstr(auth_error(auth), why) == NULL) {
         fail_msg("%s: %s", answer, auth_error(auth));
     }
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 static void test_last_messages(void **state)
@@ -727,16 +742,8 @@ static void test_any_change_of_the_signature_is_noticed(void **state)
         struct party party = party_sha256("pencil");
         struct auth *auth = auth_new(&user, cache);
         bson_t command;
-        char text[TEXT], answer[TEXT];
-        enum auth_status status = start(auth, &party, &command);
-        if (status == AUTH_DERIVE) {
-            auth_derive(auth);
-            status = auth_continue(auth, NULL, &command);
-        }
-        assert_int_equal(status, AUTH_SEND);
-        payload_text(&command, "payload", text);
-        bson_destroy(&command);
-        server_final(&party, text, answer);
+        char answer[TEXT];
+        prove(auth, &party, answer);
         assert_int_equal(strlen(answer), 46);
         answer[i] = (char)(answer[i] == 'A' ? 'B' : 'A');
         assert_int_equal(give(auth, sasl_reply(1, true, answer), &command), AUTH_FAILED);
@@ -748,51 +755,39 @@ static void test_any_change_of_the_signature_is_noticed(void **state)
 static void test_done_before_the_proof(void **state)
 {
     (void)state;
-    struct credential user = credential("SCRAM-SHA-256", "user", "pencil", "admin");
-    struct key_cache *cache = key_cache_new();
+    struct login login;
+    struct auth *auth = login_begin(&login, "SCRAM-SHA-256", "user", "pencil", "admin");
     struct party party = party_sha256("pencil");
-    struct auth *auth = auth_new(&user, cache);
     bson_t command;
     char text[TEXT], answer[TEXT];
-    assert_int_equal(begin(auth, hello_reply(NULL, NULL), &command), AUTH_SEND);
-    payload_text(&command, "payload", text);
-    bson_destroy(&command);
+    greet(auth, text);
     server_first(&party, text, answer);
     assert_int_equal(give(auth, sasl_reply(1, true, answer), &command), AUTH_FAILED);
     assert_non_null(strstr(auth_error(auth), "proved"));
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 static void test_never_done(void **state)
 {
     (void)state;
-    struct credential user = credential("SCRAM-SHA-256", "user", "pencil", "admin");
-    struct key_cache *cache = key_cache_new();
+    struct login login;
+    struct auth *auth = login_begin(&login, "SCRAM-SHA-256", "user", "pencil", "admin");
     struct party party = party_sha256("pencil");
-    struct auth *auth = auth_new(&user, cache);
     bson_t command;
-    char text[TEXT], answer[TEXT];
-    assert_int_equal(start(auth, &party, &command), AUTH_DERIVE);
-    auth_derive(auth);
-    assert_int_equal(auth_continue(auth, NULL, &command), AUTH_SEND);
-    payload_text(&command, "payload", text);
-    bson_destroy(&command);
-    server_final(&party, text, answer);
+    char answer[TEXT];
+    prove(auth, &party, answer);
     assert_int_equal(give(auth, sasl_reply(1, false, answer), &command), AUTH_SEND);
     bson_destroy(&command);
     assert_int_equal(give(auth, sasl_reply(1, false, ""), &command), AUTH_FAILED);
     assert_non_null(strstr(auth_error(auth), "end"));
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 // Replies that are no answer to saslStart. Each is taken over.
 static void odd_reply(bson_t *reply)
 {
-    struct credential user = credential("SCRAM-SHA-256", "user", "pencil", "admin");
-    struct key_cache *cache = key_cache_new();
-    struct auth *auth = auth_new(&user, cache);
+    struct login login;
+    struct auth *auth = login_begin(&login, "SCRAM-SHA-256", "user", "pencil", "admin");
     bson_t command;
     assert_int_equal(begin(auth, hello_reply(NULL, NULL), &command), AUTH_SEND);
     bson_destroy(&command);
@@ -800,8 +795,7 @@ static void odd_reply(bson_t *reply)
     assert_string_not_equal(auth_error(auth), "");
     // It stays failed.
     assert_int_equal(give(auth, sasl_reply(1, true, ""), &command), AUTH_FAILED);
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 static void test_odd_replies(void **state)
@@ -825,9 +819,8 @@ static void test_odd_replies(void **state)
 static void test_refusal_says_who_and_why(void **state)
 {
     (void)state;
-    struct credential user = credential("SCRAM-SHA-256", "anna", "pencil", "shop");
-    struct key_cache *cache = key_cache_new();
-    struct auth *auth = auth_new(&user, cache);
+    struct login login;
+    struct auth *auth = login_begin(&login, "SCRAM-SHA-256", "anna", "pencil", "shop");
     bson_t command;
     assert_int_equal(begin(auth, hello_reply(NULL, NULL), &command), AUTH_SEND);
     bson_destroy(&command);
@@ -836,8 +829,7 @@ static void test_refusal_says_who_and_why(void **state)
     assert_int_equal(give(auth, refusal, &command), AUTH_FAILED);
     assert_string_equal(auth_error(auth), "the server refused user anna by SCRAM-SHA-256 on shop: "
                                           "Authentication failed. (code 18)");
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 static void test_refusal_of_any_length_is_cut(void **state)
@@ -887,9 +879,8 @@ static void test_damaged_replies(void **state)
 static void test_x509(void **state)
 {
     (void)state;
-    struct credential user = credential("MONGODB-X509", NULL, NULL, "$external");
-    struct key_cache *cache = key_cache_new();
-    struct auth *auth = auth_new(&user, cache);
+    struct login login;
+    struct auth *auth = login_begin(&login, "MONGODB-X509", NULL, NULL, "$external");
     bson_t hello = BSON_INITIALIZER, command;
     auth_speculate(auth, &hello);
     assert_int_equal(number(&hello, "speculativeAuthenticate.authenticate"), 1);
@@ -902,16 +893,14 @@ static void test_x509(void **state)
                            &command),
                      AUTH_DONE);
     bson_destroy(&hello);
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 static void test_x509_without_speculation(void **state)
 {
     (void)state;
-    struct credential user = credential("MONGODB-X509", "CN=x", NULL, "$external");
-    struct key_cache *cache = key_cache_new();
-    struct auth *auth = auth_new(&user, cache);
+    struct login login;
+    struct auth *auth = login_begin(&login, "MONGODB-X509", "CN=x", NULL, "$external");
     bson_t command;
     // What was not asked for proves nothing.
     assert_int_equal(
@@ -922,16 +911,14 @@ static void test_x509_without_speculation(void **state)
     assert_text(&command, "$db", "$external");
     bson_destroy(&command);
     assert_int_equal(give(auth, BCON_NEW("ok", BCON_DOUBLE(1)), &command), AUTH_DONE);
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 static void test_plain(void **state)
 {
     (void)state;
-    struct credential user = credential("PLAIN", "anna", "pencil", "$external");
-    struct key_cache *cache = key_cache_new();
-    struct auth *auth = auth_new(&user, cache);
+    struct login login;
+    struct auth *auth = login_begin(&login, "PLAIN", "anna", "pencil", "$external");
     bson_t hello = BSON_INITIALIZER, command;
     char text[TEXT];
     auth_speculate(auth, &hello);
@@ -943,8 +930,7 @@ static void test_plain(void **state)
     assert_memory_equal(text, "\0anna\0pencil", 13);
     bson_destroy(&command);
     assert_int_equal(give(auth, sasl_reply(1, true, ""), &command), AUTH_DONE);
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 static void test_plain_that_is_too_long(void **state)
@@ -953,14 +939,12 @@ static void test_plain_that_is_too_long(void **state)
     char name[TEXT + 1];
     memset(name, 'x', TEXT);
     name[TEXT] = '\0';
-    struct credential user = credential("PLAIN", name, "pencil", "$external");
-    struct key_cache *cache = key_cache_new();
-    struct auth *auth = auth_new(&user, cache);
+    struct login login;
+    struct auth *auth = login_begin(&login, "PLAIN", name, "pencil", "$external");
     bson_t command;
     assert_int_equal(begin(auth, hello_reply(NULL, NULL), &command), AUTH_FAILED);
     assert_null(strstr(auth_error(auth), "pencil"));
-    auth_free(auth);
-    key_cache_free(cache);
+    login_end(&login);
 }
 
 // ---- the cache ----
