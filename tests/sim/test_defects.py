@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulation finds each deliberate mistake of policy/defect.h within a stated number of seeds.
-
-    python3 tests/sim/test_defects.py [BUILD_DIRECTORY]      or: pytest tests/sim
-"""
+"""The simulation finds each deliberate mistake of policy/defect.h within a number of seeds."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -70,20 +65,3 @@ def test_without_a_defect_nothing_is_found(directory: Path) -> None:
 def test_defect_is_found(directory: Path, defect: str) -> None:
     failed, _ = run(build(directory, defect), WITHIN_SEEDS[defect])
     assert failed > 0
-
-
-def main() -> int:
-    base = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp())
-    missed = 0
-    for defect, seeds in WITHIN_SEEDS.items():
-        failed, output = run(build(base, defect), seeds)
-        first = re.search(r"^BROKEN in .*\nBROKEN: .*$", output, re.MULTILINE)
-        print(f"{defect}: {'found' if failed else 'MISSED'} within {seeds} seeds", flush=True)
-        print("    " + (first[0].replace("\n", "\n    ") if first else ""), flush=True)
-        missed += failed == 0
-    print(f"{len(WITHIN_SEEDS) - missed} passed, {missed} failed")
-    return missed > 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
