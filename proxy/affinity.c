@@ -13,7 +13,6 @@
 
 #define CURSOR_NOT_FOUND 43
 #define PINS_MAX 100000
-#define ORPHAN_GRACE_US 5000000
 #define FORGET_US INT64_C(1800000000) // a session's timeout: with it go its cursors
 
 static void set_session(struct pin_key *key, const struct command *command)

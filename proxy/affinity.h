@@ -13,6 +13,8 @@
 #include "policy/pins.h"
 #include "wire/reply.h"
 
+#define ORPHAN_GRACE_US 5000000
+
 struct request;
 struct worker;
 

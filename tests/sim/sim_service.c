@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "proxy/mem.h"
-#include "proxy/orphans.h"
+#include "proxy/affinity.h"
 #include "tests/sim/sim_app.h"
 #include "tests/sim/sim_message.h"
 
