@@ -20,7 +20,7 @@ class Election:
             stub.primary.demote(11602)
         stub.term += 1
         stub.primary = member
-        member.role = "primary"
+        member.become("primary")
         self.announce()
 
     def step_down(self, code: int = 11602, *, elects: bool = True) -> None:
@@ -38,7 +38,7 @@ class Election:
         stub = self._stub
         if stub.primary is member:
             stub.primary = None
-            member.role = "secondary"
+            member.become("secondary")
         self.announce()
         self.seek()
 

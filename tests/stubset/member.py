@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,8 +15,10 @@ from bson import Int64, ObjectId
 from .auth import Logins
 from .connection import Connection
 from .cursors import Cursors
-from .errors import ServerError
+from .errors import STATE_CHANGES, ServerError
 from .sessions import Transactions
+
+EXCUSED_S = 1.0
 
 
 class Command(NamedTuple):
@@ -64,6 +67,7 @@ class Member:
         self.role = role  # primary, secondary, arbiter, recovering, mongos, standalone
         self.is_mongos = role == "mongos"
         self.is_arbiter = role == "arbiter"
+        self.role_since = 0.0
         self.hidden = False
         self.priority = 0 if self.is_arbiter else 1
         self.tags: dict = {}
@@ -152,9 +156,12 @@ class Member:
             return None
         return {"processId": self.process_id, "counter": Int64(self.counter)}
 
+    def become(self, role: str) -> None:
+        self.role, self.role_since = role, time.monotonic()
+
     def demote(self, code: int) -> None:
         """It is primary no more: transactions end, writes that are under way are interrupted."""
-        self.role = "secondary"
+        self.become("secondary")
         self.transactions.lose_all()
         self.interrupt(code, writes_only=True)
 
@@ -215,12 +222,15 @@ class Member:
         )
 
     def reject(self, context, failure: ServerError) -> None:
-        self.note(context.connection, context.name, failure.code, str(failure))
+        """A client cannot know at once of an election; for that moment it is excused."""
+        is_late = failure.code in STATE_CHANGES
+        excused = is_late and time.monotonic() - self.role_since < EXCUSED_S
+        to = self.stub.excused if excused else self.stub.rejections
+        self.note(context.connection, context.name, failure.code, str(failure), to)
 
-    def note(self, connection: Connection, name: str, code: int, message: str) -> None:
-        self.stub.rejections.append(
-            Rejection(self.index, connection.number, name, code, message)
-        )
+    def note(self, connection, name: str, code: int, message: str, to: list | None = None) -> None:
+        to = self.stub.rejections if to is None else to
+        to.append(Rejection(self.index, connection.number, name, code, message))
 
 
 def tls_context(certificates) -> ssl.SSLContext:

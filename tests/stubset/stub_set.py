@@ -61,6 +61,7 @@ class StubSet:
         self.faults = Faults()
         self.commands: list[Command] = []
         self.rejections: list[Rejection] = []
+        self.excused: list[Rejection] = []  # asked of who was primary a moment ago
         self.failures: list[BaseException] = []  # bugs of the stub itself
         self._sessions: dict[tuple, Session] = {}
         self._connection_numbers = itertools.count(1)
@@ -223,7 +224,7 @@ class StubSet:
     def _recovering(self, member: Member, on: bool) -> None:
         if self.primary is member:
             self.election.step_down()
-        member.role = "recovering" if on else "secondary"
+        member.become("recovering" if on else "secondary")
         self.election.announce()
 
     def refuse_above(self, index: int, connections: int | None) -> None:
