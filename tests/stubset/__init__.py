@@ -4,7 +4,8 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "drivers"))
+for directory in ("drivers", "servers"):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / directory))
 
 from .auth import User  # noqa: E402
 from .stub_set import StubSet  # noqa: E402

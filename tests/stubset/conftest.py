@@ -8,7 +8,7 @@ import contextlib
 import pymongo
 import pytest
 
-from stubset import StubSet
+from . import StubSet
 
 
 @pytest.fixture

@@ -143,11 +143,11 @@ class Connection(asyncio.Protocol):
             self.member.index, context.name, context.body, self.app
         )
         if fault:
-            self._later(self._with_fault(context, fault))
+            self._later(self._with_fault, context, fault)
             return
         reply = _answer(context)
-        if asyncio.iscoroutine(reply):
-            self._later(self._with_wait(context, reply))
+        if callable(reply):
+            self._later(self._with_wait, context, reply)
         else:
             self._reply(context, reply)
 
@@ -161,9 +161,9 @@ class Connection(asyncio.Protocol):
 
     # What takes time
 
-    def _later(self, work) -> None:
+    def _later(self, work, *arguments) -> None:
         self._is_busy = True
-        self._task = asyncio.get_running_loop().create_task(work)
+        self._task = asyncio.get_running_loop().create_task(work(*arguments))
         self._task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task) -> None:
@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
             self._go_on()
 
     async def _with_wait(self, context: Context, answering) -> None:
-        reply = await answering
+        reply = await answering()
         if hello.is_stream(context) and reply["ok"]:
             await hello.stream(context, reply, self._send_part(context))
         else:
@@ -248,7 +248,7 @@ def _answer(context: Context):
 
 
 async def _await(reply) -> dict:
-    return await reply if asyncio.iscoroutine(reply) else reply
+    return await reply() if callable(reply) else reply
 
 
 def _interrupted(context: Context, reply: dict, failure: ServerError) -> dict:

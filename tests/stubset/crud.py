@@ -11,7 +11,8 @@ from .dispatch import DATA, READ, WRITE, Context, command
 from .errors import ServerError
 from .sessions import Transaction
 
-FOUND = ("$out", "$merge")
+EVERYTHING = 1 << 31
+DEFAULT_AWAIT_S = 1.0
 
 
 def _found(context: Context, query: dict, namespace: str | None = None) -> list[dict]:
@@ -100,7 +101,7 @@ def distinct(context: Context) -> dict:
 
 
 @command("getMore", needs=DATA)
-async def get_more(context: Context) -> dict:
+def get_more(context: Context):
     body, member = context.body, context.member
     namespace = f"{context.database}.{body['collection']}"
     of_connection = member.bound_connection(context.connection) is not None
@@ -108,8 +109,11 @@ async def get_more(context: Context) -> dict:
     wait_s = body.get("maxTimeMS")
     if wait_s is not None and not cursor.is_tailable:
         raise ServerError(2, "cannot set maxTimeMS on getMore command for a non-awaitData cursor")
-    wait_s = None if wait_s is None else wait_s / 1000
-    return await member.interruptible(member.cursors.next(cursor, body.get("batchSize"), wait_s))
+    count = body.get("batchSize") or EVERYTHING
+    if not cursor.is_tailable:
+        return member.cursors.pass_on(cursor, cursor.take(count))
+    wait_s = DEFAULT_AWAIT_S if wait_s is None else wait_s / 1000
+    return lambda: member.interruptible(member.cursors.await_more(cursor, count, wait_s))
 
 
 @command("killCursors")

@@ -15,7 +15,6 @@ from .errors import ServerError
 from .store import Change, Store, moment_of, token
 
 DEFAULT_FIRST_BATCH = 101
-DEFAULT_AWAIT_S = 1.0
 
 
 @dataclass
@@ -174,30 +173,24 @@ class Cursors:
         _check_owner(cursor, asker)
         return cursor
 
-    async def next(self, cursor: Cursor, count: int | None, wait_s: float | None) -> dict:
-        count = 1 << 31 if count is None else count
-        batch = cursor.take(count)
-        if not batch and cursor.is_tailable:
-            batch = await self._wait(cursor, count, DEFAULT_AWAIT_S if wait_s is None else wait_s)
-        return self.pass_on(cursor, batch)
-
     def pass_on(self, cursor: Cursor, batch: list[dict]) -> dict:
         if cursor.is_exhausted:
             self._open.pop(cursor.id, None)
             cursor.id = 0
         return _reply(cursor, "nextBatch", batch)
 
-    async def _wait(self, cursor: Cursor, count: int, wait_s: float) -> list[dict]:
-        deadline = asyncio.get_running_loop().time() + wait_s
+    async def await_more(self, cursor: Cursor, count: int, wait_s: float) -> dict:
+        """Of a tailable cursor: something, or nothing after that time."""
+        batch: list[dict] = []
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(wait_s):
                 while not (batch := cursor.take(count)):
                     await self._store.wait_for_change()
                     if cursor.id not in self._open:
                         raise ServerError(237, "cursor killed while waiting", misuse=False)
-                return batch
         except TimeoutError:
-            return []
+            pass
+        return self.pass_on(cursor, batch)
 
     def is_change_stream(self, number: int) -> bool:
         return isinstance(self._open.get(number), ChangeStream)

@@ -7,7 +7,6 @@ member's state, the read concern, then the session.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass
 
@@ -36,7 +35,8 @@ COMMANDS: dict[str, Spec] = {}
 
 
 def command(*names: str, needs: str = ANYWHERE, before_login: bool = False):
-    """Registers a function(context) -> dict, or a coroutine of one, as these commands."""
+    """Registers a function(context) as these commands. It returns the reply, or an async function
+    without arguments that will: nothing is under way before that is called."""
 
     def register(run):
         COMMANDS.update(dict.fromkeys(names, Spec(run, needs, before_login)))
@@ -104,19 +104,21 @@ class Context:
 
 
 def answer(context: Context):
-    """The reply, as a document or as a coroutine of one; never raises ServerError."""
+    """The reply, or an async function of it; neither raises ServerError."""
     try:
         result = _run(context)
     except ServerError as failure:
         return refuse(context, failure)
-    return _later(context, result) if asyncio.iscoroutine(result) else finish(context, result)
+    if not callable(result):
+        return finish(context, result)
 
+    async def later() -> dict:
+        try:
+            return finish(context, await result())
+        except ServerError as failure:
+            return refuse(context, failure)
 
-async def _later(context: Context, running) -> dict:
-    try:
-        return finish(context, await running)
-    except ServerError as failure:
-        return refuse(context, failure)
+    return later
 
 
 def finish(context: Context, reply: dict) -> dict:

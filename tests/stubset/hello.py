@@ -29,15 +29,13 @@ def hello(context: Context):
         raise ServerError(354, "The server expects load balanced connections, the driver does not")
     connection.is_load_balanced |= bool(body.get("loadBalanced"))
     if "maxAwaitTimeMS" in body:
-        return _when_changed(context, body["topologyVersion"], body["maxAwaitTimeMS"] / 1000)
+        return lambda: _when_changed(context, body["topologyVersion"], body["maxAwaitTimeMS"] / 1000)
     return describe(context)
 
 
 async def _when_changed(context: Context, known: dict, wait_s: float) -> dict:
-    member = context.member
-    if known == member.topology_version:
-        changed = member.changed
-        await asyncio.wait([changed], timeout=wait_s)
+    if known == context.member.topology_version:
+        await asyncio.wait([context.member.changed], timeout=wait_s)
     return describe(context)
 
 

@@ -45,7 +45,7 @@ def parse(message: bytes, agreed: tuple[str, ...]) -> Request:
     _, request_id, _, opcode = raw.HEADER.unpack_from(message)
     payload, compressor = message[16:], None
     if opcode == OP_COMPRESSED:
-        opcode, payload, compressor = _inflate(payload, agreed)
+        opcode, payload, compressor = inflate(payload, agreed)
     try:
         if opcode == raw.OP_MSG:
             flags, body = _op_msg(payload, message)
@@ -153,7 +153,7 @@ COMPRESSORS = {"snappy": (1, _snappy), "zlib": (2, _zlib), "zstd": (3, _zstd)}
 NAMES_OF_COMPRESSORS = {number: name for name, (number, _) in COMPRESSORS.items()}
 
 
-def _inflate(payload: bytes, agreed: tuple[str, ...]) -> tuple[int, bytes, str]:
+def inflate(payload: bytes, agreed: tuple[str, ...]) -> tuple[int, bytes, str]:
     opcode, size, number = struct.unpack_from("<iiB", payload)
     name = NAMES_OF_COMPRESSORS.get(number)
     if name not in agreed:
