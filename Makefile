@@ -13,7 +13,7 @@ PYTEST = BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/pytest
 
 .DEFAULT_GOAL := build
 .PHONY: build run test test-c test-asan test-tsan test-valgrind test-defects test-drivers sim fuzz \
-        check-format check-clang check-tidy bench certs clean help
+        check-format check-clang check-tidy bench certs test-stubset clean help
 
 build:  ## install what it needs and build a release (the default)
 	@deploy/packages.sh build
@@ -67,7 +67,10 @@ test-packages:
 test-drivers: build certs $(VENV)/.tests-ready  ## real drivers through weir, on real servers
 	@cmake -S tests/bench -B $(BUILD)/tests/bench -G Ninja >/dev/null
 	@cmake --build $(BUILD)/tests/bench
-	@BENCH_TOOLS=$(BUILD)/tests/bench $(PYTEST) tests/bench tests/servers tests/drivers
+	@BENCH_TOOLS=$(BUILD)/tests/bench $(PYTEST) tests/stubset tests/bench tests/servers tests/drivers
+
+test-stubset: $(VENV)/.tests-ready certs  ## the stub of a deployment that other tests use, by itself
+	@$(PYTEST) tests/stubset
 
 check-format:  ## whether the C code is formatted as .clang-format says
 	@deploy/packages.sh test

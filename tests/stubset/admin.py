@@ -8,7 +8,15 @@ from .dispatch import READ, WRITE, Context, command
 from .errors import ServerError
 from .faults import Fault
 
-VERSIONS = {8: "4.2.25", 9: "4.4.29", 13: "5.0.31", 17: "6.0.20", 21: "7.0.16", 25: "8.0.4", 27: "8.2.0"}
+VERSIONS = {
+    8: "4.2.25",
+    9: "4.4.29",
+    13: "5.0.31",
+    17: "6.0.20",
+    21: "7.0.16",
+    25: "8.0.4",
+    27: "8.2.0",
+}
 
 
 @command("ping")
@@ -58,7 +66,9 @@ def step_down(context: Context) -> dict:
 def create(context: Context) -> dict:
     if context.namespace in context.store.collections:
         raise ServerError(48, f"Collection {context.namespace} already exists.", misuse=False)
-    options = {name: context.body[name] for name in ("capped", "size", "max") if name in context.body}
+    options = {
+        name: context.body[name] for name in ("capped", "size", "max") if name in context.body
+    }
     context.store.create(context.namespace, **options)
     return {}
 
@@ -80,7 +90,10 @@ def drop_database(context: Context) -> dict:
 @command("listDatabases", needs=READ)
 def list_databases(context: Context) -> dict:
     names = sorted({name.partition(".")[0] for name in context.store.collections})
-    return {"databases": [{"name": n, "sizeOnDisk": 0, "empty": False} for n in names], "totalSize": 0}
+    return {
+        "databases": [{"name": n, "sizeOnDisk": 0, "empty": False} for n in names],
+        "totalSize": 0,
+    }
 
 
 @command("listCollections", needs=READ)
@@ -91,7 +104,9 @@ def list_collections(context: Context) -> dict:
         if wanted in (None, name):
             collection = context.store.collections[f"{context.database}.{name}"]
             info = {"readOnly": False, "uuid": collection.uuid}
-            found.append({"name": name, "type": "collection", "options": collection.options, "info": info})
+            found.append(
+                {"name": name, "type": "collection", "options": collection.options, "info": info}
+            )
     return _listed(context, f"{context.database}.$cmd.listCollections", found)
 
 
@@ -125,7 +140,9 @@ def drop_indexes(context: Context) -> dict:
         raise ServerError(26, "ns not found", misuse=False)
     was = len(collection.indexes)
     name = context.body["index"]
-    collection.indexes = [i for i in collection.indexes if i["name"] == "_id_" or name not in ("*", i["name"])]
+    collection.indexes = [
+        i for i in collection.indexes if i["name"] == "_id_" or name not in ("*", i["name"])
+    ]
     return {"nIndexesWas": was}
 
 

@@ -40,7 +40,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport) -> None:
         self._transport = transport
         member = self.member
-        if member is None or not member.is_running:
+        if not member.is_running:
             transport.abort()
             return
         if member.refuse_above is not None and len(member.connections) >= member.refuse_above:
@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
         tally.came()
         self._counted.append(tally)
 
-    def introduce(self, client: dict) -> None:
+    def _introduce(self, client: dict) -> None:
         self.client = client
         self.driver = client.get("driver", {}).get("name", "")
         self.app = client.get("application", {}).get("name", "")
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
 
     def _forget(self) -> None:
         member = self.member
-        if member is None or self not in member.connections:
+        if self not in member.connections:
             return
         member.connections.discard(self)
         for tally in self._counted:
@@ -110,7 +110,7 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         buffer = self._buffer
-        while len(buffer) >= 16 and not self._is_busy and not self.member.is_silent:
+        while len(buffer) >= 16 and not self._is_busy and self._is_heard:
             length = int.from_bytes(buffer[:4], "little", signed=True)
             if not 16 <= length <= wire.MAX_MESSAGE:
                 self._break_off(f"a message of length {length}")
@@ -120,6 +120,10 @@ class Connection(asyncio.Protocol):
             message = bytes(buffer[:length])
             del buffer[:length]
             self._take(message)
+
+    @property
+    def _is_heard(self) -> bool:
+        return self in self.member.connections and not self.member.is_silent
 
     def _break_off(self, why: str) -> None:
         self.member.note(self, "", 0, why)
@@ -135,9 +139,11 @@ class Connection(asyncio.Protocol):
             self._answer_malformed(failure)
             return
         context = Context(self.member, self, request)
-        if request.compressor and dispatch.is_handshake(context.name):
+        if request.compressor and context.name in dispatch.NEVER_COMPRESSED:
             self._break_off(f"{context.name} came compressed")
             return
+        if self.client is None and context.name in dispatch.HELLOS and "client" in context.body:
+            self._introduce(context.body["client"])
         self.member.record(context)
         fault = self.member.stub.faults.take(
             self.member.index, context.name, context.body, self.app

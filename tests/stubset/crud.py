@@ -105,7 +105,9 @@ def get_more(context: Context):
     body, member = context.body, context.member
     namespace = f"{context.database}.{body['collection']}"
     of_connection = member.bound_connection(context.connection) is not None
-    cursor = member.cursors.get(body["getMore"], namespace, context.owner, of_connection)
+    cursor = member.cursors.get(
+        body["getMore"], namespace, context.owner, of_connection=of_connection
+    )
     wait_s = body.get("maxTimeMS")
     if wait_s is not None and not cursor.is_tailable:
         raise ServerError(2, "cannot set maxTimeMS on getMore command for a non-awaitData cursor")
@@ -235,6 +237,58 @@ def _remove(context: Context, document: dict) -> None:
     context.data.put(context.namespace, key, "delete", document["_id"], None)
 
 
+@command("bulkWrite", needs=WRITE)
+def bulk_write(context: Context) -> dict:
+    """Each operation as the command it stands for would do it."""
+    body, results, failed = context.body, [], 0
+    sums = dict.fromkeys(("nInserted", "nMatched", "nModified", "nUpserted", "nDeleted"), 0)
+    for index, operation in enumerate(body["ops"]):
+        kind = next(iter(operation))
+        context.collection = body["nsInfo"][operation[kind]]["ns"]
+        _refuse_retryable_multi(context, bool(operation.get("multi")))
+        result = {"ok": 1.0, "idx": index}
+        try:
+            result |= context.once(index, lambda: BULK[kind](context, operation, sums))
+        except ServerError as failure:
+            if failure.code != 11000:
+                raise
+            failed += 1
+            result |= {"ok": 0.0, "code": 11000, "errmsg": str(failure), "n": 0}
+        if not (result["ok"] and body.get("errorsOnly")):
+            results.append(result)
+        if failed and body.get("ordered", True):
+            break
+    cursor = Cursor("admin.$cmd.bulkWrite", results, context.owner)
+    size = body.get("cursor", {}).get("batchSize")
+    return context.member.cursors.first(cursor, size) | sums | {"nErrors": failed}
+
+
+def _bulk_insert(context: Context, operation: dict, sums: dict) -> dict:
+    done = _insert_one(context, operation["document"])
+    sums["nInserted"] += 1
+    return done
+
+
+def _bulk_update(context: Context, operation: dict, sums: dict) -> dict:
+    one = {**operation, "q": operation["filter"], "u": operation["updateMods"]}
+    done = _update_one(context, one)
+    if "upserted" in done:
+        done["upserted"] = {"_id": done["upserted"]}
+    sums["nUpserted" if "upserted" in done else "nMatched"] += done["n"]
+    sums["nModified"] += done["nModified"]
+    return done
+
+
+def _bulk_delete(context: Context, operation: dict, sums: dict) -> dict:
+    limit = 0 if operation.get("multi") else 1
+    done = _delete_one(context, {"q": operation["filter"], "limit": limit})
+    sums["nDeleted"] += done["n"]
+    return done
+
+
+BULK = {"insert": _bulk_insert, "update": _bulk_update, "delete": _bulk_delete}
+
+
 @command("findAndModify", "findandmodify", needs=WRITE)
 def find_and_modify(context: Context) -> dict:
     return dict(context.once(0, lambda: _find_and_modify(context)))
@@ -310,7 +364,9 @@ def _is_open_here(context: Context, number: int) -> bool:
 def _recover(context: Context, number: int) -> dict:
     """Another mongos began it: what is still open is aborted, as its coordinator would."""
     if not context.member.is_mongos or not context.body["recoveryToken"]:
-        raise ServerError(251, "Recovery token is empty, meaning the transaction only performed reads")
+        raise ServerError(
+            251, "Recovery token is empty, meaning the transaction only performed reads"
+        )
     if context.session.number == number:
         context.stub.abort_everywhere(context.session.key)
     raise ServerError(251, f"Transaction {number} has been aborted", misuse=False)

@@ -159,7 +159,7 @@ class Cursors:
             return next(self._numbers)
         return random.getrandbits(62) + 1
 
-    def get(self, number: int, namespace: str, asker: Owner, of_connection: bool) -> Cursor:
+    def get(self, number: int, namespace: str, asker: Owner, *, of_connection: bool) -> Cursor:
         cursor = self._open.get(number)
         if cursor is None or of_connection and cursor.owner.connection is not asker.connection:
             lost = cursor is None and number in self._lost

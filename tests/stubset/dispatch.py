@@ -7,7 +7,6 @@ member's state, the read concern, then the session.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from bson import Binary, Int64
@@ -18,6 +17,8 @@ from .errors import ServerError
 from .sessions import IN_TRANSACTIONS, RETRYABLE_WRITES, TRANSACTION_ENDS
 from .sessions import PlainWriter, Session, Transaction
 
+HELLOS = ("hello", "isMaster", "ismaster")
+NEVER_COMPRESSED = frozenset((*HELLOS, "saslStart", "saslContinue", "authenticate"))
 READ_MODES = ("primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest")
 
 # What a command needs of the member. ANYWHERE: also of a recovering one.
@@ -60,6 +61,7 @@ class Context:
         self.transaction: Transaction | None = None
         self.is_retryable_write = False
         self.retried: list[int] = []
+        self.collection: str | None = None  # for who works on several, one after the other
 
     @property
     def database(self) -> str:
@@ -67,6 +69,8 @@ class Context:
 
     @property
     def namespace(self) -> str:
+        if self.collection:
+            return self.collection
         name = self.body[self.name]
         if not isinstance(name, str):
             name = "$cmd." + self.name
@@ -275,11 +279,3 @@ def _enter_transaction(context: Context, number: int) -> None:
         context.transaction = transactions.find(
             context.session, number, context.member.bound_connection(context.connection)
         )
-
-
-SENSITIVE = re.compile("sasl|authenticate", re.IGNORECASE)
-
-
-def is_handshake(name: str) -> bool:
-    """Whether the command may never be compressed."""
-    return name in ("hello", "isMaster", "ismaster") or bool(SENSITIVE.match(name))

@@ -47,7 +47,12 @@ class ServerError(Exception):
 
 
 def error(code: int, message: str) -> dict:
-    return {"ok": 0.0, "errmsg": message, "code": code, "codeName": NAMES.get(code, f"Location{code}")}
+    return {
+        "ok": 0.0,
+        "errmsg": message,
+        "code": code,
+        "codeName": NAMES.get(code, f"Location{code}"),
+    }
 
 
 def labels(code: int, body: dict, name: str, of_change_stream: bool) -> list[str]:

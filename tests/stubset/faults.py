@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable
 
+from .dispatch import HELLOS
 from .errors import error
 
-NEVER_BY_DEFAULT = frozenset(("hello", "isMaster", "ismaster", "configureFailPoint", "endSessions"))
+NEVER_BY_DEFAULT = frozenset((*HELLOS, "configureFailPoint", "endSessions"))
 
 
 @dataclass

@@ -9,27 +9,27 @@ from datetime import datetime, timedelta, timezone
 from bson import Int64
 
 from . import auth, wire
-from .dispatch import Context, command, finish, refuse
+from .dispatch import HELLOS, Context, command, finish, refuse
 from .errors import ServerError
 from .store import election_id
 
 
-@command("hello", "isMaster", "ismaster", before_login=True)
+@command(*HELLOS, before_login=True)
 def hello(context: Context):
     member, connection, body = context.member, context.connection, context.body
     if ("topologyVersion" in body) != ("maxAwaitTimeMS" in body):
         raise ServerError(51758, "topologyVersion and maxAwaitTimeMS come together or not at all")
-    if "client" in body:
-        if connection.client is not None:
-            raise ServerError(186, "The client metadata document may only be sent in the first hello")
-        connection.introduce(body["client"])
+    if "client" in body and body["client"] is not connection.client:
+        raise ServerError(186, "The client metadata document may only be sent in the first hello")
     if context.stub.kind == "load_balanced" and not (
         body.get("loadBalanced") or connection.is_load_balanced
     ):
         raise ServerError(354, "The server expects load balanced connections, the driver does not")
     connection.is_load_balanced |= bool(body.get("loadBalanced"))
     if "maxAwaitTimeMS" in body:
-        return lambda: _when_changed(context, body["topologyVersion"], body["maxAwaitTimeMS"] / 1000)
+        return lambda: _when_changed(
+            context, body["topologyVersion"], body["maxAwaitTimeMS"] / 1000
+        )
     return describe(context)
 
 

@@ -99,7 +99,7 @@ class Member:
         self.process_id = ObjectId()
         self.counter = 0
         self.cursors = Cursors(self.stub.store, self.stub.collide_cursor_ids)
-        self.transactions = Transactions(self.stub.store)
+        self.transactions = Transactions(self.stub.store, self.cursors)
         self.changed: asyncio.Future = self.stub.loop.create_future()
 
     @property

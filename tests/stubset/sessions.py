@@ -48,13 +48,13 @@ class Session:
 class Transaction:
     """Reads a copy of each collection made when it first looked, writes aside until the commit."""
 
-    def __init__(self, store, session: Session, number: int, connection) -> None:
+    def __init__(self, store, session: Session, number: int, connection, cursors) -> None:
         self._store = store
+        self._cursors = cursors
         self.session = session
         self.number = number
         self.connection = connection
         self.began = time.monotonic()
-        self.cursors: set[int] = set()
         self._seen: dict[str, dict] = {}
         self._writes: list[tuple] = []
 
@@ -94,6 +94,8 @@ class Transaction:
         for namespace, key, *_ in self._writes:
             if self._store.locks.get((namespace, key)) is self:
                 del self._store.locks[namespace, key]
+        mine = (self.session.key, self.number)
+        self._cursors.kill_if(lambda owner: (owner.session, owner.txn_number) == mine)
 
 
 class PlainWriter:
@@ -116,8 +118,9 @@ def conflict() -> ServerError:
 class Transactions:
     """Those in progress on one member."""
 
-    def __init__(self, store) -> None:
+    def __init__(self, store, cursors) -> None:
         self._store = store
+        self._cursors = cursors
         self._open: dict[tuple, Transaction] = {}
         self._lost: set[tuple] = set()  # whose loss is the server's doing, not their app's
 
@@ -134,7 +137,7 @@ class Transactions:
             )
         self.drop(session.key)
         session.advance(number, is_transaction=True)
-        begun = Transaction(self._store, session, number, connection)
+        begun = Transaction(self._store, session, number, connection, self._cursors)
         self._open[session.key] = begun
         return begun
 

@@ -78,7 +78,9 @@ class Store:
         self.clock = Clock()
         self.collections: dict[str, Collection] = {}
         self.oplog: list[Change] = []
-        self.locks: dict[tuple[str, object], object] = {}  # document -> the transaction that wrote it
+        self.locks: dict[
+            tuple[str, object], object
+        ] = {}  # document -> the transaction that wrote it
         self._changed: asyncio.Event = asyncio.Event()
 
     def documents(self, namespace: str) -> dict[object, dict]:

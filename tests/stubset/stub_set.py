@@ -5,6 +5,7 @@ any other. README.md shows how to script it."""
 from __future__ import annotations
 
 import asyncio
+import collections
 import itertools
 import threading
 import time
@@ -30,7 +31,7 @@ class StubSet:
     wire: (min, max). elects: whether a lost primary is followed by an election, `election_s` later.
     users: who may log in; without any nobody has to. compressors: offered in hello.
     collide_cursor_ids: every member numbers its cursors 1, 2, 3 …. tls: the directory of
-    certs/make.sh.
+    certs/make.sh. keeps_records: how many of the newest commands are kept; all, if not said.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class StubSet:
         compressors: Iterable[str] = (),
         collide_cursor_ids: bool = False,
         tls: Path | None = None,
+        keeps_records: int | None = None,
     ):
         assert kind in KINDS, kind
         self.kind, self.name, self.hostname, self.wire, self.tls = kind, name, hostname, wire, tls
@@ -59,7 +61,7 @@ class StubSet:
         self.collide_cursor_ids = collide_cursor_ids
         self.term, self.set_version = 0, 1
         self.faults = Faults()
-        self.commands: list[Command] = []
+        self.commands: collections.deque[Command] = collections.deque(maxlen=keeps_records)
         self.rejections: list[Rejection] = []
         self.excused: list[Rejection] = []  # asked of who was primary a moment ago
         self.failures: list[BaseException] = []  # bugs of the stub itself
@@ -282,8 +284,8 @@ class StubSet:
 
     def forget(self) -> None:
         """Empties the records."""
-        self.commands.clear()
-        self.rejections.clear()
+        for record in (self.commands, self.rejections, self.excused):
+            record.clear()
 
     @staticmethod
     def wait_until(holds: Callable[[], object], within: float = 10.0) -> None:

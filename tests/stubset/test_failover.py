@@ -115,7 +115,9 @@ def test_a_write_under_way_is_interrupted_by_a_stepdown(stubs, connect):
 def test_a_fault_is_for_whom_it_names_and_as_often_as_it_says(stubs, connect):
     stub = stubs()
     client = connect(stub.uri, retryReads=False)
-    fault = stub.fail("find", member=0, times=2, code=50, labels=["Odd"], when=lambda b: b["find"] == "a")
+    fault = stub.fail(
+        "find", member=0, times=2, code=50, labels=["Odd"], when=lambda b: b["find"] == "a"
+    )
     client.test.b.find_one()
     for _ in range(2):
         with pytest.raises(OperationFailure) as raised:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages: what came is parsed as strictly as mongod does, what goes is built by drivers/raw.py."""
+"""Messages: what came is parsed as strictly as by mongod, what goes is built by drivers/raw.py."""
 
 from __future__ import annotations
 
