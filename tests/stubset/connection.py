@@ -12,9 +12,7 @@ from .dispatch import WRITE, Context
 from .errors import ServerError
 from .faults import Fault
 
-OP_QUERY_COMMANDS = frozenset(
-    "hello isMaster ismaster _isSelf authenticate buildInfo buildinfo saslStart saslContinue".split()
-)
+OP_QUERY_COMMANDS = dispatch.NEVER_COMPRESSED | {"buildInfo", "buildinfo"}
 
 
 class Connection(asyncio.Protocol):
@@ -151,11 +149,20 @@ class Connection(asyncio.Protocol):
         if fault:
             self._later(self._with_fault, context, fault)
             return
-        reply = _answer(context)
+        try:
+            reply = _answer(context)
+        except Exception as failure:
+            self._fail(failure)
+            return
         if callable(reply):
             self._later(self._with_wait, context, reply)
         else:
             self._reply(context, reply)
+
+    def _fail(self, failure: BaseException) -> None:
+        """A bug of the stub: nobody is answered, and the test is told."""
+        self.member.stub.failures.append(failure)
+        self.hang_up()
 
     def _answer_malformed(self, failure: ServerError) -> None:
         self.member.note(self, "", failure.code, str(failure))
@@ -177,8 +184,7 @@ class Connection(asyncio.Protocol):
         self._is_busy = False
         if not task.cancelled():
             if task.exception():
-                self.member.stub.failures.append(task.exception())
-                self.hang_up()
+                self._fail(task.exception())
             self._go_on()
 
     async def _with_wait(self, context: Context, answering) -> None:
@@ -215,7 +221,9 @@ class Connection(asyncio.Protocol):
             if fault.code is not None:
                 reply = dispatch.stamp(context, dispatch.label(context, fault.document()))
             if fault.write_concern_error:
-                reply = _with_write_concern_error(context, reply, fault)
+                reply = _with_write_concern_error(
+                    context, reply, fault.write_concern_error, fault.labels
+                )
         self._reply(context, reply)
 
     async def _delay(self, context: Context, seconds: float) -> None:
@@ -261,16 +269,14 @@ def _interrupted(context: Context, reply: dict, failure: ServerError) -> dict:
     """A write that was executed already is told so, as if it waited for its write concern."""
     if not reply.get("ok"):
         return dispatch.refuse(context, failure)
-    reply["writeConcernError"] = {
-        "code": failure.code, "codeName": errors.NAMES.get(failure.code), "errmsg": str(failure),
-    }  # fmt: skip
-    return reply
+    what = {"code": failure.code, "codeName": errors.NAMES[failure.code], "errmsg": str(failure)}
+    return _with_write_concern_error(context, reply, what, None)
 
 
-def _with_write_concern_error(context: Context, reply: dict, fault: Fault) -> dict:
-    reply = {**reply, "writeConcernError": fault.write_concern_error}
-    labels = fault.labels
+def _with_write_concern_error(
+    context: Context, reply: dict, what: dict, labels: list[str] | None
+) -> dict:
+    reply = {**reply, "writeConcernError": what}
     if labels is None and context.member.wire[1] >= errors.LABELS_SINCE_WIRE:
-        code = fault.write_concern_error["code"]
-        labels = errors.labels(code, context.body, context.name, of_change_stream=False)
+        labels = errors.labels(what["code"], context.body, context.name, of_change_stream=False)
     return reply | ({"errorLabels": labels} if labels else {})

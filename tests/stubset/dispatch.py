@@ -113,6 +113,9 @@ def answer(context: Context):
         result = _run(context)
     except ServerError as failure:
         return refuse(context, failure)
+    except KeyError as missing:
+        what = f"BSON field '{context.name}.{missing.args[0]}' is missing but a required field"
+        return refuse(context, ServerError(40414, what))
     if not callable(result):
         return finish(context, result)
 

@@ -15,6 +15,7 @@ class Election:
     def elect(self, member) -> None:
         """At once, with a new term; who was primary before is a secondary."""
         stub = self._stub
+        assert member.is_up and stub.kind == "replica_set", "it cannot be primary"
         self._forget_pending()
         if stub.primary and stub.primary is not member:
             stub.primary.demote(11602)
@@ -38,7 +39,7 @@ class Election:
         stub = self._stub
         if stub.primary is member:
             stub.primary = None
-            member.become("secondary")
+            member.demote(11602)
         self.announce()
         self.seek()
 

@@ -19,10 +19,10 @@ class Fault:
     names: of commands; empty for all but hello and the like. member: its index, or any. times: how
     often, None for ever. when: a further test of the command's body.
 
-    First the command waits `delay_s`. With `executes` it is then executed, without it is not, if
-    there is a code or `close`. Then `close` ends the connection, or `code` (with `labels`, else with
-    those that mongod would add) is the reply, or `write_concern_error` is added to it.
-    `executes=True` and a delay: executed first, answered after the delay.
+    The command waits for `delay_s` and is then executed, but not if there is a `code` or `close`;
+    with `executes` it is executed first in any case. Then `close` ends the connection, or `code`
+    is the reply, or `write_concern_error` is added to it, either with `labels` or, if there are
+    none given, with those that mongod would add.
     """
 
     names: frozenset[str] = frozenset()

@@ -16,7 +16,7 @@ from .store import election_id
 
 @command(*HELLOS, before_login=True)
 def hello(context: Context):
-    member, connection, body = context.member, context.connection, context.body
+    connection, body = context.connection, context.body
     if ("topologyVersion" in body) != ("maxAwaitTimeMS" in body):
         raise ServerError(51758, "topologyVersion and maxAwaitTimeMS come together or not at all")
     if "client" in body and body["client"] is not connection.client:

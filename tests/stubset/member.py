@@ -129,7 +129,7 @@ class Member:
     def kill(self) -> None:
         """As by SIGKILL: connections end, what was in memory is gone."""
         self.is_running = self.is_silent = self.is_quiescing = False
-        if self._server:
+        if self._server and self.stub.kind != "load_balanced":
             self._server.close()
         for connection in list(self.connections):
             connection.hang_up()
@@ -142,6 +142,8 @@ class Member:
 
     def close(self) -> None:
         self.kill()
+        if self._server:
+            self._server.close()
         self._place.close()
 
     def topology_changed(self) -> None:

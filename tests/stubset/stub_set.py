@@ -186,10 +186,9 @@ class StubSet:
         self._call(self._restart, self.members[index])
 
     async def _restart(self, member: Member) -> None:
-        if self.kind == "load_balanced" and member.index:
-            member.is_running = True
-        else:
+        if self.kind != "load_balanced":
             await member.start()
+        member.is_running = True
         self.election.announce()
         self.election.seek()
 

@@ -90,6 +90,19 @@ def test_behind_a_load_balancer_all_belongs_to_the_connection(stubs, connect):
     assert {command.member for command in stub.commands} == {0, 1}
 
 
+def test_a_load_balancer_does_without_a_backend_that_died(stubs, connect):
+    stub = stubs("load_balanced")
+    things = connect(stub.uri).test.things
+    for number in range(20):
+        if number == 10:
+            stub.kill(0)
+        things.insert_one({"_id": number})
+    assert {command.member for command in stub.asked("insert")[-9:]} == {1}
+    stub.restart(0)
+    stub.kill(1)
+    assert things.count_documents({}) == 20
+
+
 def test_behind_a_load_balancer_hello_must_say_so(stubs):
     stub = stubs("load_balanced", rejects=True)
     with raw.Connection.to(("127.0.0.1", stub.members[0].port)) as connection:

@@ -138,6 +138,46 @@ def test_a_full_server_closes_before_hello(stubs, connect):
     connect(stub.uri).admin.command("ping")
 
 
+def test_an_executed_write_learns_of_the_stepdown_and_is_sent_again(stubs, connect):
+    stub = stubs()
+    things = connect(stub.uri).test.things
+    fault = stub.fail("insert", delay_s=60, executes=True)
+
+    def step_down() -> None:
+        stub.wait_until(lambda: fault.hits)
+        stub.step_down()
+
+    stepping = threading.Thread(target=step_down)
+    stepping.start()
+    assert things.insert_one({"_id": 1}).inserted_id == 1
+    stepping.join()
+    assert len(stub.asked("insert")) == 2 and things.count_documents({}) == 1
+
+
+def test_all_members_restart_one_after_the_other(stubs, connect):
+    stub = stubs()
+    things = connect(stub.uri).test.things
+    for index in range(3):
+        stub.shut_down(index)
+        things.insert_one({"_id": index})
+        stub.restart(index)
+    assert things.count_documents({}) == 3
+
+
+def test_a_whole_set_goes_down_and_comes_back(stubs, connect):
+    stub = stubs()
+    things = connect(stub.uri).test.things
+    things.insert_one({"_id": 1})
+    for index in range(3):
+        stub.kill(index)
+    with pytest.raises(ConnectionFailure):
+        connect(stub.uri, serverSelectionTimeoutMS=100).test.things.find_one()
+    for index in range(3):
+        stub.restart(index)
+    things.insert_one({"_id": 2})
+    assert things.count_documents({}) == 2
+
+
 def test_no_majority_no_primary(stubs, connect):
     stub = stubs()
     client = connect(stub.uri, serverSelectionTimeoutMS=300)

@@ -42,6 +42,7 @@ MANY = raw.body(PING) + b"".join(raw.sequence(name) for name in (b"a", b"b", b"c
         (40571, raw.op_msg(raw.body({"ping": 1})), False),
         (40621, raw.op_query({"isMaster": 1, "$db": "admin"}), False),
         (352, raw.op_query({"ping": 1}), False),
+        (40414, raw.op_msg(raw.body({"insert": "things", "$db": "test"})), False),
         (59, raw.op_msg(raw.body({"nonsense": 1, "$db": "admin"})), False),
     ],
 )
