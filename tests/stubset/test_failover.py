@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 
 import pytest
@@ -56,6 +57,18 @@ def test_a_black_hole_keeps_connections_and_answers_when_it_ends(stubs):
     stub.black_hole(0, on=False)
     for speaker in (first, second):
         assert speaker.connection.receive().document["ok"]
+
+
+def test_a_reply_that_is_due_in_a_black_hole_comes_after_it(stubs):
+    stub = stubs("standalone")
+    speaker = Speaker(stub)
+    stub.alter(0, rtt_s=0.05)
+    speaker.connection.post({"ping": 1})
+    stub.wait_until(lambda: stub.asked("ping"))
+    stub.black_hole(0)
+    assert not select.select([speaker.connection.stream], [], [], 0.15)[0]
+    stub.black_hole(0, on=False)
+    assert speaker.connection.receive().document["ok"]
 
 
 def test_executed_and_then_closed_is_executed_once(stubs, connect):

@@ -52,6 +52,22 @@ def test_a_transaction_is_lost_with_its_primary_and_run_again(stubs, connect):
     assert len(attempts) > 1 and things.find_one({"_id": 1})["n"] == 2
 
 
+@pytest.mark.parametrize("how", ["step_down", "black_hole"])
+def test_a_transaction_is_lost_even_if_its_member_is_primary_again(stubs, how):
+    stub = stubs()
+    speaker = Speaker(stub)
+    speaker.begin(1)
+    if how == "step_down":
+        stub.step_down()
+    else:
+        stub.black_hole(0)
+        stub.black_hole(0, on=False)
+    stub.elect(0)
+    lost = speaker.go_on(1, {"find": "things"})
+    assert lost["code"] == 251 and lost["errorLabels"] == ["TransientTransactionError"]
+    assert speaker.ask({"count": "things"})["n"] == 0
+
+
 def test_a_commit_that_was_executed_can_be_sent_again(stubs, connect):
     stub = stubs()
     client = connect(stub.uri)
