@@ -18,7 +18,7 @@ from .cursors import Cursors
 from .errors import STATE_CHANGES, ServerError
 from .sessions import Transactions
 
-EXCUSED_S = 1.0
+EXCUSED_S = 5.0
 
 
 class Command(NamedTuple):

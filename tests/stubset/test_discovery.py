@@ -104,4 +104,5 @@ def test_lag_is_what_a_driver_measures(stubs, connect):
     with pytest.raises(ServerSelectionTimeoutError):
         client.get_database("test", read_preference=fresh).things.find_one()
     stub.alter(1, lag_s=0.0)
+    client = connect(stub.uri)
     client.get_database("test", read_preference=fresh).things.find_one()

@@ -30,7 +30,8 @@ BACK = {"kill": "restart", "shut_down": "restart"}
 @pytest.mark.parametrize("how", FAILOVERS)
 def test_retryable_writes_survive_and_happen_once(stubs, connect, how):
     stub = stubs()
-    client = connect(stub.uri, socketTimeoutMS=300, connectTimeoutMS=300)
+    timeouts = {"socketTimeoutMS": 1000, "connectTimeoutMS": 1000} if how == "black_hole" else {}
+    client = connect(stub.uri, **timeouts)
     things = client.test.things
     things.insert_one({"_id": 1, "n": 0})
     for done in range(1, 60):

@@ -35,7 +35,7 @@ def _asked_members(stub) -> set[int]:
 
 def test_added_round_trip_time_moves_reads_away(stubs, connect):
     stub = stubs()
-    stub.alter(1, rtt_s=0.1)
+    stub.alter(1, rtt_s=0.3)
     client = connect(stub.uri)
     client.test.things.insert_one({})
     stub.wait_until(lambda: len(client.secondaries) == 2)

@@ -9,6 +9,7 @@ import pytest
 import raw
 
 from . import wire
+from .speaker import Speaker
 
 PING = {"ping": 1, "$db": "admin"}
 
@@ -131,15 +132,20 @@ def test_an_unacknowledged_write_is_done_and_not_answered(stubs, connect):
     assert things.find_one() == {"_id": 1}
 
 
-def test_connections_and_commands_are_counted(stub, connect):
-    connect(stub.uri, maxPoolSize=1).test.things.insert_one({})
+def test_commands_are_recorded(stub, connect):
+    connect(stub.uri).test.things.insert_one({})
     (insert,) = stub.asked("insert")
     assert insert.driver.startswith("PyMongo") and insert.namespace == "test.things"
     assert insert.lsid and insert.txn_number is None
-    before = stub.tally(0)
-    opened, peak = before.opened, before.peak
-    with raw.Connection.to(("127.0.0.1", stub.members[0].port)) as one:
-        assert one.ask({"ping": 1})["ok"]
-        assert stub.tally(0).opened == opened + 1
-    stub.wait_until(lambda: stub.tally(0).open < stub.tally(0).peak)
-    assert stub.tally(0).peak >= peak
+
+
+def test_connections_are_counted_by_driver(stub):
+    hello = {"hello": 1, "client": {"driver": {"name": "weir", "version": "1"}}}
+    speakers = [Speaker(stub) for _ in range(3)]
+    for speaker in speakers[1:]:
+        speaker.connection.ask(hello, db="admin")
+    speakers[1].connection.stream.close()
+    stub.wait_until(lambda: stub.tally(0, "weir").open == 1)
+    stub.wait_until(lambda: stub.tally(0).open == 2)
+    for driver, opened in (("weir", 2), (None, 3)):
+        assert stub.tally(0, driver).opened == stub.tally(0, driver).peak == opened
