@@ -61,15 +61,18 @@ def test_a_black_hole_keeps_connections_and_answers_when_it_ends(stubs):
 
 
 def test_a_reply_that_is_due_in_a_black_hole_comes_after_it(stubs):
-    stub = stubs("standalone")
-    speaker = Speaker(stub)
-    stub.alter(0, rtt_s=0.05)
-    speaker.connection.post({"ping": 1})
-    stub.wait_until(lambda: stub.asked("ping"))
-    stub.black_hole(0)
+    stub = stubs()
+    speaker, writer = Speaker(stub, 1), Speaker(stub, 0)
+    watch = {"aggregate": "things", "pipeline": [{"$changeStream": {}}], "cursor": {}}
+    opened = speaker.ask({**watch, "$readPreference": {"mode": "nearest"}})["cursor"]["id"]
+    more = {"getMore": opened, "collection": "things", "maxTimeMS": 60_000}
+    speaker.connection.post({**more, "lsid": speaker.session})
+    stub.wait_until(lambda: stub.asked("getMore"))
+    stub.black_hole(1)
+    writer.ask({"insert": "things", "documents": [{}]})
     assert not select.select([speaker.connection.stream], [], [], 0.15)[0]
-    stub.black_hole(0, on=False)
-    assert speaker.connection.receive().document["ok"]
+    stub.black_hole(1, on=False)
+    assert len(speaker.connection.receive().document["cursor"]["nextBatch"]) == 1
 
 
 def test_executed_and_then_closed_is_executed_once(stubs, connect):
