@@ -57,7 +57,7 @@ def aggregate(context: Context) -> dict:
             raise ServerError(40573, "The $changeStream stage is only supported on replica sets")
         stream = ChangeStream(context.store, context.namespace, pipeline, context.owner)
         return cursors.first(stream, size)
-    if pipeline and (target := FOUND_IN(pipeline[-1])):
+    if pipeline and (target := _target_of(pipeline[-1])):
         return _write_out(context, pipeline, target)
     if pipeline and "$match" in pipeline[0]:
         found, rest = _found(context, pipeline[0]["$match"]), pipeline[1:]
@@ -67,7 +67,7 @@ def aggregate(context: Context) -> dict:
     return cursors.first(Cursor(context.namespace, found, context.owner), size)
 
 
-def FOUND_IN(stage: dict) -> str | None:
+def _target_of(stage: dict) -> str | None:
     """The collection that a last stage of $out or $merge writes to."""
     target = stage.get("$out") or stage.get("$merge", {})
     target = target if isinstance(target, str) else target.get("into", target.get("coll"))

@@ -35,13 +35,17 @@ class Election:
             self.seek(but=old)
 
     def lost(self, member) -> None:
-        """That member is away: if it was the primary, the others notice."""
+        """That member is away. Without it there may be no primary, or no majority for one."""
         stub = self._stub
-        if stub.primary is member:
+        primary = stub.primary
+        if primary is member or primary and stub.elects and not self._has_majority():
             stub.primary = None
-            member.demote(11602)
+            primary.demote(11602)
         self.announce()
         self.seek()
+
+    def _has_majority(self) -> bool:
+        return 2 * sum(member.is_up for member in self._stub.members) > len(self._stub.members)
 
     def announce(self) -> None:
         for member in self._stub.members:
@@ -56,10 +60,9 @@ class Election:
 
         def decide() -> None:
             self._pending = None
-            up = [member for member in stub.members if member.is_up]
-            able = [member for member in up if member.priority and not member.is_arbiter]
+            able = [member for member in stub.members if member.is_up and member.priority]
             able = [member for member in able if member is not but] or able
-            if 2 * len(up) > len(stub.members) and able:
+            if self._has_majority() and able:
                 self.elect(max(able, key=lambda member: (member.priority, -member.index)))
 
         self._pending = stub.loop.call_later(self.delay_s, decide)

@@ -178,7 +178,7 @@ class StubSet:
         self._lost(member)
 
     def _lost(self, member: Member) -> None:
-        if self.kind == "replica_set" and not member.is_arbiter:
+        if self.kind == "replica_set":
             self.election.lost(member)
 
     def restart(self, index: int) -> None:

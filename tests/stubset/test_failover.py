@@ -195,12 +195,13 @@ def test_a_whole_set_goes_down_and_comes_back(stubs, connect):
     assert things.count_documents({}) == 2
 
 
-def test_no_majority_no_primary(stubs, connect):
+@pytest.mark.parametrize("lost", [(1, 0), (1, 2)])
+def test_no_majority_no_primary(stubs, connect, lost):
     stub = stubs()
-    client = connect(stub.uri, serverSelectionTimeoutMS=300)
-    stub.kill(1)
-    stub.kill(0)
+    for index in lost:
+        stub.kill(index)
+    impatient = connect(stub.uri, serverSelectionTimeoutMS=300)
     with pytest.raises(ConnectionFailure):
-        client.test.things.insert_one({})
+        impatient.test.things.insert_one({})
     stub.restart(1)
     connect(stub.uri).test.things.insert_one({})
