@@ -274,3 +274,11 @@ void affinity_tick(struct affinity *affinity, struct worker *worker, int64_t now
         }
     }
 }
+
+size_t affinity_count(struct affinity *affinity)
+{
+    pthread_mutex_lock(&affinity->lock);
+    size_t count = pins_count(affinity->pins);
+    pthread_mutex_unlock(&affinity->lock);
+    return count;
+}

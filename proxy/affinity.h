@@ -49,4 +49,7 @@ void affinity_orphan(struct affinity *affinity, struct worker *worker, struct pi
 // for so long that the deployment has forgotten it. Called by any worker's tick.
 void affinity_tick(struct affinity *affinity, struct worker *worker, int64_t now_us);
 
+// How many cursors and transactions are open, as far as is known.
+size_t affinity_count(struct affinity *affinity);
+
 #endif

@@ -3,15 +3,19 @@
 #include "proxy/report.h"
 
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
+#include "proxy/log.h"
 #include "proxy/mem.h"
+#include "proxy/meter.h"
+#include "proxy/worker.h"
 
 struct report {
     pthread_mutex_t lock;
     int parts; // still to come
     struct meter sum;
+    int64_t clients;
+    int64_t requests;
 };
 
 struct report *report_new(int parts)
@@ -23,16 +27,63 @@ struct report *report_new(int parts)
     return report;
 }
 
-void report_add(struct report *report, const struct meter *meter)
+static void log_counts(struct log_line *line, const struct server_counts *counts)
+{
+    log_int(line, "queued", (int64_t)counts->gate.queued);
+    log_int(line, "in_flight", counts->gate.in_flight);
+    log_int(line, "waiting_for_upstream", counts->waiters);
+    log_int(line, "upstreams_opening", counts->opening);
+    log_int(line, "upstreams_open", counts->open);
+    log_int(line, "upstreams_idle", counts->idle);
+}
+
+static void add_server(void *arg, const struct server *server, const struct server_counts *counts)
+{
+    struct server_counts *sum = arg;
+    sum->gate.queued += counts->gate.queued;
+    sum->gate.in_flight += counts->gate.in_flight;
+    sum->waiters += counts->waiters;
+    sum->opening += counts->opening;
+    sum->open += counts->open;
+    sum->idle += counts->idle;
+    struct log_line line;
+    log_begin(&line, LOG_INFO, "server_state");
+    log_str(&line, "server", server->name[0] ? server->name : "(none that suits)");
+    log_counts(&line, counts);
+    log_end(&line);
+}
+
+// What is held just now, of each server and of all: with nothing to do, all of it but clients, open
+// upstreams (which are idle then) and pins is 0. Under load the numbers are of slightly different
+// moments.
+static void log_state(const struct report *report, struct worker *worker)
+{
+    struct shared *shared = worker->shared;
+    struct server_counts sum = {0};
+    servers_count(shared->servers, worker, add_server, &sum);
+    struct log_line line;
+    log_begin(&line, LOG_INFO, "state");
+    log_int(&line, "clients", report->clients);
+    log_int(&line, "requests", report->requests);
+    log_counts(&line, &sum);
+    log_int(&line, "pins", (int64_t)affinity_count(&shared->affinity));
+    log_int(&line, "buffered_bytes", (int64_t)atomic_load(&shared->budget.used));
+    log_end(&line);
+}
+
+void report_add(struct report *report, struct worker *worker)
 {
     pthread_mutex_lock(&report->lock);
-    meter_merge(&report->sum, meter);
+    meter_merge(&report->sum, &worker->meter);
+    report->clients += atomic_load(&worker->client_count);
+    report->requests += worker->request_count;
     bool last = --report->parts == 0;
     pthread_mutex_unlock(&report->lock);
     if (!last) {
         return;
     }
     meter_log(&report->sum);
+    log_state(report, worker);
     meter_fini(&report->sum);
     pthread_mutex_destroy(&report->lock);
     free(report);

@@ -414,6 +414,28 @@ bool server_withdraw(struct server *server, struct request *request, int64_t now
     return withdrawn;
 }
 
+static int count_idle(const struct server *server)
+{
+    int count = 0;
+    for (int i = 0; i < server->servers->worker_count; i++) {
+        for (const struct upstream *at = server->idle[i]; at; at = at->idle_next) {
+            count++;
+        }
+    }
+    return count;
+}
+
+void server_count(struct server *server, int64_t now_us, struct server_counts *ret_counts)
+{
+    pthread_mutex_lock(&server->lock);
+    gate_count(server->gate, now_us, &ret_counts->gate);
+    ret_counts->waiters = server->waiter_count;
+    ret_counts->opening = server->ledger.opening;
+    ret_counts->open = server->ledger.open;
+    ret_counts->idle = count_idle(server);
+    pthread_mutex_unlock(&server->lock);
+}
+
 int64_t server_backoff_ms(struct server *server, const struct request *request, int64_t now_us)
 {
     pthread_mutex_lock(&server->lock);

@@ -138,6 +138,16 @@ void server_suspect(struct server *server, int64_t now_us);
 // taken over.
 bool server_is_doomed(const struct server *server, int64_t now_us);
 
+// What is held just now.
+struct server_counts {
+    struct gate_counts gate;
+    int waiters; // have a permit, need an upstream
+    int opening;
+    int open;
+    int idle; // of those open
+};
+void server_count(struct server *server, int64_t now_us, struct server_counts *ret_counts);
+
 // What a refused client should wait.
 int64_t server_backoff_ms(struct server *server, const struct request *request, int64_t now_us);
 

@@ -207,3 +207,26 @@ void servers_make_room(struct servers *servers, struct worker *worker, const str
     struct room room = {.wanted_by = server};
     each(servers, worker, make_room, &room);
 }
+
+struct telling {
+    void (*tell)(void *arg, const struct server *server, const struct server_counts *counts);
+    void *arg;
+};
+
+static void count(struct server *server, struct worker *worker, void *arg)
+{
+    const struct telling *telling = arg;
+    struct server_counts counts;
+    server_count(server, loop_now_us(worker->loop), &counts);
+    telling->tell(telling->arg, server, &counts);
+}
+
+void servers_count(struct servers *servers, struct worker *worker,
+                   void (*tell)(void *arg, const struct server *server,
+                                const struct server_counts *counts),
+                   void *arg)
+{
+    struct telling telling = {tell, arg};
+    count(servers->lobby, worker, &telling);
+    each(servers, worker, count, &telling);
+}

@@ -61,4 +61,10 @@ void servers_make_room(struct servers *servers, struct worker *worker, const str
 // A place is free: who waits for one opens. Without any server's lock.
 void servers_feed(struct servers *servers, struct worker *worker, int64_t now_us);
 
+// Calls a function for each server, the lobby first, with what is held there just now.
+void servers_count(struct servers *servers, struct worker *worker,
+                   void (*tell)(void *arg, const struct server *server,
+                                const struct server_counts *counts),
+                   void *arg);
+
 #endif

@@ -287,7 +287,7 @@ static void deliver(void *arg, struct mail *mail)
         take_topology(worker, CONTAINER(mail, struct topology_mail));
         break;
     case MAIL_REPORT:
-        report_add(CONTAINER(mail, struct report_mail)->report, &worker->meter);
+        report_add(CONTAINER(mail, struct report_mail)->report, worker);
         free(CONTAINER(mail, struct report_mail));
         break;
     case MAIL_END:

@@ -75,6 +75,7 @@ class Server:
         self.port = port
         self.features = features
         self._process: _Process | None = None
+        self._way: _Way | None = None
         self._observer: pymongo.MongoClient | None = None
 
     def __enter__(self) -> Server:
@@ -98,6 +99,22 @@ class Server:
         if "server_status_connections" in self.features:
             return self.client().admin.command("serverStatus")["connections"]["current"]
         return _established_at(self.port)
+
+    def kill(self) -> None:
+        """As a crash: SIGKILL. restart() brings it back."""
+        self._process.signal(signal.SIGKILL)
+        self._process.wait()
+
+    def pause(self) -> None:
+        """It does nothing any more (SIGSTOP); the kernel goes on to take in what it is sent."""
+        self._process.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Starts it again after kill(), at the same port, with the data that is there."""
+        _run(self, self._process, self._way)
 
     def stop(self) -> None:
         """Ends the server, unless it was there before us. A second call does nothing."""
@@ -135,10 +152,17 @@ class _Process:
         lines = self._log.read_text(errors="replace").splitlines()[-20:]
         return "; its last output:\n  " + "\n  ".join(lines) if lines else " and said nothing"
 
+    def signal(self, number: int) -> None:
+        os.killpg(self._child.pid, number)
+
+    def wait(self) -> None:
+        self._child.wait(STOP_TIMEOUT_S)
+
     def end(self) -> None:
         """Ends the process and leaves the directory."""
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(signal.SIGTERM)
+            self._child.send_signal(signal.SIGCONT)  # in case it is paused
             try:
                 self._child.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
@@ -248,10 +272,14 @@ def _launch(process: _Process, way: _Way) -> Server:
     if way.standalone:
         features = features - NEEDS_REPLICA_SET
     server = Server(way.kind, _uri(way), "127.0.0.1", way.port, features)
-    server._process = process
+    server._process, server._way = process, way
+    _run(server, process, way)
+    return server
+
+
+def _run(server: Server, process: _Process, way: _Way) -> None:
     process.run(ARGUMENTS[way.kind](way))
     _wait_until_writable(server, initiate=way.kind == "mongod" and not way.standalone)
-    return server
 
 
 def _secantus_arguments(way: _Way) -> list[str]:

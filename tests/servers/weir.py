@@ -28,6 +28,12 @@ import servers
 START_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 20
 
+# Fields of event=state that are 0 when nothing is under way.
+HELD = (
+    "requests", "queued", "in_flight", "waiting_for_upstream", "upstreams_opening", "pins",
+    "buffered_bytes",
+)  # fmt: skip
+
 FIELD = re.compile(r'([^\s="]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
 
@@ -161,6 +167,29 @@ class Weir:
     def count(self, event: str) -> int:
         """How many such events there were until now."""
         return sum(one["event"] == event for one in list(self.events))
+
+    def state(self) -> dict[str, int]:
+        """What weir holds just now, as it logs it when asked by SIGUSR1."""
+        before = self.count("state")
+        self._child.send_signal(signal.SIGUSR1)
+        with self._changed:
+            asked = self._changed.wait_for(lambda: self.count("state") > before, timeout=10)
+        assert asked, f"weir logged no state{self.tail()}"
+        state = [one for one in list(self.events) if one["event"] == "state"][-1]
+        return {key: int(value) for key, value in state.items() if value.isdecimal()}
+
+    def wait_until_at_rest(self, timeout: float = 10.0, clients: int = 0) -> dict[str, int]:
+        """Until nothing is held for anybody, but for the connections of those clients."""
+        deadline = time.monotonic() + timeout
+        while True:
+            state = self.state()
+            held = {key: state[key] for key in HELD}
+            held["upstreams in use"] = state["upstreams_open"] - state["upstreams_idle"]
+            held["clients too many"] = state["clients"] - clients
+            if not any(held.values()):
+                return state
+            assert time.monotonic() < deadline, f"weir is not at rest: {held}{self.tail()}"
+            time.sleep(0.05)
 
     def tail(self) -> str:
         return "; its last lines:\n  " + "\n  ".join(self.lines[-20:] or ["(none)"])

@@ -1,16 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds ../servers, and starts the server that most tests beside this file want."""
+"""The server that most tests want. What they import is in servers/ (pytest.ini)."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
-import servers  # noqa: E402
+import servers
 
 
 @pytest.fixture(scope="module")

@@ -80,6 +80,10 @@ def _first_body(sections: bytes) -> bytes:
     return sections[1 : 1 + struct.unpack_from("<i", sections, 1)[0]]
 
 
+class Ended(AssertionError):
+    """The peer ended the connection where a reply was due."""
+
+
 class Connection:
     """A socket that speaks in messages."""
 
@@ -126,7 +130,8 @@ class Connection:
         request_id = next(_request_ids)
         self.send(op_msg(body({**document, "$db": db}), flags=flags, request_id=request_id))
         reply = self.receive()
-        assert reply is not None, "the connection was ended instead of a reply"
+        if reply is None:
+            raise Ended("the connection was ended instead of a reply")
         assert reply.response_to == request_id, "this is the reply to another request"
         return reply.document
 

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many apps that ask without a pause, and know their own answers.
+
+    with Crowd(proxy, 16) as crowd:
+        crowd.wait_for("ok", 200)
+        server.kill()
+        crowd.wait_for("lost")
+    crowd.assert_saw("ok", "lost")
+    crowd.assert_truthful(server)
+
+Each request has an identity that nobody else uses and that its reply must have, and each write is
+one that can be told if it was done twice. What an app may see instead is one of these:
+
+    lost        error 6, sent and no answer came: done or not
+    not sent    error 6, no server: not done
+    shed        error 462: not done
+    ended       the connection ended instead of an answer: done or not
+    refused     no connection could be had
+    N           another error of that code, the server's: not done
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import Counter
+
+import raw
+
+PAUSE_S = 0.01  # after an error
+HUNG_S = 60.0  # catches a hang, and nothing else
+crowds = itertools.count()
+
+
+def kind_of(reply: dict) -> str:
+    if reply["ok"]:
+        return "ok"
+    if reply["code"] == 6:
+        return "not sent" if "nothing was sent" in reply["errmsg"] else "lost"
+    return "shed" if reply["code"] == 462 else str(reply["code"])
+
+
+class Crowd:
+    """at: what has a host and a port, weir or a relay before it. reads: whether every other request
+    is a find of what the one before it wrote; not if the server may forget that."""
+
+    def __init__(self, at, count: int, *, reads: bool = True):
+        self.collection = f"crowd{next(crowds)}"
+        self.seen: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self._said: dict[str, str] = {}  # of each write
+        self._address = (at.host, at.port)
+        self._reads = reads
+        self._changed = threading.Condition()
+        self._ending = False
+        self._threads = [
+            threading.Thread(target=self._run, args=(f"app{i}",), daemon=True)
+            for i in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, name: str) -> None:
+        numbers = itertools.count()
+        while not self._ending:
+            try:
+                with raw.Connection.to(self._address) as connection:
+                    connection.stream.settimeout(HUNG_S)
+                    while not self._ending:
+                        self._step(connection, f"{name} {next(numbers)}")
+            except ConnectionError:
+                self._note("refused")
+            except raw.Ended:
+                pass
+            except BaseException as failure:
+                self.wrong.append(f"{name}: {failure!r}")
+                return self._note("wrong")
+            time.sleep(PAUSE_S)
+
+    def _step(self, connection: raw.Connection, identity: str) -> None:
+        self._said[identity] = "ended"
+        reply = self._ask(connection, {
+            "findAndModify": self.collection, "query": {"_id": identity},
+            "update": {"$inc": {"times": 1}}, "upsert": True, "new": True,
+        })  # fmt: skip
+        kind = self._said[identity] = kind_of(reply)
+        mine = {"_id": identity, "times": 1}
+        if kind != "ok":
+            time.sleep(PAUSE_S)
+        elif reply["value"] != mine:
+            self.wrong.append(f"{identity} was told {reply['value']}")
+        elif self._reads:
+            reply = self._ask(connection, {"find": self.collection, "filter": {"_id": identity}})
+            if reply["ok"] and reply["cursor"]["firstBatch"] != [mine]:
+                self.wrong.append(f"{identity} found {reply['cursor']}")
+
+    def _ask(self, connection: raw.Connection, command: dict) -> dict:
+        """The reply; ask() insists that it is the one to this request."""
+        try:
+            reply = connection.ask(command)
+        except (ConnectionError, raw.Ended):
+            self._note("ended")
+            raise raw.Ended from None
+        self._note(kind_of(reply))
+        return reply
+
+    def _note(self, kind: str) -> None:
+        with self._changed:
+            self.seen[kind] += 1
+            self._changed.notify_all()
+
+    def wait_for(self, kind: str, more: int = 0, timeout: float = 30.0) -> None:
+        """Until so many more have seen that; without a number, until it has been seen at all."""
+        with self._changed:
+            target = self.seen[kind] + more if more else 1
+            there = self._changed.wait_for(lambda: self.seen[kind] >= target or self.wrong, timeout)
+        assert not self.wrong, self.wrong[:5]
+        assert there, f"{more} more times {kind!r} did not come; seen were {dict(self.seen)}"
+
+    def stop(self) -> None:
+        self._ending = True
+        for thread in self._threads:
+            thread.join(2 * HUNG_S)
+
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def assert_saw(self, *kinds: str) -> None:
+        """All of these, and nothing else."""
+        assert not self.wrong, self.wrong[:5]
+        assert set(self.seen) == set(kinds), dict(self.seen)
+
+    def assert_truthful(self, server, forgets: bool = False) -> None:
+        """What was said to be done was done, and once; what was said not to be was not. forgets:
+        the server may have lost what it had acknowledged."""
+        found = server.client().test[self.collection].find()
+        times = {document["_id"]: document["times"] for document in found}
+        for identity, said in self._said.items():
+            done = times.get(identity, 0)
+            allowed = {"ok": (0, 1) if forgets else (1,), "lost": (0, 1), "ended": (0, 1)}
+            assert done in allowed.get(said, (0,)), f"{identity}: {said}, and done {done} times"
+        assert times.keys() <= self._said.keys()
