@@ -4,7 +4,6 @@ transaction."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import time
 
@@ -30,14 +29,10 @@ def connect(proxy) -> raw.Connection:
     return connection
 
 
-@contextlib.contextmanager
 def slow(secantus, command: str):
     """The next such command takes SLOW_S."""
-    how = {"failCommands": [command], "blockConnection": True, "blockTimeMS": int(SLOW_S * 1000)}
-    admin = secantus.client().admin
-    admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=how)
-    yield
-    admin.command("configureFailPoint", "failCommand", mode="off")
+    block = {"blockConnection": True, "blockTimeMS": int(SLOW_S * 1000)}
+    return secantus.failing([command], {"times": 1}, **block)
 
 
 def until(truth, within: float) -> bool:

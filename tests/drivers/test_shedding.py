@@ -48,19 +48,17 @@ def is_refusing(proxy: weir.Weir) -> bool:
 @contextlib.contextmanager
 def overload(secantus, proxy):
     """Within, all permits are held; on leaving, it waits until they are free again."""
-    slow = {"failCommands": ["count"], "blockConnection": True, "blockTimeMS": int(BLOCK_S * 1000)}
-    admin = secantus.client().admin
-    admin.command("configureFailPoint", "failCommand", mode={"times": CAP}, data=slow)
-    holders = [threading.Thread(target=hold_one, args=(proxy.uri,)) for _ in range(CAP)]
-    for holder in holders:
-        holder.start()
-    deadline = time.monotonic() + BLOCK_S
-    while not is_refusing(proxy):
-        assert time.monotonic() < deadline, "the permits are not held"
-    yield
-    for holder in holders:
-        holder.join()
-    admin.command("configureFailPoint", "failCommand", mode="off")
+    slow = {"blockConnection": True, "blockTimeMS": int(BLOCK_S * 1000)}
+    with secantus.failing(["count"], {"times": CAP}, **slow):
+        holders = [threading.Thread(target=hold_one, args=(proxy.uri,)) for _ in range(CAP)]
+        for holder in holders:
+            holder.start()
+        deadline = time.monotonic() + BLOCK_S
+        while not is_refusing(proxy):
+            assert time.monotonic() < deadline, "the permits are not held"
+        yield
+        for holder in holders:
+            holder.join()
 
 
 def next_line(process, start: str) -> str:

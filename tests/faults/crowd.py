@@ -41,6 +41,14 @@ def kind_of(reply: dict) -> str:
     return "shed" if reply["code"] == 462 else str(reply["code"])
 
 
+def until(truth, timeout: float = 20.0) -> None:
+    """For what no event tells of."""
+    deadline = time.monotonic() + timeout
+    while not truth():
+        assert time.monotonic() < deadline, "it does not come to be so"
+        time.sleep(0.02)
+
+
 class Crowd:
     """at: what has a host and a port, weir or a relay before it. reads: whether every other request
     is a find of what the one before it wrote; not if the server may forget that."""

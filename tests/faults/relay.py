@@ -247,3 +247,8 @@ class Relay:
         for link in links:
             link.end("close")
         self.heal()
+
+
+def direct(relay: Relay) -> str:
+    """The URI of the server behind it: a set's own names for its members would lead past it."""
+    return f"mongodb://{relay.host}:{relay.port}/?directConnection=true"

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import base64
+import contextlib
 import os
 import re
 import secrets
@@ -78,6 +79,10 @@ class Server:
         self._way: _Way | None = None
         self._observer: pymongo.MongoClient | None = None
 
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.host, self.port
+
     def __enter__(self) -> Server:
         return self
 
@@ -86,6 +91,16 @@ class Server:
 
     def __repr__(self) -> str:
         return f"<{self.kind} at {self.host}:{self.port}>"
+
+    @contextlib.contextmanager
+    def failing(self, commands: list[str], mode: str | dict, **how: object):
+        """Within, a failpoint: `how` is what the failCommand does to such commands."""
+        fail_point = {"configureFailPoint": "failCommand", "data": {"failCommands": commands, **how}}
+        self.client().admin.command({**fail_point, "mode": mode})
+        try:
+            yield
+        finally:
+            self.client().admin.command("configureFailPoint", "failCommand", mode="off")
 
     def client(self) -> pymongo.MongoClient:
         """One client straight to the server, shared by all who look at it; closed by stop()."""
@@ -176,11 +191,15 @@ class _Process:
 
 
 def start(
-    kind: str | None = None, *, tls: bool = False, auth: bool = False, standalone: bool = False
+    kind: str | None = None,
+    *,
+    tls: bool | Path = False,
+    auth: bool = False,
+    standalone: bool = False,
 ) -> Server:
     """Starts a server and returns when it answers and takes writes.
 
-    tls: it speaks TLS with a certificate of certs/make.sh. auth: it demands USER and PASSWORD, by
+    tls: it speaks TLS with the certificate of certificates(), or that in the directory named. auth: it demands USER and PASSWORD, by
     SCRAM. standalone: it is no replica set. Raises Unavailable, with the reason.
     """
     kind = kind or default_kind()
@@ -222,9 +241,8 @@ def why_not(
     return None if _ferretdb_program().exists() else _why_no_go()
 
 
-def certificates() -> Path:
+def certificates(directory: Path = BUILD / "certs") -> Path:
     """The directory of the development certificates, made if they are not there."""
-    directory = BUILD / "certs"
     subprocess.run([ROOT / "certs" / "make.sh", directory], check=True)
     return directory
 
@@ -248,12 +266,13 @@ class _Way:
     standalone: bool
 
 
-def _start(kind: str, tls: bool, auth: bool, standalone: bool) -> Server:
+def _start(kind: str, tls: bool | Path, auth: bool, standalone: bool) -> Server:
     process = _Process(Path(tempfile.mkdtemp(prefix=f"weir-{kind}-")))
     try:
         data = process.directory / "data"
         data.mkdir()
-        way = _Way(kind, free_port(), data, certificates() if tls else None, False, standalone)
+        certs = certificates() if tls is True else tls or None
+        way = _Way(kind, free_port(), data, certs, False, standalone)
         server = _launch(process, way)
         if auth:
             server.client().admin.command("createUser", USER, pwd=PASSWORD, roles=["root"])
@@ -351,7 +370,9 @@ def _wait_until_writable(server: Server, initiate: bool) -> None:
     # Direct, whatever the URI says of a set: a mongod that was never initiated is in none yet.
     uri = re.sub(r"replicaSet=\w+", "directConnection=true", server.uri)
     last = "nothing"
-    with pymongo.MongoClient(uri, serverSelectionTimeoutMS=500) as client:
+    # Whatever its certificate says: one that is wrong may be what is wanted.
+    lenient = {"tlsAllowInvalidCertificates": True} if server._way.certs else {}
+    with pymongo.MongoClient(uri, serverSelectionTimeoutMS=500, **lenient) as client:
         while time.monotonic() < deadline:
             server._process.check()
             try:

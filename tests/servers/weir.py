@@ -119,6 +119,10 @@ class Weir:
         return self._child.pid
 
     @property
+    def address(self) -> tuple[str, int]:
+        return self.host, self.port
+
+    @property
     def uri(self) -> str:
         return f"mongodb://{self.host}:{self.port}/"
 
