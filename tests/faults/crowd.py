@@ -2,7 +2,7 @@
 """Many apps that ask without a pause, and know their own answers.
 
     with Crowd(proxy, 16) as crowd:
-        crowd.wait_for("ok", 200)
+        crowd.wait_for_more("ok", 200)
         server.kill()
         crowd.wait_for("lost")
     crowd.assert_saw("ok", "lost")
@@ -118,13 +118,15 @@ class Crowd:
             self.seen[kind] += 1
             self._changed.notify_all()
 
-    def wait_for(self, kind: str, more: int = 0, timeout: float = 30.0) -> None:
-        """Until so many more have seen that; without a number, until it has been seen at all."""
+    def wait_for(self, kind: str, count: int = 1, timeout: float = 30.0) -> None:
+        """Until that has been seen so often, from the beginning on."""
         with self._changed:
-            target = self.seen[kind] + more if more else 1
-            there = self._changed.wait_for(lambda: self.seen[kind] >= target or self.wrong, timeout)
+            there = self._changed.wait_for(lambda: self.seen[kind] >= count or self.wrong, timeout)
         assert not self.wrong, self.wrong[:5]
-        assert there, f"{more} more times {kind!r} did not come; seen were {dict(self.seen)}"
+        assert there, f"{kind!r} was not seen {count} times; seen were {dict(self.seen)}"
+
+    def wait_for_more(self, kind: str, count: int, timeout: float = 30.0) -> None:
+        self.wait_for(kind, self.seen[kind] + count, timeout)
 
     def stop(self) -> None:
         self._ending = True

@@ -59,7 +59,7 @@ class Stall(Fault):
 
 class BlackHole(Fault):
     """All is taken and nothing passed on. What fell in stays lost: such a connection is no good
-    when others are healed, and its peers are never told."""
+    when others are healed, and its peers are not told before reset_swallowed()."""
 
     def carry(self, pump: _Pump, data: bytes) -> None:
         pump.relay.hit()
@@ -195,6 +195,13 @@ class Relay:
 
     def heal(self) -> None:
         self.set(Fault())
+
+    def reset_swallowed(self) -> None:
+        """Resets the connections that something of fell into a black hole."""
+        with self.changed:
+            swallowed = [link for link in self.links if link.swallows]
+        for link in swallowed:
+            link.end("reset")
 
     def fault(self, direction: str) -> Fault:
         return self._faults[direction]

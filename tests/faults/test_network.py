@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import weir
-from crowd import Crowd, until
+from crowd import Crowd
 from relay import DOWN, UP, BlackHole, Cut, Latency, Relay, Stall, Trickle, direct
 
 APPS = 16
@@ -35,12 +35,12 @@ def downstream(secantus):
 def test_connections_to_the_server_end(secantus, upstream, direction, how, at):
     relay, proxy = upstream
     with Crowd(proxy, APPS) as crowd:
-        crowd.wait_for("ok", 50)
+        crowd.wait_for_more("ok", 50)
         relay.set(Cut(at, how), direction)
         proxy.wait_for("upstream_down")
         crowd.wait_for("lost")
         relay.heal()
-        crowd.wait_for("ok", 50)
+        crowd.wait_for_more("ok", 50)
     crowd.assert_saw("ok", "lost")
     crowd.assert_truthful(secantus)
     proxy.wait_until_at_rest()
@@ -52,12 +52,73 @@ def test_connections_to_the_server_end(secantus, upstream, direction, how, at):
 def test_connections_to_the_app_end(secantus, downstream, direction, how, at):
     relay, proxy = downstream
     with Crowd(relay, APPS) as crowd:
-        crowd.wait_for("ok", 50)
+        crowd.wait_for_more("ok", 50)
         relay.set(Cut(at, how), direction)
         crowd.wait_for("ended", APPS)
         relay.heal()
-        crowd.wait_for("ok", 50)
+        crowd.wait_for_more("ok", 50)
     crowd.assert_saw("ok", "ended")
     crowd.assert_truthful(secantus)
     assert proxy.count("upstream_down") == 0
+    proxy.wait_until_at_rest()
+
+
+# What is slow is not broken: nobody sees anything but good answers.
+SLOW = {"one byte at a time": Trickle(), "200 ms": Latency(0.2), "stall": Stall()}
+
+
+@pytest.mark.parametrize("case", SLOW)
+@pytest.mark.parametrize("direction", (UP, DOWN))
+@pytest.mark.parametrize("side", ("upstream", "downstream"))
+def test_the_way_is_slow(secantus, request, side, direction, case):
+    relay, proxy = request.getfixturevalue(side)
+    with Crowd(relay if side == "downstream" else proxy, APPS) as crowd:
+        crowd.wait_for_more("ok", 50)
+        relay.set(SLOW[case], direction)
+        relay.wait_for_hits(CAP)
+        relay.heal()
+        crowd.wait_for_more("ok", 50)
+    crowd.assert_saw("ok")
+    crowd.assert_truthful(secantus)
+    assert proxy.count("upstream_down") == 0
+    proxy.wait_until_at_rest()
+
+
+def test_the_way_to_the_server_is_a_black_hole(secantus):
+    """What fell in is waited for until the connections are known to be dead. A kernel that gets no
+    acknowledgements knows that after 30 s; the relay acknowledges, so it has to say so."""
+    patience = ("--max-wait", "20s", "--server-wait", "500ms")
+    with Relay(secantus.address) as relay:
+        with weir.Weir(f"{direct(relay)}&connectTimeoutMS=1000", *patience, cap=CAP) as proxy:
+            with Crowd(proxy, APPS) as crowd:
+                crowd.wait_for_more("ok", 50)
+                relay.set(BlackHole())
+                proxy.wait_for("no_writable_server", timeout=20)
+                crowd.wait_for("not sent")
+                relay.heal()
+                relay.reset_swallowed()
+                crowd.wait_for("lost")
+                crowd.wait_for_more("ok", 50)
+            crowd.assert_saw("ok", "not sent", "lost")
+            crowd.assert_truthful(secantus)
+            proxy.wait_until_at_rest()
+
+
+@pytest.mark.parametrize("direction", (UP, DOWN))
+def test_the_way_to_some_apps_is_a_black_hole(secantus, downstream, direction):
+    """Others are served as before."""
+    relay, proxy = downstream
+    with Crowd(relay, APPS) as lost, Crowd(proxy, APPS) as crowd:
+        lost.wait_for_more("ok", 50)
+        relay.set(BlackHole(), direction)
+        relay.wait_for_hits(APPS)
+        crowd.wait_for_more("ok", 200)
+        relay.heal()
+        relay.reset_swallowed()
+        lost.wait_for("ended", APPS)
+        lost.wait_for_more("ok", 50)
+    lost.assert_saw("ok", "ended")
+    crowd.assert_saw("ok")
+    lost.assert_truthful(secantus)
+    crowd.assert_truthful(secantus)
     proxy.wait_until_at_rest()

@@ -28,12 +28,12 @@ def test_killed_under_load_and_restarted(kind):
         pytest.skip(f"{kind}: {reason}")
     with servers.start(kind) as server, weir.Weir(server.uri, "--max-wait", "5s") as proxy:
         with Crowd(proxy, APPS, reads=False) as crowd:
-            crowd.wait_for("ok", 200)
+            crowd.wait_for_more("ok", 200)
             server.kill()
             crowd.wait_for("lost")
             proxy.wait_for("upstream_down")
             server.restart()
-            crowd.wait_for("ok", 200)
+            crowd.wait_for_more("ok", 200)
         crowd.assert_saw("ok", "lost")
         crowd.assert_truthful(server, forgets=kind == "secantus")  # its data is not on disk yet
         proxy.wait_until_at_rest()
@@ -44,12 +44,12 @@ def test_stalls_and_goes_on(secantus):
     patience = ("--max-wait", "10s", "--server-wait", "1s")
     with weir.Weir(with_options(secantus.uri, connectTimeoutMS=1000), *patience) as proxy:
         with Crowd(proxy, APPS) as crowd:
-            crowd.wait_for("ok", 200)
+            crowd.wait_for_more("ok", 200)
             secantus.pause()
             proxy.wait_for("no_writable_server", timeout=20)
             crowd.wait_for("not sent")
             secantus.resume()
-            crowd.wait_for("ok", 200)
+            crowd.wait_for_more("ok", 200)
         crowd.assert_saw("ok", "not sent")  # those under way were only kept waiting
         crowd.assert_truthful(secantus)
         proxy.wait_until_at_rest()
@@ -67,7 +67,7 @@ def test_accepts_and_says_nothing(secantus):
                 crowd.wait_for("not sent")
         crowd.assert_saw("not sent")
         with Crowd(proxy, APPS) as crowd:
-            crowd.wait_for("ok", 200)
+            crowd.wait_for_more("ok", 200)
         crowd.assert_truthful(secantus)
         proxy.wait_until_at_rest()
 
@@ -79,11 +79,11 @@ def test_is_at_its_connection_limit(secantus):
         with weir.Weir(direct(relay), "--max-wait", "10s", cap=8) as proxy:
             with Crowd(proxy, APPS) as crowd:
                 proxy.wait_for("upstream_down", **{"while": "opening"})
-                crowd.wait_for("ok", 200)
+                crowd.wait_for_more("ok", 200)
                 assert 1 <= proxy.state()["upstreams_open"] <= 5
                 relay.limit = None
                 until(lambda: proxy.state()["upstreams_open"] == 8)
-                crowd.wait_for("ok", 200)
+                crowd.wait_for_more("ok", 200)
             crowd.assert_saw("ok")
             crowd.assert_truthful(secantus)
             proxy.wait_until_at_rest()
@@ -142,7 +142,7 @@ def test_has_the_wrong_certificate_until_it_is_replaced(tmp_path, spoil, says):
             server.kill()
             server.restart()
             with Crowd(proxy, APPS) as crowd:
-                crowd.wait_for("ok", 200)
+                crowd.wait_for_more("ok", 200)
             crowd.assert_truthful(server)
             proxy.wait_until_at_rest()
 
@@ -160,7 +160,7 @@ def test_password_is_wrong_until_it_is_the_users():
             assert "uthentication" in down["reason"]
             server.client().admin.command("updateUser", servers.USER, pwd="new")
             with Crowd(proxy, APPS) as crowd:
-                crowd.wait_for("ok", 200)
+                crowd.wait_for_more("ok", 200)
             crowd.assert_saw("ok")
             crowd.assert_truthful(server)
             proxy.wait_until_at_rest()
@@ -174,7 +174,7 @@ def test_closes_connections(secantus):
         with Crowd(proxy, APPS) as crowd:
             with secantus.failing(["findAndModify"], {"times": 20}, closeConnection=True):
                 crowd.wait_for("lost", 20)
-                crowd.wait_for("ok", 200)
+                crowd.wait_for_more("ok", 200)
         assert crowd.seen["lost"] == 20
         crowd.assert_saw("ok", "lost")
         crowd.assert_truthful(secantus)
@@ -188,7 +188,7 @@ def test_refuses_with_labels(secantus):
         with Crowd(proxy, APPS) as crowd:
             with secantus.failing(["findAndModify"], {"times": 20}, **refuse):
                 crowd.wait_for("112", 20)
-                crowd.wait_for("ok", 200)
+                crowd.wait_for_more("ok", 200)
             with raw.Connection.to((proxy.host, proxy.port)) as app:
                 with secantus.failing(["insert"], {"times": 1}, **refuse):
                     reply = app.ask({"insert": "refused", "documents": [{}]})
@@ -204,11 +204,11 @@ def test_blocks(secantus):
     block = {"blockConnection": True, "blockTimeMS": 1000}
     with weir.Weir(secantus.uri, "--max-wait", "50ms", cap=4) as proxy:
         with Crowd(proxy, APPS) as crowd:
-            crowd.wait_for("ok", 200)
+            crowd.wait_for_more("ok", 200)
             with secantus.failing(["findAndModify"], {"times": 8}, **block):
                 proxy.wait_for("exhaustion_begin")
                 crowd.wait_for("shed")
-                crowd.wait_for("ok", 200)
+                crowd.wait_for_more("ok", 200)
         crowd.assert_saw("ok", "shed")
         crowd.assert_truthful(secantus)
         proxy.wait_for("exhaustion_end")
