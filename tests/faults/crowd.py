@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many apps that ask without a pause, and know their own answers.
 
-    with Crowd(proxy, 16) as crowd:
+    with Crowd(proxy.address, 16) as crowd:
         crowd.wait_for_more("ok", 200)
         server.kill()
         crowd.wait_for("lost")
@@ -22,11 +22,15 @@ one that can be told if it was done twice. What an app may see instead is one of
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
-import raw
+sys.path.append(str(Path(__file__).resolve().parents[1] / "servers"))
+
+import raw  # noqa: E402
 
 PAUSE_S = 0.01  # after an error
 HUNG_S = 60.0  # catches a hang, and nothing else
@@ -41,6 +45,18 @@ def kind_of(reply: dict) -> str:
     return "shed" if reply["code"] == 462 else str(reply["code"])
 
 
+def write(collection: str, identity: str) -> dict:
+    """A command whose reply has what written() says, if it was done once."""
+    return {
+        "findAndModify": collection, "query": {"_id": identity},
+        "update": {"$inc": {"times": 1}}, "upsert": True, "new": True,
+    }  # fmt: skip
+
+
+def written(identity: str) -> dict:
+    return {"_id": identity, "times": 1}
+
+
 def until(truth, timeout: float = 20.0) -> None:
     """For what no event tells of."""
     deadline = time.monotonic() + timeout
@@ -50,15 +66,15 @@ def until(truth, timeout: float = 20.0) -> None:
 
 
 class Crowd:
-    """at: what has a host and a port, weir or a relay before it. reads: whether every other request
-    is a find of what the one before it wrote; not if the server may forget that."""
+    """address: of weir, or of a relay before it. reads: whether every other request is a find of
+    what the one before it wrote; not if the server may forget that. name: of its collection."""
 
-    def __init__(self, at, count: int, *, reads: bool = True):
-        self.collection = f"crowd{next(crowds)}"
+    def __init__(self, address: tuple[str, int], count: int, *, reads: bool = True, name: str = ""):
+        self.collection = name or f"crowd{next(crowds)}"
         self.seen: Counter[str] = Counter()
         self.wrong: list[str] = []
         self._said: dict[str, str] = {}  # of each write
-        self._address = (at.host, at.port)
+        self._address = address
         self._reads = reads
         self._changed = threading.Condition()
         self._ending = False
@@ -88,12 +104,9 @@ class Crowd:
 
     def _step(self, connection: raw.Connection, identity: str) -> None:
         self._said[identity] = "ended"
-        reply = self._ask(connection, {
-            "findAndModify": self.collection, "query": {"_id": identity},
-            "update": {"$inc": {"times": 1}}, "upsert": True, "new": True,
-        })  # fmt: skip
+        reply = self._ask(connection, write(self.collection, identity))
         kind = self._said[identity] = kind_of(reply)
-        mine = {"_id": identity, "times": 1}
+        mine = written(identity)
         if kind != "ok":
             time.sleep(PAUSE_S)
         elif reply["value"] != mine:
@@ -154,3 +167,9 @@ class Crowd:
             allowed = {"ok": (0, 1) if forgets else (1,), "lost": (0, 1), "ended": (0, 1)}
             assert done in allowed.get(said, (0,)), f"{identity}: {said}, and done {done} times"
         assert times.keys() <= self._said.keys()
+
+
+if __name__ == "__main__":  # HOST PORT COUNT NAME: a process of apps, to be killed
+    host, port, count, name = sys.argv[1:]
+    Crowd((host, int(port)), int(count), name=name)
+    threading.Event().wait()

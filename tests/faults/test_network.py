@@ -34,7 +34,7 @@ def downstream(secantus):
 @pytest.mark.parametrize("direction", (UP, DOWN))
 def test_connections_to_the_server_end(secantus, upstream, direction, how, at):
     relay, proxy = upstream
-    with Crowd(proxy, APPS) as crowd:
+    with Crowd(proxy.address, APPS) as crowd:
         crowd.wait_for_more("ok", 50)
         relay.set(Cut(at, how), direction)
         proxy.wait_for("upstream_down")
@@ -51,7 +51,7 @@ def test_connections_to_the_server_end(secantus, upstream, direction, how, at):
 @pytest.mark.parametrize("direction", (UP, DOWN))
 def test_connections_to_the_app_end(secantus, downstream, direction, how, at):
     relay, proxy = downstream
-    with Crowd(relay, APPS) as crowd:
+    with Crowd(relay.address, APPS) as crowd:
         crowd.wait_for_more("ok", 50)
         relay.set(Cut(at, how), direction)
         crowd.wait_for("ended", APPS)
@@ -72,7 +72,7 @@ SLOW = {"one byte at a time": Trickle(), "200 ms": Latency(0.2), "stall": Stall(
 @pytest.mark.parametrize("side", ("upstream", "downstream"))
 def test_the_way_is_slow(secantus, request, side, direction, case):
     relay, proxy = request.getfixturevalue(side)
-    with Crowd(relay if side == "downstream" else proxy, APPS) as crowd:
+    with Crowd((relay if side == "downstream" else proxy).address, APPS) as crowd:
         crowd.wait_for_more("ok", 50)
         relay.set(SLOW[case], direction)
         relay.wait_for_hits(CAP)
@@ -90,7 +90,7 @@ def test_the_way_to_the_server_is_a_black_hole(secantus):
     patience = ("--max-wait", "20s", "--server-wait", "500ms")
     with Relay(secantus.address) as relay:
         with weir.Weir(f"{direct(relay)}&connectTimeoutMS=1000", *patience, cap=CAP) as proxy:
-            with Crowd(proxy, APPS) as crowd:
+            with Crowd(proxy.address, APPS) as crowd:
                 crowd.wait_for_more("ok", 50)
                 relay.set(BlackHole())
                 proxy.wait_for("no_writable_server", timeout=20)
@@ -108,7 +108,7 @@ def test_the_way_to_the_server_is_a_black_hole(secantus):
 def test_the_way_to_some_apps_is_a_black_hole(secantus, downstream, direction):
     """Others are served as before."""
     relay, proxy = downstream
-    with Crowd(relay, APPS) as lost, Crowd(proxy, APPS) as crowd:
+    with Crowd(relay.address, APPS) as lost, Crowd(proxy.address, APPS) as crowd:
         lost.wait_for_more("ok", 50)
         relay.set(BlackHole(), direction)
         relay.wait_for_hits(APPS)

@@ -27,7 +27,7 @@ def test_killed_under_load_and_restarted(kind):
     if reason := servers.why_not(kind):
         pytest.skip(f"{kind}: {reason}")
     with servers.start(kind) as server, weir.Weir(server.uri, "--max-wait", "5s") as proxy:
-        with Crowd(proxy, APPS, reads=False) as crowd:
+        with Crowd(proxy.address, APPS, reads=False) as crowd:
             crowd.wait_for_more("ok", 200)
             server.kill()
             crowd.wait_for("lost")
@@ -43,7 +43,7 @@ def test_stalls_and_goes_on(secantus):
     """Any time: what notices is told in milliseconds here, so that it need not be 30 s."""
     patience = ("--max-wait", "10s", "--server-wait", "1s")
     with weir.Weir(with_options(secantus.uri, connectTimeoutMS=1000), *patience) as proxy:
-        with Crowd(proxy, APPS) as crowd:
+        with Crowd(proxy.address, APPS) as crowd:
             crowd.wait_for_more("ok", 200)
             secantus.pause()
             proxy.wait_for("no_writable_server", timeout=20)
@@ -62,11 +62,11 @@ def test_accepts_and_says_nothing(secantus):
     with weir.Weir(uri, *patience) as proxy:
         silence = {"appName": "shop", "blockConnection": True, "blockTimeMS": 2000}
         with secantus.failing(["isMaster"], "alwaysOn", **silence):
-            with Crowd(proxy, APPS) as crowd:
+            with Crowd(proxy.address, APPS) as crowd:
                 proxy.wait_for("upstream_down", reason="not ready in time")
                 crowd.wait_for("not sent")
         crowd.assert_saw("not sent")
-        with Crowd(proxy, APPS) as crowd:
+        with Crowd(proxy.address, APPS) as crowd:
             crowd.wait_for_more("ok", 200)
         crowd.assert_truthful(secantus)
         proxy.wait_until_at_rest()
@@ -77,7 +77,7 @@ def test_is_at_its_connection_limit(secantus):
     with Relay(secantus.address) as relay:
         relay.limit = 5
         with weir.Weir(direct(relay), "--max-wait", "10s", cap=8) as proxy:
-            with Crowd(proxy, APPS) as crowd:
+            with Crowd(proxy.address, APPS) as crowd:
                 proxy.wait_for("upstream_down", **{"while": "opening"})
                 crowd.wait_for_more("ok", 200)
                 assert 1 <= proxy.state()["upstreams_open"] <= 5
@@ -133,7 +133,7 @@ def test_has_the_wrong_certificate_until_it_is_replaced(tmp_path, spoil, says):
     spoil(tmp_path)
     with servers.start("secantus", tls=tmp_path) as server:
         with weir.Weir(server.uri, "--server-wait", "500ms") as proxy:
-            with Crowd(proxy, APPS) as crowd:
+            with Crowd(proxy.address, APPS) as crowd:
                 down = proxy.wait_for("no_writable_server", timeout=20)
                 crowd.wait_for("not sent")
             crowd.assert_saw("not sent")
@@ -141,7 +141,7 @@ def test_has_the_wrong_certificate_until_it_is_replaced(tmp_path, spoil, says):
             (tmp_path / "server.pem").write_bytes(good["server.pem"])
             server.kill()
             server.restart()
-            with Crowd(proxy, APPS) as crowd:
+            with Crowd(proxy.address, APPS) as crowd:
                 crowd.wait_for_more("ok", 200)
             crowd.assert_truthful(server)
             proxy.wait_until_at_rest()
@@ -153,13 +153,13 @@ def test_password_is_wrong_until_it_is_the_users():
     with servers.start("secantus", auth=True) as server:
         uri = server.uri.replace(quote_plus(servers.PASSWORD), "new")
         with weir.Weir(uri, "--max-wait", "10s", "--server-wait", "500ms") as proxy:
-            with Crowd(proxy, APPS) as crowd:
+            with Crowd(proxy.address, APPS) as crowd:
                 down = proxy.wait_for("upstream_down", **{"while": "opening"})
                 crowd.wait_for("not sent")
             crowd.assert_saw("not sent")
             assert "uthentication" in down["reason"]
             server.client().admin.command("updateUser", servers.USER, pwd="new")
-            with Crowd(proxy, APPS) as crowd:
+            with Crowd(proxy.address, APPS) as crowd:
                 crowd.wait_for_more("ok", 200)
             crowd.assert_saw("ok")
             crowd.assert_truthful(server)
@@ -171,7 +171,7 @@ def test_password_is_wrong_until_it_is_the_users():
 
 def test_closes_connections(secantus):
     with weir.Weir(secantus.uri, "--max-wait", "10s") as proxy:
-        with Crowd(proxy, APPS) as crowd:
+        with Crowd(proxy.address, APPS) as crowd:
             with secantus.failing(["findAndModify"], {"times": 20}, closeConnection=True):
                 crowd.wait_for("lost", 20)
                 crowd.wait_for_more("ok", 200)
@@ -185,7 +185,7 @@ def test_refuses_with_labels(secantus):
     labels = ["TransientTransactionError", "RetryableWriteError"]
     refuse = {"errorCode": 112, "errorLabels": labels}
     with weir.Weir(secantus.uri, "--max-wait", "10s") as proxy:
-        with Crowd(proxy, APPS) as crowd:
+        with Crowd(proxy.address, APPS) as crowd:
             with secantus.failing(["findAndModify"], {"times": 20}, **refuse):
                 crowd.wait_for("112", 20)
                 crowd.wait_for_more("ok", 200)
@@ -203,7 +203,7 @@ def test_blocks(secantus):
     """Those that are blocked are waited for, those that find no room are shed, and none is lost."""
     block = {"blockConnection": True, "blockTimeMS": 1000}
     with weir.Weir(secantus.uri, "--max-wait", "50ms", cap=4) as proxy:
-        with Crowd(proxy, APPS) as crowd:
+        with Crowd(proxy.address, APPS) as crowd:
             crowd.wait_for_more("ok", 200)
             with secantus.failing(["findAndModify"], {"times": 8}, **block):
                 proxy.wait_for("exhaustion_begin")

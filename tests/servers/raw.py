@@ -127,17 +127,20 @@ class Connection:
 
     def ask(self, document: dict, *, db: str = "test", flags: int = 0) -> dict:
         """One command and its reply."""
+        return self.reply_to(self.post(document, db=db, flags=flags))
+
+    def post(self, document: dict, *, db: str = "test", flags: int = 0) -> int:
+        """One command, without waiting for a reply; its request id."""
         request_id = next(_request_ids)
         self.send(op_msg(body({**document, "$db": db}), flags=flags, request_id=request_id))
+        return request_id
+
+    def reply_to(self, request_id: int) -> dict:
         reply = self.receive()
         if reply is None:
             raise Ended("the connection was ended instead of a reply")
         assert reply.response_to == request_id, "this is the reply to another request"
         return reply.document
-
-    def post(self, document: dict, *, db: str = "test", flags: int = 0) -> None:
-        """One command, without waiting for a reply."""
-        self.send(op_msg(body({**document, "$db": db}), flags=flags, request_id=next(_request_ids)))
 
     def hello(self) -> dict:
         return self.ask({"hello": 1}, db="admin")

@@ -62,6 +62,7 @@ class Weir:
 
     cap: --max-connections. tls: TLS and plain on the one port (another mode: name it in the
     arguments). unix: a Unix socket too. port: a free one unless said. env: more environment.
+    log: a file that it logs to, as it may be in production, instead of a pipe to us.
     echo: passes the log on to our own standard error; can be set at any time.
 
     `lines` is all it said, `events` the same as fields where a line is an event. On leaving a
@@ -79,6 +80,7 @@ class Weir:
         port: int | None = None,
         binary: str | Path | None = None,
         env: dict[str, str] | None = None,
+        log: Path | None = None,
         echo: bool = False,
     ):
         self.host = "127.0.0.1"
@@ -92,9 +94,10 @@ class Weir:
         self._changed = threading.Condition()
         self._child = subprocess.Popen(
             [str(binary or default_binary()), uri, *self._arguments(cap), *arguments],
-            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, **(env or {})},
-            text=True, errors="replace", start_new_session=True,
+            stdin=subprocess.DEVNULL, stderr=open(log, "ab") if log else subprocess.PIPE,
+            env={**os.environ, **(env or {})}, start_new_session=True,
         )  # fmt: skip
+        self._log = log
         atexit.register(self.stop)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -137,8 +140,24 @@ class Weir:
     def _ca(self) -> str:
         return str(self.certs / "ca.pem")
 
+    def _lines(self):
+        """What it says, as it comes. A line of a file that is not ended yet is waited for."""
+        if not self._log:
+            for line in self._child.stderr:
+                yield line.decode(errors="replace")
+            return
+        line = b""
+        with open(self._log, "rb") as log:
+            while (piece := log.readline()) or self.is_running():
+                line += piece
+                if line.endswith(b"\n"):
+                    yield line.decode(errors="replace")
+                    line = b""
+                elif not piece:
+                    time.sleep(0.02)
+
     def _read(self) -> None:
-        for line in self._child.stderr:
+        for line in self._lines():
             if self.echo:
                 sys.stderr.write(line)
             with self._changed:
