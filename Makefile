@@ -13,7 +13,7 @@ PYTEST = BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/pytest
 
 .DEFAULT_GOAL := build
 .PHONY: build run test test-c test-asan test-tsan test-valgrind test-defects test-drivers sim fuzz \
-        check-format check-clang check-tidy bench certs test-stubset clean help
+        check-format check-clang check-tidy bench certs test-stubset test-faults clean help
 
 build:  ## install what it needs and build a release (the default)
 	@deploy/packages.sh build
@@ -23,7 +23,7 @@ build:  ## install what it needs and build a release (the default)
 run: build certs $(VENV)/.ready  ## a server, weir before it, the story; serves until Ctrl-C (STAY=0: ends)
 	@$(VENV)/bin/python tests/story/run.py
 
-test: test-c test-drivers  ## all tests, installing what they need
+test: test-c test-drivers test-faults  ## all tests, installing what they need
 
 # A build with tests: $(call test-build,NAME,CMAKE-FLAGS)
 define test-build
@@ -71,6 +71,9 @@ test-drivers: build certs $(VENV)/.tests-ready  ## real drivers through weir, on
 
 test-stubset: $(VENV)/.tests-ready certs  ## the stub of a deployment that other tests use, by itself
 	@$(PYTEST) tests/stubset
+
+test-faults: build certs $(VENV)/.tests-ready  ## what goes wrong, on real sockets, around real servers
+	@$(PYTEST) tests/faults
 
 check-format:  ## whether the C code is formatted as .clang-format says
 	@deploy/packages.sh test

@@ -36,7 +36,8 @@ packages_of() {
             ;;
         run) echo python3 python3-venv openssl ca-certificates ;;
         test)
-            echo libcmocka-dev clang clang-format clang-tidy valgrind "$(clang_runtime)" python3 python3-venv openssl
+            echo libcmocka-dev clang clang-format clang-tidy valgrind "$(clang_runtime)"
+            echo python3 python3-venv openssl libfaketime
             unless_on_path node nodejs
             unless_on_path npm npm
             unless_on_path go golang-go
