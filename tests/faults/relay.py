@@ -178,7 +178,6 @@ class Relay:
         self.limit: int | None = None
         self.changed = threading.Condition()
         self.links: set[_Link] = set()
-        self.refused = 0
         self.hits = 0
         self._faults: dict[str, Fault] = {UP: Fault(), DOWN: Fault()}
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -232,7 +231,6 @@ class Relay:
     def _connect(self, client: socket.socket) -> None:
         if self.limit is not None and len(self.links) >= self.limit:
             client.close()
-            self.refused += 1
             return
         try:
             server = socket.create_connection(self.target)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import weir
 from crowd import Crowd
@@ -29,9 +31,11 @@ def downstream(secantus):
 
 
 # Where in a message it ends: before it, in its header, in its body, far behind it.
-@pytest.mark.parametrize("at", (0, 7, 50, 5000))
-@pytest.mark.parametrize("how", ("close", "reset", "half"))
-@pytest.mark.parametrize("direction", (UP, DOWN))
+PLACES = (0, 7, 50, 5000)
+CUTS = list(itertools.product((UP, DOWN), ("close", "reset", "half"), PLACES))
+
+
+@pytest.mark.parametrize("direction, how, at", CUTS)
 def test_connections_to_the_server_end(secantus, upstream, direction, how, at):
     relay, proxy = upstream
     with Crowd(proxy.address, APPS) as crowd:
@@ -46,9 +50,7 @@ def test_connections_to_the_server_end(secantus, upstream, direction, how, at):
     proxy.wait_until_at_rest()
 
 
-@pytest.mark.parametrize("at", (0, 7, 50, 5000))
-@pytest.mark.parametrize("how", ("close", "reset", "half"))
-@pytest.mark.parametrize("direction", (UP, DOWN))
+@pytest.mark.parametrize("direction, how, at", CUTS)
 def test_connections_to_the_app_end(secantus, downstream, direction, how, at):
     relay, proxy = downstream
     with Crowd(relay.address, APPS) as crowd:
