@@ -33,6 +33,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "servers"))
 import raw  # noqa: E402
 
 PAUSE_S = 0.01  # after an error
+PADDING_BYTES = 20_000  # more than one read brings
 HUNG_S = 60.0  # catches a hang, and nothing else
 crowds = itertools.count()
 
@@ -45,10 +46,10 @@ def kind_of(reply: dict) -> str:
     return "shed" if reply["code"] == 462 else str(reply["code"])
 
 
-def write(collection: str, identity: str) -> dict:
+def write(collection: str, identity: str, padding: int = 0) -> dict:
     """A command whose reply has what written() says, if it was done once."""
     return {
-        "findAndModify": collection, "query": {"_id": identity},
+        "findAndModify": collection, "query": {"_id": identity}, "comment": "x" * padding,
         "update": {"$inc": {"times": 1}}, "upsert": True, "new": True,
     }  # fmt: skip
 
@@ -67,15 +68,25 @@ def until(truth, timeout: float = 20.0) -> None:
 
 class Crowd:
     """address: of weir, or of a relay before it. reads: whether every other request is a find of
-    what the one before it wrote; not if the server may forget that. name: of its collection."""
+    what the one before it wrote; not if the server may forget that. large: whether some are larger than what takes no part in
+    weir's budget of memory. name: of its collection."""
 
-    def __init__(self, address: tuple[str, int], count: int, *, reads: bool = True, name: str = ""):
+    def __init__(
+        self,
+        address: tuple[str, int],
+        count: int,
+        *,
+        reads: bool = True,
+        large: bool = True,
+        name: str = "",
+    ):
         self.collection = name or f"crowd{next(crowds)}"
         self.seen: Counter[str] = Counter()
         self.wrong: list[str] = []
         self._said: dict[str, str] = {}  # of each write
         self._address = address
         self._reads = reads
+        self._large = large
         self._changed = threading.Condition()
         self._ending = False
         self._threads = [
@@ -92,7 +103,7 @@ class Crowd:
                 with raw.Connection.to(self._address) as connection:
                     connection.stream.settimeout(HUNG_S)
                     while not self._ending:
-                        self._step(connection, f"{name} {next(numbers)}")
+                        self._step(connection, name, next(numbers))
             except ConnectionError:
                 self._note("refused")
             except raw.Ended:
@@ -102,9 +113,11 @@ class Crowd:
                 return self._note("wrong")
             time.sleep(PAUSE_S)
 
-    def _step(self, connection: raw.Connection, identity: str) -> None:
+    def _step(self, connection: raw.Connection, name: str, number: int) -> None:
+        identity = f"{name} {number}"
+        padding = PADDING_BYTES if self._large and number % 4 == 0 else 0
         self._said[identity] = "ended"
-        reply = self._ask(connection, write(self.collection, identity))
+        reply = self._ask(connection, write(self.collection, identity, padding))
         kind = self._said[identity] = kind_of(reply)
         mine = written(identity)
         if kind != "ok":

@@ -30,7 +30,7 @@ def descriptors():
 
 
 def test_5000_connect_at_once(secantus, descriptors):
-    """As fast as one process can, less than a second where it is quiet; and each wants something."""
+    """As fast as one process can: in less than a second if it is quiet. Each wants something."""
     with weir.Weir(secantus.uri, "--max-wait", "60s") as proxy, contextlib.ExitStack() as opened:
         with Crowd(proxy.address, 4) as others:
             others.wait_for("ok", 50)

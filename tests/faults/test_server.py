@@ -89,7 +89,7 @@ def test_is_at_its_connection_limit(secantus):
             proxy.wait_until_at_rest()
 
 
-# --- who it says it is, and who we say we are ------------------------------------------------------
+# --- who it says it is, and who we say we are -----------------------------------------------------
 
 
 def reissue(certs: Path, days: int, names: str) -> None:
@@ -166,7 +166,7 @@ def test_password_is_wrong_until_it_is_the_users():
             proxy.wait_until_at_rest()
 
 
-# --- its failpoints --------------------------------------------------------------------------------
+# --- its failpoints -------------------------------------------------------------------------------
 
 
 def test_closes_connections(secantus):

@@ -95,12 +95,13 @@ class Server:
     @contextlib.contextmanager
     def failing(self, commands: list[str], mode: str | dict, **how: object):
         """Within, a failpoint: `how` is what the failCommand does to such commands."""
-        fail_point = {"configureFailPoint": "failCommand", "data": {"failCommands": commands, **how}}
-        self.client().admin.command({**fail_point, "mode": mode})
+        admin = self.client().admin
+        data = {"failCommands": commands, **how}
+        admin.command("configureFailPoint", "failCommand", mode=mode, data=data)
         try:
             yield
         finally:
-            self.client().admin.command("configureFailPoint", "failCommand", mode="off")
+            admin.command("configureFailPoint", "failCommand", mode="off")
 
     def client(self) -> pymongo.MongoClient:
         """One client straight to the server, shared by all who look at it; closed by stop()."""
@@ -199,8 +200,9 @@ def start(
 ) -> Server:
     """Starts a server and returns when it answers and takes writes.
 
-    tls: it speaks TLS with the certificate of certificates(), or that in the directory named. auth: it demands USER and PASSWORD, by
-    SCRAM. standalone: it is no replica set. Raises Unavailable, with the reason.
+    tls: it speaks TLS, with a certificate of certificates() or the one in the directory named.
+    auth: it demands USER and PASSWORD, by SCRAM. standalone: it is no replica set. Raises
+    Unavailable, with the reason.
     """
     kind = kind or default_kind()
     reason = why_not(kind, tls=tls, auth=auth, standalone=standalone)

@@ -240,4 +240,6 @@ class Weir:
 
     def __exit__(self, kind: object, *_: object) -> None:
         status = self.stop()
+        if kind is not None:
+            print("weir", self.tail().lstrip("; "))  # pytest shows it beside what failed
         assert kind is not None or status == 0, f"weir ended with status {status}{self.tail()}"
