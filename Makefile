@@ -11,9 +11,13 @@ PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check
 
 PYTEST = BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/pytest
 
+# pymongo's own tests, which are in its source package only.
+SPEC := $(BUILD)/spec
+
 .DEFAULT_GOAL := build
 .PHONY: build run test test-c test-asan test-tsan test-valgrind test-defects test-drivers sim fuzz \
-        check-format check-clang check-tidy bench certs test-stubset test-faults clean help
+        check-format check-clang check-tidy bench certs test-stubset test-faults test-spec clean \
+        help
 
 build:  ## install what it needs and build a release (the default)
 	@deploy/packages.sh build
@@ -23,7 +27,7 @@ build:  ## install what it needs and build a release (the default)
 run: build certs $(VENV)/.ready  ## a server, weir before it, the story; serves until Ctrl-C (STAY=0: ends)
 	@$(VENV)/bin/python tests/story/run.py
 
-test: test-c test-drivers test-faults  ## all tests, installing what they need
+test: test-c test-drivers test-faults test-spec  ## all tests, installing what they need
 
 # A build with tests: $(call test-build,NAME,CMAKE-FLAGS)
 define test-build
@@ -75,6 +79,9 @@ test-stubset: $(VENV)/.tests-ready certs  ## the stub of a deployment that other
 test-faults: build certs $(VENV)/.tests-ready  ## what goes wrong, on real sockets, around real servers
 	@$(PYTEST) tests/faults
 
+test-spec: build $(VENV)/.tests-ready $(SPEC)/.ready  ## a driver's own specification tests, both ways
+	@$(PYTEST) tests/spec
+
 check-format:  ## whether the C code is formatted as .clang-format says
 	@deploy/packages.sh test
 	@git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
@@ -124,4 +131,12 @@ $(VENV)/.ready: tests/servers/requirements.txt
 $(VENV)/.tests-ready: tests/drivers/requirements.txt $(VENV)/.ready
 	@deploy/packages.sh build test
 	@$(PIP) -r $<
+	@touch $@
+
+$(SPEC)/.ready: tests/servers/requirements.txt $(VENV)/.ready
+	@echo "Fetching pymongo's own tests into $(SPEC)"
+	@rm -rf $(SPEC) && mkdir -p $(SPEC)
+	@$(VENV)/bin/pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: \
+	    --dest $(SPEC) "$$(grep ^pymongo== $<)"
+	@tar -xzf $(SPEC)/pymongo-*.tar.gz -C $(SPEC) --strip-components=1 --wildcards 'pymongo-*/test'
 	@touch $@
