@@ -79,7 +79,7 @@ test-stubset: $(VENV)/.tests-ready certs  ## the stub of a deployment that other
 test-faults: build certs $(VENV)/.tests-ready  ## what goes wrong, on real sockets, around real servers
 	@$(PYTEST) tests/faults
 
-test-spec: build $(VENV)/.tests-ready $(SPEC)/.ready  ## a driver's own specification tests, both ways
+test-spec: build $(VENV)/.tests-ready $(SPEC)/.ready  ## a driver's own tests, both ways
 	@$(PYTEST) tests/spec
 
 check-format:  ## whether the C code is formatted as .clang-format says

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -67,29 +66,25 @@ def run_all(files: tuple[str, ...]) -> dict[str, dict[str, Verdicts]]:
 def _run(file: str, way: str) -> Verdicts:
     with ExitStack() as stack:
         server = stack.enter_context(servers.start())
-        port = server.port
-        plugins = ["-p", "no_long_waits"]
-        if way == "weir":
-            port = _pair_of_ports()
-            # The runner takes a mongos on the next port for one of the same cluster, and gives both
-            # to tests that want several.
-            for i in range(2):
-                proxy = stack.enter_context(weir.Weir(server.uri, cap=20, port=port + i))
-                stack.callback(_keep_log, proxy, SPEC / f"{file}.weir{i}.log")
-            plugins += ["-p", "through_weir"]
-        return _pytest(file, way, server.host, port, plugins)
+        if way == "direct":
+            return _pytest(file, way, server.host, server.port, [])
+        proxies = _two_weirs(server)
+        for i, proxy in enumerate(proxies):
+            stack.enter_context(proxy)
+            stack.callback(_keep_log, proxy, SPEC / f"{file}.weir{i}.log")
+        return _pytest(file, way, proxies[0].host, proxies[0].port, ["-p", "through_weir"])
 
 
-def _pair_of_ports() -> int:
-    """The first of two free ports that follow each other."""
-    while True:
-        port = servers.free_port()
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port + 1))
-                return port
-            except OSError:
-                continue
+def _two_weirs(server: servers.Server) -> tuple[weir.Weir, weir.Weir]:
+    """On ports that follow each other: the runner takes a mongos on the next port for one more of
+    the same cluster, and gives both to the tests that want several."""
+    for _ in range(5):
+        first = weir.Weir(server.uri, cap=20)
+        try:
+            return first, weir.Weir(server.uri, cap=20, port=first.port + 1)
+        except AssertionError:  # that port is somebody's
+            first.stop()
+    raise AssertionError("no two free ports in a row")
 
 
 def _keep_log(proxy: weir.Weir, path: Path) -> None:
@@ -100,8 +95,8 @@ def _pytest(file: str, way: str, host: str, port: int, plugins: list[str]) -> Ve
     report = SPEC / f"{file}.{way}.xml"
     report.unlink(missing_ok=True)
     arguments = [
-        sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", SPEC, "-q", *plugins,
-        "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestUnknownMarkWarning",
+        sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", SPEC, "-q", "-p", "no_long_waits",
+        *plugins, "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestUnknownMarkWarning",
         f"--junitxml={report}", "--deselect", TIMED, f"test/{file}.py",
     ]  # fmt: skip
     environment = {**os.environ, "DB_IP": host, "DB_PORT": str(port), "PYTHONPATH": str(HERE)}
