@@ -7,11 +7,12 @@
 #define R COMMAND_READ
 #define W COMMAND_WRITE
 #define LOCAL COMMAND_LOCAL
-#define HELLO (COMMAND_HELLO | COMMAND_LOCAL)
+#define HELLO (COMMAND_HELLO | COMMAND_LOCAL | PLAIN)
 #define FINISHES COMMAND_FINISHES
 #define NS COMMAND_NAMESPACED
 #define CURSOR COMMAND_CURSOR
 #define PRIMARY COMMAND_ON_PRIMARY
+#define PLAIN COMMAND_PLAIN
 
 // By what they are about. The order decides nothing but the indices.
 #define COMMANDS(X)                                                                                \
@@ -43,11 +44,11 @@
     X(hello, HELLO)                                                                                \
     X(isMaster, HELLO)                                                                             \
     X(ismaster, HELLO)                                                                             \
-    X(saslStart, LOCAL)                                                                            \
-    X(saslContinue, LOCAL)                                                                         \
-    X(authenticate, LOCAL)                                                                         \
+    X(saslStart, LOCAL | PLAIN)                                                                    \
+    X(saslContinue, LOCAL | PLAIN)                                                                 \
+    X(authenticate, LOCAL | PLAIN)                                                                 \
     X(logout, LOCAL)                                                                               \
-    X(getnonce, LOCAL)                                                                             \
+    X(getnonce, LOCAL | PLAIN)                                                                     \
     X(ping, R)                                                                                     \
     X(buildInfo, R)                                                                                \
     X(buildinfo, R)                                                                                \
@@ -93,8 +94,11 @@
     /* users and roles */                                                                          \
     X(usersInfo, R)                                                                                \
     X(rolesInfo, R)                                                                                \
-    X(createUser, W)                                                                               \
-    X(updateUser, W)                                                                               \
+    X(createUser, W | PLAIN)                                                                       \
+    X(updateUser, W | PLAIN)                                                                       \
+    X(copydb, W | PLAIN)                                                                           \
+    X(copydbgetnonce, W | PLAIN)                                                                   \
+    X(copydbSaslStart, W | PLAIN)                                                                  \
     X(dropUser, W)                                                                                 \
     X(dropAllUsersFromDatabase, W)                                                                 \
     X(grantRolesToUser, W)                                                                         \

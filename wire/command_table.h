@@ -17,6 +17,7 @@ enum command_trait {
     COMMAND_NAMESPACED = 1 << 5, // its first element's string is a collection
     COMMAND_CURSOR = 1 << 6,     // its reply may leave a cursor open
     COMMAND_ON_PRIMARY = 1 << 7, // for the primary, although it reads and whatever it prefers
+    COMMAND_PLAIN = 1 << 8,      // never compressed: holds a secret, or comes before the agreement
 };
 
 struct command_info {
