@@ -40,6 +40,19 @@ static inline bool budget_claim(struct budget *budget, size_t bytes)
     return false;
 }
 
+// For a reply that must be taken whole, whose request has claimed `own` bytes. False: it would go
+// over the limit, and others use more than half; they will end without it, so one that waits will
+// get its turn, however large it is.
+static inline bool budget_claim_reply(struct budget *budget, size_t bytes, size_t own)
+{
+    size_t before = atomic_fetch_add_explicit(&budget->used, bytes, memory_order_relaxed);
+    if (before + bytes <= budget->limit || before - own <= budget->limit / 2) {
+        return true;
+    }
+    budget_release(budget, bytes);
+    return false;
+}
+
 // Whether a reply should wait.
 static inline bool budget_is_spent(struct budget *budget)
 {

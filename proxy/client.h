@@ -17,6 +17,7 @@
 #include "proxy/net/stream.h"
 #include "proxy/worker.h"
 #include "wire/buffer.h"
+#include "wire/compression.h"
 
 #define CLIENT_AHEAD_BYTES 16384
 #define CLIENT_APP_NAME_BYTES 48 // a longer name is cut
@@ -58,6 +59,7 @@ struct client {
     bool paused; // not read from: it sends faster than it is answered
     bool dead;
     bool close_after_reply;
+    struct compressor_list compressors; // agreed on in hello
 };
 
 // Takes the socket over. The client lives on the worker until client_close.

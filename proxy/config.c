@@ -18,6 +18,7 @@
 
 #include "proxy/config_loader.h"
 #include "proxy/mem.h"
+#include "wire/compression.h"
 
 enum { SHOWN_BYTES = 200 };
 
@@ -366,6 +367,21 @@ static bool check_remote(struct loader *loader)
     return true;
 }
 
+static bool check_compressors(struct loader *loader)
+{
+    const struct config_list *list = &loader->config->compressors;
+    bool disabled = list->count == 1 && strcmp(list->items[0], "disabled") == 0;
+    for (size_t i = 0; i < list->count && !disabled; i++) {
+        struct bytes name = {(const uint8_t *)list->items[i], strlen(list->items[i])};
+        if (compressor_find(name) == COMPRESSOR_NONE) {
+            char subject[CONFIG_SUBJECT_BYTES];
+            config_describe(loader->config, CONFIG_OPTION_compressors, subject);
+            return loader_fail(loader, "%s: must be of snappy, zstd, zlib, or disabled", subject);
+        }
+    }
+    return true;
+}
+
 static bool check_uri(struct loader *loader)
 {
     return loader->config->uri != NULL ||
@@ -384,7 +400,7 @@ static bool load(struct loader *loader, int argc, char *const argv[], char *cons
     set_presets(loader);
     return (file == NULL || loader_read_file(loader, file)) && set_variables(loader, env) &&
            check_unknown_variables(loader, env) && set_flags(loader, &line) && check_uri(loader) &&
-           check_tls(loader) && check_remote(loader);
+           check_tls(loader) && check_compressors(loader) && check_remote(loader);
 }
 
 struct config *config_load(int argc, char *const argv[], char *const env[],

@@ -66,6 +66,12 @@
         "512MB", "128MB", "1024GB", "SIZE", true,                                                  \
         "The most memory for messages on their way. Over it, weir stops reading until some is "    \
         "free.")                                                                                   \
+    OPTION(compressors, "net.compression.compressors", "compressors", LIST,                        \
+        "snappy,zstd,zlib", "1", "64", "NAME[,...]", true,                                         \
+        "What apps may compress with, if their URI asks for it: of snappy, zstd and zlib, or "     \
+        "disabled. The default does not count for apps on the same machine (loopback and the "     \
+        "Unix socket), where compressing only costs; set, it counts for all. Towards the "         \
+        "deployment, compressors in upstream.uri decides.")                                        \
     OPTION(tls_mode, "net.tls.mode", "tls-mode", ENUM, "disabled", "", "",                         \
         "disabled|allowTLS|preferTLS|requireTLS", false,                                           \
         "Whether apps may use TLS (allowTLS or preferTLS, here the same: plain and TLS "           \

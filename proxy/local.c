@@ -76,6 +76,47 @@ static void keep_app_name(struct client *client, const struct command *command)
              (const char *)name.at);
 }
 
+// Whether the app is on this machine.
+static bool is_near(const struct client *client)
+{
+    static const char *const near[] = {"unix", "127.", "[::1]", "[::ffff:127."};
+    const char *peer = stream_peer(client->stream);
+    for (size_t i = 0; i < sizeof near / sizeof near[0]; i++) {
+        if (strncmp(peer, near[i], strlen(near[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// What this app may compress with.
+static struct compressor_list compressors_for(const struct client *client)
+{
+    const struct config *config = client->worker->shared->config;
+    bool preset = config->origins[CONFIG_OPTION_compressors].source == CONFIG_FROM_DEFAULT;
+    struct compressor_list list = {0};
+    for (size_t i = 0; i < config->compressors.count && !(preset && is_near(client)); i++) {
+        const char *name = config->compressors.items[i];
+        struct bytes text = {(const uint8_t *)name, strlen(name)};
+        compressor_list_add(&list, compressor_find(text));
+    }
+    return list;
+}
+
+// A hello without the field leaves what was agreed as it is, and is told it, as a server does.
+static void agree_on_compression(struct client *client, const struct command *command,
+                                 bson_t *document)
+{
+    struct bson_element field;
+    struct compressor_list *agreed = &client->compressors;
+    if (bson_find(command->body, "compression", &field) && field.type == BSON_VIEW_ARRAY) {
+        struct compressor_list asked = compressor_list_read(field.value);
+        struct compressor_list ours = compressors_for(client);
+        *agreed = compressor_list_common(&asked, &ours);
+    }
+    compressor_list_append(agreed, document);
+}
+
 // As a mongos in front of a replica set or a sharded cluster, as a standalone in front of one
 // (which takes no txnNumber). No topologyVersion: drivers then poll, and recover in half a second.
 static void answer_hello(struct client *client, const struct command *command, bson_t *document)
@@ -98,6 +139,7 @@ static void answer_hello(struct client *client, const struct command *command, b
     BSON_APPEND_INT32(document, "minWireVersion", 0);
     BSON_APPEND_INT32(document, "maxWireVersion", lesser(face->max_wire_version, MAX_WIRE_VERSION));
     BSON_APPEND_BOOL(document, "readOnly", false);
+    agree_on_compression(client, command, document);
     if (asks_for(command, "loadBalanced")) {
         append_service_id(document, client);
     }

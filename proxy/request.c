@@ -33,6 +33,7 @@
 #include "proxy/local.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
+#include "proxy/packing.h"
 #include "proxy/route.h"
 #include "proxy/servers.h"
 
@@ -67,9 +68,7 @@ static const char *what_is_wrong_with_opcode(const struct request *request)
     if (at[0] == 0x16 && at[1] == 0x03) {
         return "TLS on a port or socket that does not take it";
     }
-    return request->frame.opcode == OPCODE_COMPRESSED
-               ? "a compressed message, though none was agreed"
-               : "unknown opcode";
+    return "unknown opcode";
 }
 
 static const char *what_is_wrong_with_length(const struct request *request)
@@ -89,6 +88,50 @@ static void start_clock(struct request *request)
     }
 }
 
+static void close_for_bad_input(struct request *request, const char *wrong)
+{
+    client_log_bad_input(request->client, wrong);
+    client_close(request->client, CLOSE_BAD_INPUT);
+}
+
+static size_t over_what_is_kept(int32_t length)
+{
+    return length > REQUEST_KEEP_BYTES ? (size_t)length : 0;
+}
+
+// How much of the budget a message needs: a compressed one also for what it inflates to, since one
+// that had to ask again, with half of what it needs in hand, could wait for ever for its likes.
+static enum compressed_status bytes_needed(const struct request *request, size_t *ret_bytes)
+{
+    const struct buffer *message = &request->message;
+    struct compressed compressed = {0};
+    enum compressed_status status = COMPRESSED_OK;
+    if (request->frame.opcode == OPCODE_COMPRESSED) {
+        status = compressed_read(buffer_at(message), buffer_held(message),
+                                 &request->client->compressors, &compressed);
+    }
+    *ret_bytes =
+        over_what_is_kept(request->frame.length) + over_what_is_kept(compressed.frame.length);
+    return status;
+}
+
+// False: the request starves.
+static bool claim_bytes(struct request *request, size_t bytes)
+{
+    if (bytes == 0) {
+        return true;
+    }
+    if (!budget_claim(&request->worker->shared->budget, bytes)) {
+        start_clock(request);
+        stream_watch(request->client->stream, 0);
+        worker_starve(request->worker, request);
+        return false;
+    }
+    request->claimed_bytes = bytes;
+    stream_watch(request->client->stream, STREAM_READ);
+    return true;
+}
+
 // Reads the header once it is there, and sees to it that the rest may come. False: it may not; then
 // the client is closed, or the request starves.
 static bool read_header(struct request *request)
@@ -99,30 +142,43 @@ static bool read_header(struct request *request)
     if (status == FRAME_MORE) {
         return true;
     }
-    const char *wrong = NULL;
+    int32_t opcode = request->frame.opcode;
     if (status == FRAME_BAD_LENGTH) {
-        wrong = what_is_wrong_with_length(request);
-    } else if (request->frame.opcode != OPCODE_MSG && request->frame.opcode != OPCODE_QUERY) {
-        wrong = what_is_wrong_with_opcode(request);
-    }
-    if (wrong) {
-        client_log_bad_input(request->client, wrong);
-        client_close(request->client, CLOSE_BAD_INPUT);
+        close_for_bad_input(request, what_is_wrong_with_length(request));
         return false;
     }
-    size_t length = (size_t)request->frame.length;
-    if (length > REQUEST_KEEP_BYTES) {
-        if (!budget_claim(&request->worker->shared->budget, length)) {
-            start_clock(request);
-            stream_watch(request->client->stream, 0);
-            worker_starve(request->worker, request);
-            return false;
-        }
-        request->claimed_bytes = length;
-        stream_watch(request->client->stream, STREAM_READ);
+    if (opcode != OPCODE_MSG && opcode != OPCODE_QUERY && opcode != OPCODE_COMPRESSED) {
+        close_for_bad_input(request, what_is_wrong_with_opcode(request));
+        return false;
     }
-    request->length = length;
+    size_t needed;
+    enum compressed_status compressed = bytes_needed(request, &needed);
+    if (compressed == COMPRESSED_MORE) {
+        return true;
+    }
+    if (compressed != COMPRESSED_OK) {
+        close_for_bad_input(request, compressed_status_text(compressed));
+        return false;
+    }
+    if (!claim_bytes(request, needed)) {
+        return false;
+    }
+    request->length = (size_t)request->frame.length;
     return true;
+}
+
+// The whole message is there.
+static enum request_step message_read(struct request *request)
+{
+    put_back_surplus(request);
+    if (request->frame.opcode == OPCODE_COMPRESSED) {
+        enum compressed_status status = packing_inflate_request(request);
+        if (status != COMPRESSED_OK) {
+            close_for_bad_input(request, compressed_status_text(status));
+            return STEP_WAIT;
+        }
+    }
+    return STEP_CLASSIFY;
 }
 
 static size_t bytes_wanted(const struct request *request)
@@ -144,8 +200,7 @@ static enum request_step step_read(struct request *request)
             return STEP_WAIT;
         }
         if (request->length > 0 && buffer_held(&request->message) >= request->length) {
-            put_back_surplus(request);
-            return STEP_CLASSIFY;
+            return message_read(request);
         }
         if (!more) {
             break;
@@ -206,6 +261,11 @@ static enum request_step step_classify(struct request *request)
     }
     request->wire_error = read_command(request, message);
     if (request->wire_error) {
+        request->failure = FAILURE_BAD_MESSAGE;
+        return STEP_FAIL;
+    }
+    if (request->compressor && (request->command.info->traits & COMMAND_PLAIN)) {
+        request->wire_error = WIRE_MUST_BE_PLAIN;
         request->failure = FAILURE_BAD_MESSAGE;
         return STEP_FAIL;
     }
@@ -461,7 +521,9 @@ static enum request_step send_again(struct request *request)
     request->sent_bytes = 0;
     request->send_begun = false;
     request->reply_bytes = 0;
+    request->reply_is_plain = false;
     request->received_us = 0;
+    packing_drop(request);
     buffer_consume(&request->held, buffer_held(&request->held));
     if (request->ticket.serverless_us == 0) {
         request->ticket.serverless_us = request->now_us;
@@ -483,6 +545,7 @@ static enum request_step lose_upstream(struct request *request, const char *reas
         request->sent_bytes = 0;
     }
     if (request->sent_bytes == 0) {
+        request->send_begun = false;
         return STEP_CHECKOUT; // not one byte was sent: another upstream may have it
     }
     give_back(request);
@@ -512,13 +575,14 @@ static enum request_step step_send(struct request *request)
     }
     if (!request->send_begun) {
         upstream->progress_us = request->now_us;
+        packing_pack_request(request);
     }
     request->send_begun = true;
-    while (request->sent_bytes < request->length) {
+    struct bytes message = packing_outgoing(request);
+    while (request->sent_bytes < message.len) {
         size_t len;
-        const uint8_t *rest = buffer_at(&request->message) + request->sent_bytes;
-        enum stream_status status =
-            stream_write(upstream->stream, rest, request->length - request->sent_bytes, &len);
+        enum stream_status status = stream_write(upstream->stream, message.at + request->sent_bytes,
+                                                 message.len - request->sent_bytes, &len);
         if (status == STREAM_WAIT) {
             stream_watch(upstream->stream, STREAM_WRITE);
             return STEP_WAIT;
@@ -529,6 +593,7 @@ static enum request_step step_send(struct request *request)
         request->sent_bytes += len;
         upstream->progress_us = request->now_us;
     }
+    packing_drop(request);
     stream_watch(upstream->stream, STREAM_READ);
     reply_scan_begin(&request->scan);
     request->step = STEP_RECEIVE;
@@ -561,6 +626,17 @@ static bool says_state_changed(const struct reply_view *reply)
     return reply_is_state_change(reply->code) || reply_is_state_change(reply->write_concern_code);
 }
 
+// To be compressed, a reply must be in one piece.
+static void pass_on_message(struct request *request, struct bytes message)
+{
+    struct buffer packed = {0};
+    if (packing_pack_reply(request, message, &packed)) {
+        message = (struct bytes){buffer_at(&packed), buffer_held(&packed)};
+    }
+    pass_on(request, message.at, message.len);
+    buffer_fini(&packed);
+}
+
 // A whole reply, in one piece.
 static void pass_on_whole(struct request *request, struct bytes reply)
 {
@@ -569,25 +645,24 @@ static void pass_on_whole(struct request *request, struct bytes reply)
     bool changed = !fine && says_state_changed(view);
     unsigned drop_labels = fine ? 0 : labels_to_drop(request);
     if (!changed && drop_labels == 0) {
-        pass_on(request, reply.at, reply.len);
+        pass_on_message(request, reply);
         return;
-    }
-    if (changed) {
-        control_request_scan(request->worker->shared->control);
     }
     struct buffer out = {0};
     reply_rewrite(reply, drop_labels, &out);
-    pass_on(request, buffer_at(&out), buffer_held(&out));
+    pass_on_message(request, (struct bytes){buffer_at(&out), buffer_held(&out)});
     buffer_fini(&out);
 }
 
 // Passes on what came: a reply that is not large in one piece, so that it can still be changed and
-// nothing of a reply that makes no sense is seen; a large one as it comes.
+// nothing of a reply that makes no sense is seen; a large one as it comes, unless it is held to be
+// compressed.
 static void relay(struct request *request, const uint8_t *at, size_t len, bool done)
 {
     struct buffer *held = &request->held;
     bool header = request->reply_bytes >= FRAME_HEADER_BYTES;
-    bool large = header && request->scan.view.frame.length > WORKER_SCRATCH_BYTES;
+    bool large =
+        header && request->scan.view.frame.length > WORKER_SCRATCH_BYTES && !packing_holds(request);
     bool first = buffer_held(held) == 0;
     if (large) {
         pass_on(request, buffer_at(held), buffer_held(held));
@@ -619,34 +694,31 @@ static enum request_step received(struct request *request, bool in_step)
         upstream = NULL;
     }
     request->has_permit = false;
+    packing_drop(request);
     server_checkin(request->server, request, upstream, request->scan.view.ok, request->now_us);
+    if (says_state_changed(&request->scan.view)) {
+        server_doubt(request->server, request->worker, request->now_us);
+    }
     return STEP_REPLY;
 }
 
-// The server says that it is not, or is about to be no more, what it was taken for. While there is
-// time, who can is sent to one that is.
-static enum request_step take_state_change(struct request *request, const uint8_t *at, size_t len,
-                                           bool in_step)
+// Whether the server says that it is not, or is about to be no more, what it was taken for, and
+// there is time for the request to look for another.
+static bool must_look_elsewhere(const struct request *request)
 {
-    struct server *server = request->server;
     int64_t serverless_us = request->ticket.serverless_us;
-    int64_t wait_us = request->worker->shared->config->server_wait_us;
-    bool again = may_send_again(request) &&
-                 (serverless_us == 0 ? wait_us > 0 : request->now_us - serverless_us < wait_us);
-    if (!again) {
-        relay(request, at, len, true);
-    }
-    enum request_step next = received(request, in_step);
-    server_doubt(server, request->worker, request->now_us);
-    return again ? send_again(request) : next;
+    int64_t waited_us = serverless_us > 0 ? request->now_us - serverless_us : 0;
+    return says_state_changed(&request->scan.view) && may_send_again(request) &&
+           waited_us < request->worker->shared->config->server_wait_us;
 }
 
-static bool is_state_change(const struct reply_view *reply)
+static enum request_step look_elsewhere(struct request *request, bool in_step)
 {
-    return reply_is_state_change(reply->code) || reply_is_state_change(reply->write_concern_code);
+    received(request, in_step);
+    return send_again(request);
 }
 
-static enum request_step take_reply(struct request *request, const uint8_t *at, size_t len)
+static enum request_step take_plain_reply(struct request *request, const uint8_t *at, size_t len)
 {
     size_t taken;
     enum reply_status status = reply_scan_feed(&request->scan, at, len, &taken);
@@ -659,11 +731,68 @@ static enum request_step take_reply(struct request *request, const uint8_t *at, 
         return lose_upstream(request, "answered something else", FAILURE_BAD_REPLY);
     }
     request->upstream->progress_us = request->now_us;
-    if (status == REPLY_DONE && is_state_change(&request->scan.view)) {
-        return take_state_change(request, at, taken, taken == len);
+    if (status == REPLY_DONE && must_look_elsewhere(request)) {
+        return look_elsewhere(request, taken == len);
     }
     relay(request, at, taken, status == REPLY_DONE);
     return status == REPLY_DONE ? received(request, taken == len) : STEP_RECEIVE;
+}
+
+// A reply that has been inflated into `held`.
+static enum request_step take_inflated_reply(struct request *request, bool in_step)
+{
+    struct bytes reply = {buffer_at(&request->held), buffer_held(&request->held)};
+    size_t taken;
+    enum reply_status status = reply_scan_feed(&request->scan, reply.at, reply.len, &taken);
+    if (status != REPLY_DONE || taken < reply.len) {
+        return lose_upstream(request, "sent a malformed reply", FAILURE_BAD_REPLY);
+    }
+    request->reply_bytes = taken;
+    if (must_look_elsewhere(request)) {
+        return look_elsewhere(request, in_step);
+    }
+    pass_on_whole(request, reply);
+    return received(request, in_step);
+}
+
+// Goes on with what is in `packed`, of an upstream that may compress.
+static enum request_step take_packed_reply(struct request *request)
+{
+    bool surplus = false;
+    enum request_step next;
+    switch (packing_inflate_reply(request, &surplus)) {
+    case PACKING_MORE:
+        return STEP_RECEIVE;
+    case PACKING_STARVES:
+        stream_watch(request->upstream->stream, 0);
+        worker_starve(request->worker, request);
+        return STEP_WAIT;
+    case PACKING_PLAIN:
+        request->reply_is_plain = true;
+        request->reply_bytes = 0;
+        next =
+            take_plain_reply(request, buffer_at(&request->packed), buffer_held(&request->packed));
+        buffer_fini(&request->packed);
+        return next;
+    case PACKING_WHOLE:
+        return take_inflated_reply(request, !surplus);
+    case PACKING_OTHER_REPLY:
+        return lose_upstream(request, "answered something else", FAILURE_BAD_REPLY);
+    case PACKING_BAD:
+        break;
+    }
+    return lose_upstream(request, "sent a malformed compressed reply", FAILURE_BAD_REPLY);
+}
+
+static enum request_step take_reply(struct request *request, const uint8_t *at, size_t len)
+{
+    if (!request->upstream->compressor || request->reply_is_plain) {
+        return take_plain_reply(request, at, len);
+    }
+    request->reply_bytes += len;
+    request->upstream->progress_us = request->now_us;
+    buffer_append(&request->packed, at, len);
+    return take_packed_reply(request);
 }
 
 // A slow client's replies must not fill the memory: over the budget, the server waits.
@@ -684,6 +813,12 @@ static enum request_step step_receive(struct request *request)
     if (DEFECT(WRONG_CLIENT) && request->abandoned) {
         give_back(request);
         return STEP_END;
+    }
+    if (buffer_held(&request->packed) > 0) { // it may have starved, with all bytes there
+        enum request_step next = take_packed_reply(request);
+        if (next != STEP_RECEIVE) {
+            return next;
+        }
     }
     for (int reads = 0; reads < READS_PER_RUN; reads++) {
         if (must_starve(request)) {
@@ -905,6 +1040,7 @@ static void request_free(struct request *request)
     if (request->claimed_bytes > 0 && !(DEFECT(BUDGET_LEAK) && request->abandoned)) {
         budget_release(&worker->shared->budget, request->claimed_bytes);
     }
+    packing_drop(request);
     release_buffer(&request->message);
     release_buffer(&request->held);
     worker_forget(worker, request);

@@ -15,6 +15,7 @@
 #include "proxy/server.h"
 #include "proxy/upstream.h"
 #include "wire/command.h"
+#include "wire/compression.h"
 #include "wire/op_msg.h"
 #include "wire/reply.h"
 
@@ -77,6 +78,9 @@ struct request {
     struct op_msg msg;
     struct command command;
     struct bond bond;
+    enum compressor compressor; // that the message came by, and its reply goes by
+    struct buffer packed;       // the message as it goes up, then the reply as it came
+    size_t packing_bytes;       // claimed of the budget, for `packed` and a large `held`
     uint64_t client_id;
     char app_name[CLIENT_APP_NAME_BYTES]; // copied: the client may die before its request
 
@@ -107,6 +111,7 @@ struct request {
     bool was_lost;             // with its connection
     bool upstream_lost;        // found out elsewhere
     bool reply_begun;          // some of it went to the client
+    bool reply_is_plain;       // although its upstream might have compressed it
     bool no_reply;             // the client expects none
 
     int64_t now_us;     // of this run

@@ -96,6 +96,7 @@ static void send_hello(struct upstream *upstream)
     BSON_APPEND_INT32(&hello, "isMaster", 1); // every server since 3.6 knows it by this name
     BSON_APPEND_BOOL(&hello, "helloOk", true);
     append_client_metadata(&hello, deployment->app_name);
+    compressor_list_append(&deployment->compressors, &hello);
     auth_speculate(upstream->opening->auth, &hello);
     BSON_APPEND_UTF8(&hello, "$db", "admin");
     send_command(upstream, &hello);
@@ -140,6 +141,18 @@ static const char *hello_problem(const bson_t *reply)
     return NULL;
 }
 
+// The first that we offered of those that the server has.
+static enum compressor agreed_compressor(const struct compressor_list *offered, const bson_t *reply)
+{
+    struct bson_element field;
+    struct bytes document = {bson_get_data(reply), reply->len};
+    if (!bson_find(document, "compression", &field) || field.type != BSON_VIEW_ARRAY) {
+        return COMPRESSOR_NONE;
+    }
+    struct compressor_list theirs = compressor_list_read(field.value);
+    return compressor_list_common(offered, &theirs).items[0];
+}
+
 static void on_reply(struct upstream *upstream, const bson_t *reply)
 {
     struct opening *opening = upstream->opening;
@@ -154,6 +167,8 @@ static void on_reply(struct upstream *upstream, const bson_t *reply)
         return;
     }
     opening->authenticating = true;
+    upstream->compressor =
+        agreed_compressor(&upstream->worker->shared->deployment->compressors, reply);
     on_auth(upstream, auth_begin(opening->auth, reply, &command), &command);
 }
 

@@ -18,6 +18,7 @@
 #include "proxy/control/control.h"
 #include "proxy/net/stream.h"
 #include "proxy/worker.h"
+#include "wire/compression.h"
 
 struct upstream {
     struct upstream *next; // among the worker's own, or its dead
@@ -38,6 +39,7 @@ struct upstream {
     bool broken;   // idle but no good, found out while it was claimed
     bool deriving; // control works on its key; MAIL_DERIVED will come
     bool dead;
+    enum compressor compressor; // agreed on in hello
 };
 
 // Begins to open one. The ledger has it as opening already.

@@ -11,6 +11,7 @@
 #include "proxy/report.h"
 #include "proxy/request.h"
 #include "proxy/upstream.h"
+#include "wire/compression.h"
 
 #define STARVED_RETRY_US 10000
 #define END_GRACE_US 10000000
@@ -322,6 +323,8 @@ struct worker *worker_new(int index, struct shared *shared)
     worker->random =
         UINT64_C(0x9e3779b97f4a7c15) * (uint64_t)(index + 1) ^ (uint64_t)loop_now_us(worker->loop);
     meter_init(&worker->meter);
+    worker->apps_codec = codec_new(-1);
+    worker->servers_codec = codec_new(shared->deployment->zlib_level);
     loop_on_turn_end(worker->loop, on_turn_end, worker);
     timer_set(worker->sweep, loop_now_us(worker->loop) + WORKER_SWEEP_US);
     return worker;
@@ -360,6 +363,8 @@ void worker_free(struct worker *worker)
     }
     request_free_all(worker);
     meter_fini(&worker->meter);
+    codec_free(worker->apps_codec);
+    codec_free(worker->servers_codec);
     timer_free(worker->tick);
     timer_free(worker->sweep);
     timer_free(worker->hunger);

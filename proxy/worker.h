@@ -100,6 +100,8 @@ struct worker {
     bool late;   // ended with requests under way
     int64_t end_by_us;
     struct meter meter;
+    struct codec *apps_codec; // for what comes from apps and goes to them
+    struct codec *servers_codec;
     uint64_t random;
     uint8_t scratch[WORKER_SCRATCH_BYTES];
 };

@@ -77,6 +77,20 @@ struct compressor_list compressor_list_common(const struct compressor_list *a,
     return common;
 }
 
+void compressor_list_append(const struct compressor_list *list, bson_t *document)
+{
+    bson_t array;
+    char index[] = "0";
+    if (list->count == 0) {
+        return;
+    }
+    BSON_APPEND_ARRAY_BEGIN(document, "compression", &array);
+    for (int i = 0; i < list->count; i++, index[0]++) {
+        BSON_APPEND_UTF8(&array, index, compressor_name(list->items[i]));
+    }
+    bson_append_array_end(document, &array);
+}
+
 // --- the header ---------------------------------------------------------------------------------
 
 const char *compressed_status_text(enum compressed_status status)

@@ -11,6 +11,8 @@
 #ifndef WIRE_COMPRESSION_H
 #define WIRE_COMPRESSION_H
 
+#include <bson/bson.h>
+
 #include "wire/buffer.h"
 #include "wire/bytes.h"
 #include "wire/frame.h"
@@ -51,6 +53,9 @@ struct compressor_list compressor_list_read(struct bytes array);
 // Those of `a`, in its order, that `b` has, too.
 struct compressor_list compressor_list_common(const struct compressor_list *a,
                                               const struct compressor_list *b);
+
+// Appends `compression` to a hello or to its reply; nothing if the list is empty.
+void compressor_list_append(const struct compressor_list *list, bson_t *document);
 
 #define COMPRESSED_HEADER_BYTES (FRAME_HEADER_BYTES + 9)
 

@@ -26,6 +26,7 @@
     X(WIRE_BAD_BSON, 22, false, "malformed BSON")                                                  \
     X(WIRE_TOO_DEEP, 22, false, "BSON is nested deeper than 200 levels")                           \
     X(WIRE_TRUNCATED, 22, true, "message is shorter than what it holds")                           \
+    X(WIRE_MUST_BE_PLAIN, 17, true, "this command must never be compressed")                       \
     X(WIRE_BAD_QUERY, 352, true, "unsupported OP_QUERY: only hello is taken over OP_QUERY")
 
 enum wire_error {

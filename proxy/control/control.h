@@ -12,6 +12,7 @@
 #include "proxy/auth.h"
 #include "proxy/net/tls.h"
 #include "proxy/topology.h"
+#include "wire/compression.h"
 
 // What the URI says of connections. Strings are NULL where it says nothing.
 struct deployment {
@@ -25,6 +26,8 @@ struct deployment {
     struct credential credential;          // mechanism NULL and username NULL: none
     bool load_balanced;
     int64_t local_threshold_us; // the latency window of server selection
+    struct compressor_list compressors; // to be offered
+    int zlib_level;                     // -1: zlib's default
 };
 
 // Parses a mongodb:// or mongodb+srv:// URI (the SRV lookup itself happens later, by the control

@@ -174,6 +174,20 @@ static void read_tls(const mongoc_uri_t *uri, struct deployment *deployment)
     };
 }
 
+// libmongoc has left out, with a word in the log, what it does not have.
+static void read_compressors(const mongoc_uri_t *uri, struct deployment *deployment)
+{
+    bson_iter_t name;
+    if (bson_iter_init(&name, mongoc_uri_get_compressors(uri))) {
+        while (bson_iter_next(&name)) {
+            struct bytes text = {(const uint8_t *)bson_iter_key(&name), bson_iter_key_len(&name)};
+            compressor_list_add(&deployment->compressors, compressor_find(text));
+        }
+    }
+    deployment->zlib_level =
+        mongoc_uri_get_option_as_int32(uri, MONGOC_URI_ZLIBCOMPRESSIONLEVEL, -1);
+}
+
 // The name as weir writes it, NULL if it does not have it.
 static const char *mechanism_find(const char *name)
 {
@@ -228,6 +242,7 @@ static bool deployment_read(struct deployment *deployment, const mongoc_uri_t *u
     deployment->local_threshold_us =
         1000 * mongoc_uri_get_option_as_int32(uri, MONGOC_URI_LOCALTHRESHOLDMS, 15);
     read_tls(uri, deployment);
+    read_compressors(uri, deployment);
     read_credential(uri, mechanism, &deployment->credential);
     return check_credential(deployment, ret_why);
 }

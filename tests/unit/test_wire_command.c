@@ -43,6 +43,7 @@ static enum wire_error read_json(struct buffer *out, const char *json, struct co
 #define R COMMAND_READ
 #define W COMMAND_WRITE
 #define CURSOR COMMAND_CURSOR
+#define HELLO (COMMAND_LOCAL | COMMAND_HELLO | COMMAND_PLAIN)
 
 static void samples_are_classified(void **state)
 {
@@ -57,9 +58,9 @@ static void samples_are_classified(void **state)
         bool retryable_write;
     } cases[] = {
         {"ping", "ping", "admin", "", R, false, false},
-        {"pymongo hello", "ismaster", "admin", "", COMMAND_LOCAL | COMMAND_HELLO, false, false},
-        {"load-balanced hello", "hello", "admin", "", COMMAND_LOCAL | COMMAND_HELLO, false, false},
-        {"sasl start", "saslStart", "admin", "", COMMAND_LOCAL, false, false},
+        {"pymongo hello", "ismaster", "admin", "", HELLO, false, false},
+        {"load-balanced hello", "hello", "admin", "", HELLO, false, false},
+        {"sasl start", "saslStart", "admin", "", COMMAND_LOCAL | COMMAND_PLAIN, false, false},
         {"find", "find", "shop", "orders", R | CURSOR, false, false},
         {"get more", "getMore", "shop", "orders", R | CURSOR | COMMAND_FINISHES, true, false},
         {"kill cursors", "killCursors", "shop", "orders", R | COMMAND_FINISHES, true, false},

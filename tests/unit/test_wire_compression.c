@@ -9,6 +9,7 @@
 
 #include "tests/unit/guard.h"
 #include "tests/unit/wire_samples.h"
+#include "wire/bson_view.h"
 #include "wire/command.h"
 #include "wire/compression.h"
 
@@ -293,6 +294,20 @@ static void no_byte_is_left_as_it_was(void **state)
     codec_free(codec);
 }
 
+static void assert_written_as_read(const struct compressor_list *list)
+{
+    bson_t document = BSON_INITIALIZER;
+    struct bson_element element;
+    compressor_list_append(list, &document);
+    struct bytes bytes = {bson_get_data(&document), document.len};
+    assert_int_equal(bson_find(bytes, "compression", &element), list->count > 0);
+    if (list->count > 0) {
+        struct compressor_list again = compressor_list_read(element.value);
+        assert_memory_equal(&again, list, sizeof again);
+    }
+    bson_destroy(&document);
+}
+
 static void lists_are_read_and_compared(void **state)
 {
     (void)state;
@@ -312,6 +327,7 @@ static void lists_are_read_and_compared(void **state)
         struct compressor_list list = compressor_list_read(bytes);
         assert_int_equal(list.count, cases[i].list.count);
         assert_memory_equal(list.items, cases[i].list.items, sizeof list.items);
+        assert_written_as_read(&list);
         bytes.len--; // now it lies
         assert_int_equal(compressor_list_read(bytes).count, 0);
         bson_destroy(array);
