@@ -101,6 +101,15 @@ class Sampler:
         self._thread.join()
 
 
+def fill(server: servers.Server) -> None:
+    """Makes what the checks read."""
+    corpus = server.client().corpus
+    for start in range(0, NUMBERS, FEW):
+        numbers = [{"_id": i, "n": i % 10} for i in range(start, start + FEW)]
+        corpus.numbers.insert_many(numbers)
+    corpus.few.insert_many({"_id": i, "n": i % 10} for i in range(FEW))
+
+
 class Place:
     """A server with the data the checks read, and the weir before it, if any."""
 
@@ -109,7 +118,7 @@ class Place:
         self._server = servers.start(kind)
         self._weir: weir.Weir | None = None
         try:
-            self._fill(self._server.client().corpus)
+            fill(self._server)
             self._observers = min(self._watch(0.5))
             if way.cap:
                 wait = ("--max-wait", "30s")
@@ -117,12 +126,6 @@ class Place:
         except BaseException:
             self._server.stop()
             raise
-
-    def _fill(self, corpus) -> None:
-        for start in range(0, NUMBERS, FEW):
-            numbers = [{"_id": i, "n": i % 10} for i in range(start, start + FEW)]
-            corpus.numbers.insert_many(numbers)
-        corpus.few.insert_many({"_id": i, "n": i % 10} for i in range(FEW))
 
     def _watch(self, seconds: float):
         """Counts connections for a while."""

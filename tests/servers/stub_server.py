@@ -19,6 +19,7 @@ import threading
 from dataclasses import dataclass
 from typing import Callable
 
+import packed
 import raw
 
 HELLO = {
@@ -58,6 +59,7 @@ class Asked:
 class StubServer:
     def __init__(self) -> None:
         self.script: Callable[[Asked], None] = fine
+        self.hello = HELLO
         self.most_upstreams = 0
         self._upstreams: set[raw.Connection] = set()
         self._lock = threading.Lock()
@@ -82,6 +84,8 @@ class StubServer:
         stream.settimeout(None)
         with contextlib.suppress(OSError), connection:
             while message := connection.receive():
+                if message.opcode == raw.OP_COMPRESSED:
+                    message = packed.inflated(message)
                 asked = Asked(self, connection, message)
                 if next(iter(asked.document)) in HELLOS:
                     self._greet(asked)
@@ -100,9 +104,9 @@ class StubServer:
                 self._upstreams.add(asked.connection)
                 self.most_upstreams = max(self.most_upstreams, len(self._upstreams))
         if asked.message.opcode == raw.OP_QUERY:
-            asked.connection.send(raw.op_reply(HELLO, asked.message.request_id))
+            asked.connection.send(raw.op_reply(self.hello, asked.message.request_id))
         else:
-            asked.connection.send(asked.answer(HELLO))
+            asked.connection.send(asked.answer(self.hello))
 
     def __enter__(self) -> StubServer:
         return self
