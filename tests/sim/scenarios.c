@@ -299,13 +299,39 @@ static void chaos(struct knobs *knobs)
     knobs->auth_fails = 0.02;
 }
 
+// Either side may compress, in the world of `large` or in one where everything happens.
+static void compressed(struct knobs *knobs)
+{
+    if (dice_chance(0.5)) {
+        large(knobs);
+        knobs->large_bytes = (size_t)dice_scale(20000, 1500000);
+        knobs->max_buffered = knobs->large_bytes * (size_t)dice_between(1, 5);
+    } else {
+        chaos(knobs);
+    }
+    knobs->compression = dice_chance(0.8);
+    knobs->server_compression = !knobs->compression || dice_chance(0.7);
+}
+
 const struct scenario scenarios[] = {
-    {"calm", calm},           {"crowd", crowd},       {"slow_shape", slow_shape},
-    {"hand_over", hand_over}, {"quitters", quitters}, {"orphans", orphans},
-    {"large", large},         {"flaky", flaky},       {"refusing", refusing},
-    {"stalling", stalling},   {"stepdown", stepdown}, {"lying", lying},
-    {"members", members},     {"total", total},       {"ending", ending},
-    {"chaos", chaos},         {NULL, NULL},
+    {"calm", calm},
+    {"crowd", crowd},
+    {"slow_shape", slow_shape},
+    {"hand_over", hand_over},
+    {"quitters", quitters},
+    {"orphans", orphans},
+    {"large", large},
+    {"flaky", flaky},
+    {"refusing", refusing},
+    {"stalling", stalling},
+    {"stepdown", stepdown},
+    {"lying", lying},
+    {"members", members},
+    {"total", total},
+    {"ending", ending},
+    {"chaos", chaos},
+    {"compressed", compressed},
+    {NULL, NULL},
 };
 
 const struct scenario *scenario_find(const char *name)

@@ -142,6 +142,19 @@ static void think(struct app_conn *conn, int64_t at_least_us)
     event_set(&conn->act, sim_now_us() + at_least_us + dice_between(0, think_us));
 }
 
+static void read_agreement(struct app_conn *conn, const uint8_t *at, size_t len)
+{
+    bson_t body;
+    bson_iter_t iter;
+    struct bytes array = {0};
+    uint32_t array_len;
+    if (message_body(at, len, &body) && bson_iter_init_find(&iter, &body, "compression")) {
+        bson_iter_array(&iter, &array_len, &array.at);
+        array.len = array_len;
+        conn->compressors = compressor_list_read(array);
+    }
+}
+
 static void take_reply(struct app_conn *conn, const uint8_t *at, size_t len)
 {
     HOLDS(conn->op, "connection %lld gets a reply that nobody waits for", (long long)conn->id);
@@ -149,6 +162,9 @@ static void take_reply(struct app_conn *conn, const uint8_t *at, size_t len)
     int64_t backoff_us = 0;
     event_cancel(&conn->deadline);
     enum verdict verdict = judge_reply(conn, op, at, len, &backoff_us);
+    if (op->kind == OP_HELLO) {
+        read_agreement(conn, at, len);
+    }
     op->answered = true;
     world.answered++;
     conn->op = conn->later[0];
@@ -186,9 +202,11 @@ static void take_replies(struct app_conn *conn)
         }
         // The buffer may go with the connection.
         struct buffer message = {0};
-        buffer_append(&message, at, len);
+        if (!message_inflate(at, len, &conn->compressors, &message)) {
+            buffer_append(&message, at, len);
+        }
         buffer_consume(&conn->in, len);
-        take_reply(conn, buffer_at(&message), len);
+        take_reply(conn, buffer_at(&message), buffer_held(&message));
         buffer_fini(&message);
     }
 }
@@ -251,6 +269,7 @@ static void connect_and_greet(struct app_conn *conn)
     conn->id = register_conn();
     conn->half_closed = false;
     conn->greeted = false;
+    conn->compressors = (struct compressor_list){0};
     conn->is_slow = !conn->is_monitor && dice_chance(world.knobs.slow_reader);
     conn->next_request_id = world.knobs.unique_ids ? (int32_t)(conn->id * 10000) : 0;
     net_attend(conn->end, look_later, conn);

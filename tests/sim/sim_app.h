@@ -13,6 +13,7 @@
 #include <bson/bson.h>
 
 #include "tests/sim/sim_world.h"
+#include "wire/compression.h"
 
 #define APP_TRANSACTIONS 8
 #define APP_CURSORS 32
@@ -63,6 +64,7 @@ struct app_conn {
     enum op_kind retry_kind; // of which `retry_of` was
     int64_t retry_of;        // operation to do again, 0: none
     int32_t next_request_id;
+    struct compressor_list compressors; // agreed on
 };
 
 void apps_begin(void);

@@ -166,6 +166,11 @@ static void check_client(const struct client *client)
           buffer_held(&client->out));
 }
 
+static size_t claimed_by(const struct request *request)
+{
+    return request->claimed_bytes + request->packing_bytes;
+}
+
 static void check_budget(void)
 {
     size_t claimed = 0;
@@ -178,7 +183,7 @@ static void check_budget(void)
         for (; client; client = client->next) {
             check_client(client);
             claimed += client->claimed_bytes;
-            claimed += client->request ? client->request->claimed_bytes : 0;
+            claimed += client->request ? claimed_by(client->request) : 0;
             reached += client->request != NULL;
         }
     }
@@ -187,7 +192,7 @@ static void check_budget(void)
         const struct ticket *ticket = gate_oldest(server->gate);
         for (; ticket; ticket = ticket->next) {
             const struct request *request = request_of_ticket(ticket);
-            claimed += request->client ? 0 : request->claimed_bytes;
+            claimed += request->client ? 0 : claimed_by(request);
             reached += request->client == NULL;
         }
     }

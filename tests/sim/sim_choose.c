@@ -134,6 +134,18 @@ static struct op *new_op(struct app_conn *conn, enum op_kind kind)
     return op;
 }
 
+static void append_message(struct app_conn *conn, const struct op *op)
+{
+    struct buffer plain = {0};
+    bool compresses = conn->compressors.count > 0 && op->kind != OP_HELLO && dice_chance(0.9);
+    message_of_op(op, compresses ? &plain : &conn->out);
+    if (compresses) {
+        message_deflate(conn->compressors.items[0],
+                        (struct bytes){buffer_at(&plain), buffer_held(&plain)}, &conn->out);
+    }
+    buffer_fini(&plain);
+}
+
 static void add_unacknowledged(struct app_conn *conn)
 {
     for (int64_t i = dice_between(1, 6); i > 0; i--) {
@@ -142,7 +154,7 @@ static void add_unacknowledged(struct app_conn *conn)
         op->unacknowledged = true;
         op->demand_us = demand_of(OP_UNACKNOWLEDGED);
         op->message_bytes = dice_chance(0.2) ? (size_t)dice_between(0, 20000) : 0;
-        message_of_op(op, &conn->out);
+        append_message(conn, op);
     }
 }
 
@@ -155,7 +167,7 @@ static void add_pipeline(struct app_conn *conn)
         enum op_kind kind = kinds[dice_between(0, 3)];
         struct op *op = new_op(conn, kind);
         *(i == 0 ? &conn->op : &conn->later[i - 1]) = op->id;
-        message_of_op(op, &conn->out);
+        append_message(conn, op);
     }
     conn->later[count - 1] = 0;
 }
@@ -173,7 +185,7 @@ static void add_retry(struct app_conn *conn)
     number(conn, op);
     conn->op = op->id;
     conn->retry_of = 0;
-    message_of_op(op, &conn->out);
+    append_message(conn, op);
 }
 
 static void choose_hello(struct app_conn *conn)
@@ -182,7 +194,7 @@ static void choose_hello(struct app_conn *conn)
     number(conn, op);
     conn->greeted = true;
     conn->op = op->id;
-    message_of_op(op, &conn->out);
+    append_message(conn, op);
 }
 
 bool choose_next(struct app_conn *conn)
@@ -220,7 +232,7 @@ bool choose_next(struct app_conn *conn)
     if (kind == OP_MALFORMED) {
         message_malformed(op, &conn->out);
     } else {
-        message_of_op(op, &conn->out);
+        append_message(conn, op);
     }
     return true;
 }

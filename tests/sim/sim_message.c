@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "proxy/mem.h"
+#include "wire/compression.h"
 #include "wire/crc32c.h"
 
 #define HEADER_BYTES 16
@@ -32,7 +33,8 @@ static void set_number(uint8_t *at, int32_t number)
 
 static uint8_t padding_byte(int64_t id, size_t i)
 {
-    return (uint8_t)(id * 31 + (int64_t)i);
+    uint64_t x = (uint64_t)id * 31 + i;
+    return (uint8_t)(id % 2 ? x : x * x * UINT64_C(0x9e3779b97f4a7c15) >> 56); // half is noise
 }
 
 void padding_append(bson_t *document, int64_t id, size_t len)
@@ -200,6 +202,10 @@ static void make_body(const struct op *op, int w, bson_t *body)
     if (op->kind == OP_AGGREGATE_OUT) {
         append_pipeline(body);
     }
+    if (op->kind == OP_HELLO && world.knobs.compression) {
+        struct compressor_list offered = all_compressors((uint64_t)op->id);
+        compressor_list_append(&offered, body);
+    }
     if (op->kind == OP_HELLO) {
         bson_t client;
         bson_t application;
@@ -264,6 +270,10 @@ void message_of_op(const struct op *op, struct buffer *out)
         bson_t body = BSON_INITIALIZER;
         BSON_APPEND_INT32(&body, "isMaster", 1);
         BSON_APPEND_BOOL(&body, "helloOk", true);
+        if (world.knobs.compression) {
+            struct compressor_list offered = all_compressors((uint64_t)op->id);
+            compressor_list_append(&offered, &body);
+        }
         append_query(out, op->request_id, &body);
         bson_destroy(&body);
         return;
@@ -302,6 +312,43 @@ void message_malformed(const struct op *op, struct buffer *out)
     }
     buffer_append(out, at, len);
     buffer_fini(&message);
+}
+
+// --- compression --------------------------------------------------------------------------------
+
+struct compressor_list all_compressors(uint64_t number)
+{
+    struct compressor_list list = {0};
+    for (uint64_t i = 0; i < COMPRESSOR_COUNT; i++) {
+        compressor_list_add(&list, (enum compressor)(1 + (number + i) % COMPRESSOR_COUNT));
+    }
+    return list;
+}
+
+enum compressor message_inflate(const uint8_t *at, size_t len, const struct compressor_list *agreed,
+                                struct buffer *out)
+{
+    struct compressed compressed;
+    if (number_at(at + 12) != OPCODE_COMPRESSED) {
+        return COMPRESSOR_NONE;
+    }
+    HOLDS(compressed_read(at, len, agreed, &compressed) == COMPRESSED_OK,
+          "weir sent a compressed message that cannot be taken");
+    struct codec *codec = codec_new(-1);
+    size_t length = (size_t)compressed.frame.length;
+    enum compressed_status status =
+        compressed_inflate(codec, &compressed, at, buffer_reserve(out, length));
+    HOLDS(status == COMPRESSED_OK, "weir sent a compressed message that is broken");
+    buffer_commit(out, length);
+    codec_free(codec);
+    return compressed.compressor;
+}
+
+void message_deflate(enum compressor compressor, struct bytes message, struct buffer *out)
+{
+    struct codec *codec = codec_new(-1);
+    compressed_write(codec, compressor, message, out);
+    codec_free(codec);
 }
 
 // --- reading ------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 
 #include "tests/sim/sim_world.h"
 #include "wire/buffer.h"
+#include "wire/compression.h"
 
 // What both sides fill large documents with: each byte follows from the operation's number.
 void padding_append(bson_t *document, int64_t id, size_t len);
@@ -31,6 +32,17 @@ void message_append(struct buffer *out, int32_t request_id, int32_t response_to,
 
 // The body of a whole OP_MSG or OP_REPLY. False: it has none.
 bool message_body(const uint8_t *at, size_t len, bson_t *ret_body);
+
+// All compressors, beginning with another one for each number.
+struct compressor_list all_compressors(uint64_t number);
+
+// Takes a message as it came: inflates it into `out` if it is compressed, by one of those that were
+// agreed on, and says by which; else COMPRESSOR_NONE, and nothing is done.
+enum compressor message_inflate(const uint8_t *at, size_t len, const struct compressor_list *agreed,
+                                struct buffer *out);
+
+// Appends a whole message, compressed.
+void message_deflate(enum compressor compressor, struct bytes message, struct buffer *out);
 
 int32_t number_at(const uint8_t *at);
 

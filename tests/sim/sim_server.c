@@ -89,11 +89,24 @@ static void lie_about(struct server_conn *conn, size_t start)
     }
 }
 
+static void append_reply(struct server_conn *conn, const bson_t *body)
+{
+    struct buffer plain = {0};
+    message_append(&plain, (int32_t)dice(), conn->request_id, 0, body);
+    struct bytes message = {buffer_at(&plain), buffer_held(&plain)};
+    if (conn->compressor && dice_chance(0.9)) {
+        message_deflate(conn->compressor, message, &conn->out);
+    } else {
+        buffer_append(&conn->out, message.at, message.len);
+    }
+    buffer_fini(&plain);
+}
+
 void server_conn_reply(struct server_conn *conn, const bson_t *body)
 {
     size_t start = buffer_held(&conn->out);
     conn->busy = false;
-    message_append(&conn->out, (int32_t)dice(), conn->request_id, 0, body);
+    append_reply(conn, body);
     if (!world.resting && dice_chance(world.knobs.lie)) {
         lie_about(conn, start);
     }
@@ -102,12 +115,16 @@ void server_conn_reply(struct server_conn *conn, const bson_t *body)
 
 // --- requests -----------------------------------------------------------------------------------
 
-static void answer_hello(struct server_conn *conn)
+static void answer_hello(struct server_conn *conn, const bson_t *hello)
 {
+    if (bson_has_field(hello, "compression") && dice_chance(0.8)) {
+        conn->compressors = all_compressors(0);
+    }
     bson_t body = BSON_INITIALIZER;
     conn->greeted = true;
     BSON_APPEND_BOOL(&body, "ismaster", conn->server->index == world.primary);
     BSON_APPEND_INT32(&body, "maxWireVersion", 21);
+    compressor_list_append(&conn->compressors, &body);
     BSON_APPEND_DOUBLE(&body, "ok", 1);
     server_conn_reply(conn, &body);
     bson_destroy(&body);
@@ -136,7 +153,7 @@ static void handle(struct server_conn *conn, const uint8_t *at, size_t len)
     const char *command = bson_iter_key(&iter);
     if (strcmp(command, "isMaster") == 0) {
         HOLDS(!conn->greeted, "weir said hello twice");
-        answer_hello(conn);
+        answer_hello(conn, &body);
     } else if (strcmp(command, "saslContinue") == 0) {
         answer_auth(conn);
     } else {
@@ -155,7 +172,14 @@ static void take_messages(struct server_conn *conn)
         if (buffer_held(&conn->in) < len) {
             return;
         }
-        handle(conn, at, len);
+        struct buffer inflated = {0};
+        conn->compressor = message_inflate(at, len, &conn->compressors, &inflated);
+        if (conn->compressor) {
+            handle(conn, buffer_at(&inflated), buffer_held(&inflated));
+        } else {
+            handle(conn, at, len);
+        }
+        buffer_fini(&inflated);
         buffer_consume(&conn->in, len);
     }
 }

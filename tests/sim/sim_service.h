@@ -24,6 +24,8 @@ struct server_conn {
     bool greeted;
     bool doubtful;
     bool closes_after_reply;
+    struct compressor_list compressors; // agreed on
+    enum compressor compressor;         // that the request came by
     // what is being served
     struct server_conn *serving_next;
     bool serving;

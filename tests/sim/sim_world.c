@@ -12,6 +12,7 @@
 
 #include "proxy/mem.h"
 #include "tests/sim/sim_app.h"
+#include "tests/sim/sim_message.h"
 #include "tests/sim/sim_server.h"
 
 #define STEPS_MAX 20000000
@@ -65,7 +66,10 @@ struct op *op_find(int64_t id)
 
 static void configure(void)
 {
+    static char *compressors[] = {"snappy", "zlib", "zstd"};
     const struct knobs *knobs = &world.knobs;
+    world.deployment.compressors =
+        knobs->server_compression ? all_compressors(world.seed) : (struct compressor_list){0};
     world.config = (struct config){
         .max_connections = knobs->cap,
         .max_total_connections = knobs->total_cap,
@@ -81,7 +85,9 @@ static void configure(void)
         .max_queue = knobs->max_queue,
         .slow_share = knobs->slow_share,
         .slow_op_threshold_us = knobs->slow_us,
+        .compressors = {compressors, 3},
     };
+    world.config.origins[CONFIG_OPTION_compressors].source = CONFIG_FROM_FLAG;
 }
 
 // As weir.c does it.

@@ -113,6 +113,7 @@ struct knobs {
     int64_t deadline_us;
     double max_time;    // that it sends maxTimeMS
     double secondary;   // that it reads by another preference than "primary"
+    bool compression;   // of messages, where weir agrees; servers have a knob of their own
     double slow_reader; // of a connection
     int64_t slow_reader_us;
     double linger;   // of a cursor or transaction: left alone
@@ -129,6 +130,7 @@ struct knobs {
     int auth_rounds;      // of messages; 0: none
     double derive;        // chance that a key must be derived
     double auth_fails;
+    bool server_compression;
     // faults; times are means between two, 0: never
     int64_t close_every_us;    // a server closes a connection
     int64_t restart_every_us;  // a server closes all of them, and refuses new ones for down_us
