@@ -139,7 +139,9 @@ bool packing_pack_reply(struct request *request, struct bytes reply, struct buff
 
 void packing_drop(struct request *request)
 {
-    buffer_fini(&request->packed);
+    if (request->packed.data) {
+        buffer_fini(&request->packed);
+    }
     if (request->packing_bytes > 0) {
         buffer_fini(&request->held);
         budget_release(&request->worker->shared->budget, request->packing_bytes);

@@ -601,6 +601,7 @@ static enum request_step step_send(struct request *request)
         upstream->progress_us = request->now_us;
     }
     packing_drop(request);
+    request->reply_is_plain = false;
     stream_watch(upstream->stream, STREAM_READ);
     reply_scan_begin(&request->scan);
     request->step = STEP_RECEIVE;
@@ -637,7 +638,8 @@ static bool says_state_changed(const struct reply_view *reply)
 static void pass_on_message(struct request *request, struct bytes message)
 {
     struct buffer packed = {0};
-    if (packing_pack_reply(request, message, &packed)) {
+    bool wanted = request->client && !request->no_reply;
+    if (wanted && packing_pack_reply(request, message, &packed)) {
         message = (struct bytes){buffer_at(&packed), buffer_held(&packed)};
     }
     pass_on(request, message.at, message.len);

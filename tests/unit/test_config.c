@@ -293,6 +293,11 @@ static void test_contradictions(void **state)
         {FLAGS(URI, "--tls-mode", "allowTLS", "--tls-certificate-key-file", "/a.pem",
                "--tls-allow-connections-without-certificates"),
          "--tls-allow-connections-without-certificates true: needs --tls-ca-file"},
+        {FLAGS(URI, "--compressors", "zlib,lz4"),
+         "--compressors zlib,lz4: must be of snappy, zstd, zlib, or disabled"},
+        {IN_FILE("net:\n  compression:\n    compressors: [zlib, disabled]\n"),
+         "FILE:3: net.compression.compressors zlib,disabled: must be of snappy, zstd, zlib, or "
+         "disabled"},
         {FLAGS(URI, "--bind-ip", "127.0.0.1,0.0.0.0"),
          "--bind-ip 127.0.0.1,0.0.0.0: needs --allow-remote-without-auth, or client certificates "
          "required of everybody: TLS mode requireTLS, a CA file, none allowed without"},

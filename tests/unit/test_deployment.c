@@ -104,6 +104,34 @@ static void test_tls(void **state)
     }
 }
 
+// libmongoc leaves out what it does not have.
+static void test_compressors(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *uri;
+        struct compressor_list list;
+        int zlib_level;
+    } cases[] = {
+        {"mongodb://h/", {0}, -1},
+        {"mongodb://h/?compressors=", {0}, -1},
+        {"mongodb://h/?compressors=lz4", {0}, -1},
+        {"mongodb://h/?compressors=zstd", {1, {COMPRESSOR_ZSTD}}, -1},
+        {"mongodb://h/?compressors=zlib&zlibCompressionLevel=9", {1, {COMPRESSOR_ZLIB}}, 9},
+        {"mongodb://h/?compressors=zstd,lz4,snappy,zlib",
+         {3, {COMPRESSOR_ZSTD, COMPRESSOR_SNAPPY, COMPRESSOR_ZLIB}},
+         -1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct deployment *deployment = parse(cases[i].uri);
+        if (memcmp(&deployment->compressors, &cases[i].list, sizeof cases[i].list) != 0 ||
+            deployment->zlib_level != cases[i].zlib_level) {
+            fail_msg("%s", cases[i].uri);
+        }
+        deployment_free(deployment);
+    }
+}
+
 static void test_tls_files(void **state)
 {
     (void)state;
@@ -297,6 +325,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_credentials),
         cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_compressors),
         cmocka_unit_test(test_tls_files),
         cmocka_unit_test(test_other_options),
         cmocka_unit_test(test_refusals),
