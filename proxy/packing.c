@@ -137,11 +137,9 @@ bool packing_pack_reply(struct request *request, struct bytes reply, struct buff
     return buffer_held(out) < reply.len;
 }
 
-void packing_drop(struct request *request)
+void packing_free(struct request *request)
 {
-    if (request->packed.data) {
-        buffer_fini(&request->packed);
-    }
+    buffer_fini(&request->packed);
     if (request->packing_bytes > 0) {
         buffer_fini(&request->held);
         budget_release(&request->worker->shared->budget, request->packing_bytes);

@@ -49,6 +49,13 @@ bool packing_holds(struct request *request);
 bool packing_pack_reply(struct request *request, struct bytes reply, struct buffer *out);
 
 // Frees what the functions above keep.
-void packing_drop(struct request *request);
+void packing_free(struct request *request);
+
+static inline void packing_drop(struct request *request)
+{
+    if (request->packed.data || request->packing_bytes > 0) {
+        packing_free(request);
+    }
+}
 
 #endif

@@ -638,12 +638,14 @@ static bool says_state_changed(const struct reply_view *reply)
 static void pass_on_message(struct request *request, struct bytes message)
 {
     struct buffer packed = {0};
-    bool wanted = request->client && !request->no_reply;
+    bool wanted = request->compressor && request->client && !request->no_reply;
     if (wanted && packing_pack_reply(request, message, &packed)) {
         message = (struct bytes){buffer_at(&packed), buffer_held(&packed)};
     }
     pass_on(request, message.at, message.len);
-    buffer_fini(&packed);
+    if (wanted) {
+        buffer_fini(&packed);
+    }
 }
 
 // A whole reply, in one piece.

@@ -3,8 +3,8 @@
 // A compressed message from a stranger is read and inflated: what comes out is as long as was
 // claimed and was written to the last byte, or it is nothing. And what we compress comes back.
 //
-//      input: compressor 1 | a compressed message, without its length and its compressor being
-//      right
+//      input: compressor 1 | a compressed message, whose length and compressor are put right; or an
+//             array as hello has it
 
 #include "tests/fuzz/fuzz.h"
 #include "wire/compression.h"
@@ -76,6 +76,43 @@ static void come_and_go(const uint8_t *data, size_t size, enum compressor compre
     free(message);
 }
 
+// What libbson finds in the array is what we find, each once and in its order.
+static void compare(struct bytes array, const struct compressor_list *list)
+{
+    bson_t document;
+    bson_iter_t iter;
+    struct compressor_list expected = {0};
+    if (bson_check(array) != WIRE_OK || !bson_init_static(&document, array.at, array.len) ||
+        !bson_iter_init(&iter, &document)) {
+        return;
+    }
+    while (bson_iter_next(&iter)) {
+        uint32_t len = 0;
+        const char *name = BSON_ITER_HOLDS_UTF8(&iter) ? bson_iter_utf8(&iter, &len) : "";
+        struct bytes text = {(const uint8_t *)name, len};
+        compressor_list_add(&expected, compressor_find(text));
+    }
+    MUST(memcmp(&expected, list, sizeof expected) == 0);
+}
+
+// What we write is read back.
+static void agree(struct bytes array)
+{
+    struct compressor_list list = compressor_list_read(array);
+    MUST(list.count >= 0 && list.count <= COMPRESSOR_COUNT);
+    compare(array, &list);
+    struct compressor_list common = compressor_list_common(&list, &all);
+    MUST(memcmp(&common, &list, sizeof list) == 0);
+    bson_t written = BSON_INITIALIZER;
+    struct bson_element field;
+    compressor_list_append(&list, &written);
+    if (bson_find((struct bytes){bson_get_data(&written), written.len}, "compression", &field)) {
+        common = compressor_list_read(field.value);
+    }
+    MUST(memcmp(&common, &list, sizeof list) == 0);
+    bson_destroy(&written);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (!codec) {
@@ -85,6 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     enum compressor compressor = all.items[input_byte(&input) % 3];
     uint8_t *message = exact_copy(input.at, input.len);
     take(message, input.len);
+    agree((struct bytes){message, input.len});
     if (input.len >= FRAME_HEADER_BYTES) {
         come_and_go(message, input.len, compressor);
         store_i32(message, (int32_t)input.len);
