@@ -347,6 +347,12 @@ void gate_done(struct gate *gate, struct ticket *ticket, bool learn, int64_t now
     }
 }
 
+void gate_revoke(struct gate *gate, struct ticket *ticket, enum refusal refusal, int64_t now_us)
+{
+    gate_done(gate, ticket, false, now_us);
+    refuse(gate, ticket, refusal);
+}
+
 // Of the slow lane's queue, the first of the shape that holds least of the lane. So a shape of 5 s
 // cannot shut out one that was only taken for slow while the server stalled: that one comes to show
 // within a few requests that it is fast.

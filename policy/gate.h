@@ -123,6 +123,10 @@ enum gate_answer gate_ask(struct gate *gate, struct ticket *ticket, const struct
 // learned already. Then call gate_grant_next.
 void gate_done(struct gate *gate, struct ticket *ticket, bool learn, int64_t now_us);
 
+// Takes the permit of an in-flight ticket back, before anything was sent, and refuses it. Then call
+// gate_grant_next.
+void gate_revoke(struct gate *gate, struct ticket *ticket, enum refusal refusal, int64_t now_us);
+
 // The next queued ticket that may go now, in flight already; NULL if none. Call after gate_done and
 // gate_set_available, until NULL. One whose own deadline has passed is passed over; it comes out of
 // gate_expire_next (call that first when both are due). One whose shape has become slow since it

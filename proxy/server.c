@@ -730,8 +730,8 @@ static void expire_waiters(struct server *server, struct outcomes *outcomes, int
         enum refusal refusal = end_of_wait(server, request, now_us);
         if (refusal != REFUSAL_COUNT) {
             stop_waiting(server, request);
-            end_permit(server, request, false, now_us);
-            request->ticket.refusal = refusal;
+            gate_revoke(server->gate, &request->ticket, refusal, now_us);
+            release_shape(server, request);
             tell(outcomes, request, NEWS_REFUSED);
         }
     }

@@ -612,6 +612,21 @@ static void waits_for_a_server_once_and_for_a_permit_anew(void **state)
     }
 }
 
+static void a_permit_that_is_taken_back_is_a_refusal(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, LIMIT, OTHER, 0);
+    assert_int_equal(ask(&world, 4, OTHER, 5), GATE_QUEUED);
+    gate_revoke(world.gate, &world.tickets[1], REFUSED_NO_SERVER, 7);
+    assert_int_equal(world.tickets[1].state, TICKET_IDLE);
+    assert_int_equal(world.tickets[1].refusal, REFUSED_NO_SERVER);
+    assert_int_equal(counts_of(&world, 7).refused[REFUSED_NO_SERVER], 1);
+    assert_ptr_equal(gate_grant_next(world.gate, 7), &world.tickets[4]);
+    world_fini(&world);
+}
+
 // Who has waited at another gate for a server goes on with that wait.
 static void an_evicted_ticket_takes_its_wait_along(void **state)
 {
@@ -889,6 +904,7 @@ int main(void)
         cmocka_unit_test(the_aged_fill_the_slow_lane_beyond_its_share),
         cmocka_unit_test(a_shape_that_turns_slow_makes_way),
         cmocka_unit_test(waits_for_a_server_once_and_for_a_permit_anew),
+        cmocka_unit_test(a_permit_that_is_taken_back_is_a_refusal),
         cmocka_unit_test(an_evicted_ticket_takes_its_wait_along),
         cmocka_unit_test(a_queue_stands_until_it_is_empty),
         cmocka_unit_test(grants_nothing_while_the_server_is_not_there),
