@@ -611,12 +611,15 @@ static bool learn(struct server *server, const struct topology *topology,
                   const struct server_info *info, int64_t now_us)
 {
     bool changed = !info || info->kind != server->info.kind;
+    bool was_primary = server->info.kind == SERVER_PRIMARY;
     server->seen = topology->generation;
     server->known = info && server_is_usable(info);
     atomic_store(&server->is_gone, info == NULL);
     bool replaced = info && is_replaced(topology, info);
-    if (!replaced || atomic_load(&server->doomed_us) == 0) {
-        atomic_store(&server->doomed_us, replaced ? now_us : 0);
+    if (!replaced) {
+        atomic_store(&server->doomed_us, 0);
+    } else if (atomic_load(&server->doomed_us) == 0) { // no blink: a primary that another one follows
+        atomic_store(&server->doomed_us, was_primary ? now_us - DOOM_US : now_us);
     }
     atomic_store(&server->pulse.doubted_until_us, 0);
     if (info) {

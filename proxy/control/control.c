@@ -256,7 +256,9 @@ static void log_change(const struct member *before, struct member *now)
         log_event(LOG_INFO, "server_up", name, kind_name(kind), NULL);
     } else if (was != kind ||
                (kind == SERVER_UNKNOWN && other_reason && now->quiet_until_us <= now_us())) {
-        log_event(LOG_WARN, "server_down", name, NULL, now->seen.reason);
+        bool replaced = was == SERVER_PRIMARY && now->seen.reason[0] == '\0';
+        log_event(LOG_WARN, "server_down", name, NULL,
+                  replaced ? "another member has become primary" : now->seen.reason);
         now->quiet_until_us = now_us() + QUIET_US;
     }
 }
