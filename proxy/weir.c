@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "proxy/log.h"
@@ -25,6 +26,7 @@
 
 #define LISTENERS_MAX 32
 #define EXIT_REFUSED 2
+#define FIRST_LOOK_S 2 // how long apps wait at the start for the deployment to be found
 #define ERROR_BYTES (CONFIG_ERROR_BYTES - CONFIG_SUBJECT_BYTES - 2) // without its subject
 
 struct weir {
@@ -32,9 +34,10 @@ struct weir {
     struct deployment *deployment;
     struct worker **workers;
     int worker_count;
-    pthread_mutex_t
-        posting; // guards `ending`: no snapshot is posted after the workers were told to end
-    bool ending;
+    pthread_mutex_t posting; // guards the following two
+    pthread_cond_t found_it;
+    bool found;  // some snapshot has had a server that can be used
+    bool ending; // no snapshot is posted after the workers were told to end
 
     pthread_t acceptor_thread;
     struct loop *acceptor;
@@ -274,6 +277,9 @@ static void topology_changed(void *arg, struct topology *topology)
         mail->topology = topology_keep(topology);
         worker_post(weir->workers[i], &mail->mail, MAIL_TOPOLOGY);
     }
+    struct face face;
+    weir->found |= topology_face(topology, &face);
+    pthread_cond_signal(&weir->found_it);
     pthread_mutex_unlock(&weir->posting);
     topology_drop(topology);
 }
@@ -387,6 +393,22 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
     return true;
 }
 
+// What hello says depends on what the deployment is: a driver that takes a standalone for a mongos
+// sends it what it refuses. So whoever connects first waits in the backlog until it is known; not
+// for long, since it may be away.
+static void wait_for_deployment(struct weir *weir)
+{
+    struct timespec until;
+    int error = 0;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += FIRST_LOOK_S;
+    pthread_mutex_lock(&weir->posting);
+    while (!weir->found && error == 0) {
+        error = pthread_cond_clockwait(&weir->found_it, &weir->posting, CLOCK_MONOTONIC, &until);
+    }
+    pthread_mutex_unlock(&weir->posting);
+}
+
 static void start(struct weir *weir)
 {
     struct control_listener listener = {.topology_changed = topology_changed, .arg = weir};
@@ -394,6 +416,7 @@ static void start(struct weir *weir)
     for (int i = 0; i < weir->worker_count; i++) {
         worker_start(weir->workers[i]);
     }
+    wait_for_deployment(weir);
     int error = pthread_create(&weir->acceptor_thread, NULL, run_acceptor, weir);
     assert(error == 0);
     (void)error;
@@ -451,6 +474,7 @@ static void dispose(struct weir *weir)
     if (weir->deployment) {
         deployment_free(weir->deployment);
     }
+    pthread_cond_destroy(&weir->found_it);
     pthread_mutex_destroy(&weir->posting);
 }
 
@@ -461,6 +485,7 @@ int weir_run(const struct config *config)
     sigset_t signals;
     block_signals(&signals);
     pthread_mutex_init(&weir.posting, NULL);
+    pthread_cond_init(&weir.found_it, NULL);
     raise_descriptor_limit();
     if (!prepare(&weir, error, sizeof error)) {
         fprintf(stderr, "weir: %s\n", error);
