@@ -97,6 +97,16 @@ void affinity_resume(struct affinity *affinity, const struct request *request,
     pthread_mutex_unlock(&affinity->lock);
 }
 
+uint32_t affinity_of_cursor(struct affinity *affinity, const struct command *command, int64_t id)
+{
+    struct pin_key key = cursor_key(command, id);
+    pthread_mutex_lock(&affinity->lock);
+    const struct pin *pin = pins_find(affinity->pins, &key);
+    uint32_t server = pin ? pin->server : 0;
+    pthread_mutex_unlock(&affinity->lock);
+    return server;
+}
+
 // The request's client has it now. If that went away meanwhile, nobody has, unless another client
 // has gone on with it: then it stays that one's.
 static void open_pin(struct pins *pins, const struct request *request, const struct pin_key *key,

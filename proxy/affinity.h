@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "policy/pins.h"
+#include "wire/command.h"
 #include "wire/reply.h"
 
 #define ORPHAN_GRACE_US 5000000
@@ -36,6 +37,9 @@ struct bond {
 // request is under way.
 void affinity_resume(struct affinity *affinity, const struct request *request,
                      struct bond *ret_bond);
+
+// The id of the server that a cursor is on which this command names, 0 if none is known.
+uint32_t affinity_of_cursor(struct affinity *affinity, const struct command *command, int64_t id);
 
 // Keeps the table in step with a request whose reply has come.
 void affinity_note(struct affinity *affinity, const struct request *request,

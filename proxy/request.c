@@ -330,6 +330,26 @@ static uint64_t shape_id(const struct command *command)
     return hash_bytes(hash_bytes(hash, command->database), command->collection);
 }
 
+// Puts the next part of a killCursors for several servers in the place of the message. False: all
+// have been asked.
+static bool take_next_part(struct request *request)
+{
+    struct buffer *message = &request->message;
+    struct buffer part = {0};
+    if (!cursor_split_next(request->split, &part, &request->bond.server)) {
+        return false;
+    }
+    buffer_consume(message, buffer_held(message));
+    buffer_append(message, buffer_at(&part), buffer_held(&part));
+    buffer_fini(&part);
+    request->length = buffer_held(message);
+    enum wire_error error =
+        read_command(request, (struct bytes){buffer_at(message), request->length});
+    assert(error == WIRE_OK);
+    (void)error;
+    return true;
+}
+
 // The message as it goes up, and what it goes on with.
 static void prepare(struct request *request)
 {
@@ -339,6 +359,10 @@ static void prepare(struct request *request)
     message->end = message->begin + request->length;
     if (request->client) {
         affinity_resume(&request->worker->shared->affinity, request, &request->bond);
+        request->split = cursor_split_new(&request->worker->shared->affinity, request);
+    }
+    if (request->split) {
+        take_next_part(request);
     }
     request->prepared = true;
 }
@@ -521,10 +545,9 @@ static bool may_send_again(const struct request *request)
            (reads || command_is_retryable_write(command));
 }
 
-// Looks for a server again, which it may wait for as if it had had none since now.
-static enum request_step send_again(struct request *request)
+// As if it had not been sent.
+static void rewind_to_route(struct request *request)
 {
-    request->in_doubt = true;
     request->sent_bytes = 0;
     request->send_begun = false;
     request->reply_bytes = 0;
@@ -532,6 +555,13 @@ static enum request_step send_again(struct request *request)
     request->received_us = 0;
     packing_drop(request);
     buffer_consume(&request->held, buffer_held(&request->held));
+}
+
+// Looks for a server again, which it may wait for as if it had had none since now.
+static enum request_step send_again(struct request *request)
+{
+    request->in_doubt = true;
+    rewind_to_route(request);
     if (request->ticket.serverless_us == 0) {
         request->ticket.serverless_us = request->now_us;
     }
@@ -652,6 +682,9 @@ static void pass_on_message(struct request *request, struct bytes message)
 static void pass_on_whole(struct request *request, struct bytes reply)
 {
     const struct reply_view *view = &request->scan.view;
+    if (request->split && cursor_split_take(request->split, reply)) {
+        return;
+    }
     bool fine = view->ok && view->write_concern_code == 0;
     bool changed = !fine && says_state_changed(view);
     unsigned drop_labels = fine ? 0 : labels_to_drop(request);
@@ -691,7 +724,7 @@ static void relay(struct request *request, const uint8_t *at, size_t len, bool d
 
 // The reply's last byte has come: permit and upstream go back, whether or not the client has read
 // it.
-static enum request_step received(struct request *request, bool in_step)
+static void received(struct request *request, bool in_step)
 {
     struct upstream *upstream = request->upstream;
     request->received_us = request->now_us;
@@ -710,7 +743,26 @@ static enum request_step received(struct request *request, bool in_step)
     if (says_state_changed(&request->scan.view)) {
         server_doubt(request->server, request->worker, request->now_us);
     }
+}
+
+// The reply to one part of a killCursors has been taken: the next, or the answer made of all.
+static enum request_step go_on_with_split(struct request *request)
+{
+    if (take_next_part(request)) {
+        rewind_to_route(request);
+        return STEP_ROUTE;
+    }
+    bson_t document = BSON_INITIALIZER;
+    cursor_split_answer(request->split, &document);
+    send_own_reply(request, &document);
+    bson_destroy(&document);
     return STEP_REPLY;
+}
+
+static enum request_step answered(struct request *request, bool in_step)
+{
+    received(request, in_step);
+    return request->split && !request->reply_begun ? go_on_with_split(request) : STEP_REPLY;
 }
 
 // Whether the server says that it is not, or is about to be no more, what it was taken for, and
@@ -746,7 +798,7 @@ static enum request_step take_plain_reply(struct request *request, const uint8_t
         return look_elsewhere(request, taken == len);
     }
     relay(request, at, taken, status == REPLY_DONE);
-    return status == REPLY_DONE ? received(request, taken == len) : STEP_RECEIVE;
+    return status == REPLY_DONE ? answered(request, taken == len) : STEP_RECEIVE;
 }
 
 // A reply that has been inflated into `held`.
@@ -763,7 +815,7 @@ static enum request_step take_inflated_reply(struct request *request, bool in_st
         return look_elsewhere(request, in_step);
     }
     pass_on_whole(request, reply);
-    return received(request, in_step);
+    return answered(request, in_step);
 }
 
 // Goes on with what is in `packed`, of an upstream that may compress.
@@ -1054,6 +1106,7 @@ static void request_free(struct request *request)
     packing_drop(request);
     release_buffer(&request->message);
     release_buffer(&request->held);
+    cursor_split_free(request->split);
     worker_forget(worker, request);
     worker->request_count--;
     if (worker->free_request_count < FREE_REQUESTS_MAX) {

@@ -12,6 +12,7 @@
 #include "policy/gate.h"
 #include "proxy/affinity.h"
 #include "proxy/client.h"
+#include "proxy/cursor_split.h"
 #include "proxy/server.h"
 #include "proxy/upstream.h"
 #include "wire/command.h"
@@ -78,6 +79,7 @@ struct request {
     struct op_msg msg;
     struct command command;
     struct bond bond;
+    struct cursor_split *split; // a killCursors for several servers; else NULL
     enum compressor compressor; // that the message came by, and its reply goes by
     struct buffer packed;       // the message as it goes up, then the reply as it came
     size_t packing_bytes;       // claimed of the budget, for `packed` and a large `held`

@@ -618,7 +618,8 @@ static bool learn(struct server *server, const struct topology *topology,
     bool replaced = info && is_replaced(topology, info);
     if (!replaced) {
         atomic_store(&server->doomed_us, 0);
-    } else if (atomic_load(&server->doomed_us) == 0) { // no blink: a primary that another one follows
+    } else if (atomic_load(&server->doomed_us) ==
+               0) { // no blink: a primary that another one follows
         atomic_store(&server->doomed_us, was_primary ? now_us - DOOM_US : now_us);
     }
     atomic_store(&server->pulse.doubted_until_us, 0);
