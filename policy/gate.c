@@ -347,6 +347,12 @@ void gate_done(struct gate *gate, struct ticket *ticket, bool learn, int64_t now
     }
 }
 
+void gate_turn_away(struct gate *gate, struct ticket *ticket, enum refusal refusal)
+{
+    assert(ticket->state == TICKET_IDLE);
+    refuse(gate, ticket, refusal);
+}
+
 void gate_revoke(struct gate *gate, struct ticket *ticket, enum refusal refusal, int64_t now_us)
 {
     gate_done(gate, ticket, false, now_us);

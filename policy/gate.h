@@ -43,7 +43,8 @@ enum lane { LANE_NORMAL, LANE_SLOW, LANE_STREAM, LANE_COUNT };
     X(REFUSED_QUEUE_FULL, "queue_full")                                                            \
     X(REFUSED_WAITED, "max_wait")                                                                  \
     X(REFUSED_DEADLINE, "deadline")                                                                \
-    X(REFUSED_NO_SERVER, "no_server")
+    X(REFUSED_NO_SERVER, "no_server")                                                              \
+    X(REFUSED_PINNED, "pinned")
 
 enum refusal {
 #define X(name, text) name,
@@ -122,6 +123,9 @@ enum gate_answer gate_ask(struct gate *gate, struct ticket *ticket, const struct
 // request that failed for a reason of its own does not teach that); that it was slow, it has
 // learned already. Then call gate_grant_next.
 void gate_done(struct gate *gate, struct ticket *ticket, bool learn, int64_t now_us);
+
+// Refuses a ticket that is idle for a reason that the gate does not know.
+void gate_turn_away(struct gate *gate, struct ticket *ticket, enum refusal refusal);
 
 // Takes the permit of an in-flight ticket back, before anything was sent, and refuses it. Then call
 // gate_grant_next.

@@ -195,6 +195,7 @@ static struct pin *add(struct pins *pins, const struct pin_key *key, struct pin_
     struct pin **bucket = bucket_of(pins, key);
     pin->key = *key;
     pin->streams = false;
+    pin->connection = 0;
     pin->bucket_next = *bucket;
     *bucket = pin;
     use_append(pins, pin);
@@ -254,12 +255,13 @@ bool pins_belongs(struct pins *pins, const struct pin_key *key, const struct pin
     return pin && pin->owner == owner;
 }
 
-void pins_close(struct pins *pins, const struct pin_key *key)
+bool pins_close(struct pins *pins, const struct pin_key *key)
 {
     struct pin *pin = find(pins, key);
     if (pin) {
         forget(pins, pin);
     }
+    return pin != NULL;
 }
 
 void pins_expire(struct pins *pins, int64_t idle_us, int64_t now_us)

@@ -36,6 +36,7 @@ struct pin {
     struct pin_owner *owner; // NULL: an orphan
     struct pin_key key;
     uint32_t server;                     // the caller's number for it
+    uint64_t connection;                 // likewise, if only this one of the server's will do; or 0
     int64_t txn_number;                  // PIN_TRANSACTION
     bool streams;                        // PIN_CURSOR: its getMores wait for what may come
     int64_t used_us;                     // when it was last
@@ -56,7 +57,7 @@ void pins_free(struct pins *pins); // no owner may have pins any more
 
 // Opens a pin, or takes one that exists over to `owner`, and counts as a use. `namespace` is copied
 // ("" for a transaction), cut at PIN_NAMESPACE_BYTES - 1. Borrowed until the next call that changes
-// something; a new one has `streams` not set.
+// something; a new one has `streams` not set, and `connection` 0.
 struct pin *pins_open(struct pins *pins, const struct pin_key *key, uint32_t server,
                       int64_t txn_number, const char *namespace, struct pin_owner *owner,
                       int64_t now_us);
@@ -75,9 +76,9 @@ bool pins_belongs(struct pins *pins, const struct pin_key *key, const struct pin
 void pins_resume(struct pins *pins, const struct pin_key *key, struct pin_owner *owner,
                  int64_t now_us);
 
-// Forgets a pin: the cursor is exhausted or killed, the transaction over. No pin of just this key,
-// no effect.
-void pins_close(struct pins *pins, const struct pin_key *key);
+// Forgets a pin: the cursor is exhausted or killed, the transaction over. False: there is no pin of
+// just this key.
+bool pins_close(struct pins *pins, const struct pin_key *key);
 
 // Forgets what was not used for idle_us.
 void pins_expire(struct pins *pins, int64_t idle_us, int64_t now_us);

@@ -7,13 +7,13 @@
 #include <string.h>
 
 #include "proxy/request.h"
+#include "proxy/upstream.h"
 #include "proxy/worker.h"
 #include "wire/bson_view.h"
 #include "wire/request_build.h"
 
 #define CURSOR_NOT_FOUND 43
 #define PINS_MAX 100000
-#define FORGET_US INT64_C(1800000000) // a session's timeout: with it go its cursors
 
 static void set_session(struct pin_key *key, const struct command *command)
 {
@@ -70,6 +70,7 @@ static void resume(struct pins *pins, const struct request *request, const struc
     const struct pin *pin = pins_find(pins, key);
     if (pin) {
         ret_bond->server = pin->server;
+        ret_bond->upstream = pin->connection;
         ret_bond->streams = pin->streams;
     }
     pins_resume(pins, key, &request->client->pins, request->now_us);
@@ -113,10 +114,22 @@ static void open_pin(struct pins *pins, const struct request *request, const str
                      const char *namespace, struct pin_owner *owner)
 {
     const struct command *command = &request->command;
-    if (request->client || !pins_has(pins, key)) {
+    bool is_new = !pins_has(pins, key);
+    if (request->client || is_new) {
         struct pin *pin = pins_open(pins, key, request->server->id, command->txn_number, namespace,
                                     owner, request->now_us);
         pin->streams |= command->streams;
+        if (is_new && request->upstream->keeps_pins) {
+            pin->connection = request->upstream->id;
+            request->upstream->pins++;
+        }
+    }
+}
+
+static void close_pin(struct pins *pins, const struct request *request, const struct pin_key *key)
+{
+    if (pins_close(pins, key) && request->upstream->keeps_pins) {
+        request->upstream->pins--;
     }
 }
 
@@ -134,7 +147,7 @@ static void note_transaction(struct pins *pins, const struct request *request,
     bool over = ends && reply->ok;
     bool lost = ends || (reply->labels & LABEL_TRANSIENT_TRANSACTION);
     if (over || (lost && pins_belongs(pins, &key, owner))) {
-        pins_close(pins, &key);
+        close_pin(pins, request, &key);
     } else if (!lost) {
         open_pin(pins, request, &key, "", owner);
     }
@@ -157,7 +170,7 @@ static void note_cursor(struct pins *pins, const struct request *request,
     bool over = reply->ok || reply->code == CURSOR_NOT_FOUND;
     if (command->cursor_id != 0 && reply->cursor_id == 0 && over) {
         struct pin_key key = cursor_key(command, command->cursor_id);
-        pins_close(pins, &key);
+        close_pin(pins, request, &key);
     }
     if (reply->cursor_id != 0) {
         char namespace[PIN_NAMESPACE_BYTES];
@@ -167,8 +180,9 @@ static void note_cursor(struct pins *pins, const struct request *request,
     }
 }
 
-static void note_killed_cursors(struct pins *pins, const struct command *command)
+static void note_killed_cursors(struct pins *pins, const struct request *request)
 {
+    const struct command *command = &request->command;
     struct bson_walk walk;
     struct bson_element element;
     if (!bson_walk_begin(&walk, command->cursors)) {
@@ -178,7 +192,7 @@ static void note_killed_cursors(struct pins *pins, const struct command *command
         int64_t id;
         if (bson_element_i64(&element, &id)) {
             struct pin_key key = cursor_key(command, id);
-            pins_close(pins, &key);
+            close_pin(pins, request, &key);
         }
     }
 }
@@ -186,7 +200,7 @@ static void note_killed_cursors(struct pins *pins, const struct command *command
 // Ends a section under the lock: what is too old goes, and the next orphan is to be killed in time.
 static void settle(struct affinity *affinity, struct worker *worker, int64_t now_us)
 {
-    pins_expire(affinity->pins, FORGET_US, now_us);
+    pins_expire(affinity->pins, AFFINITY_FORGET_US, now_us);
     int64_t reap_us = pins_next_reap(affinity->pins, ORPHAN_GRACE_US);
     pthread_mutex_unlock(&affinity->lock);
 
@@ -215,7 +229,7 @@ void affinity_note(struct affinity *affinity, const struct request *request,
         note_transaction(affinity->pins, request, reply, owner);
     }
     if (command->cursors.len > 0 && reply->ok) {
-        note_killed_cursors(affinity->pins, command);
+        note_killed_cursors(affinity->pins, request);
     }
     pins_orphan(affinity->pins, &nobody, request->now_us);
     settle(affinity, request->worker, request->now_us);
@@ -268,7 +282,8 @@ static void kill_orphan(struct worker *worker, const struct pin *pin)
     }
     request_append(&message, 0, &command);
     bson_destroy(&command);
-    request_run_own(worker, pin->server, &message);
+    request_run_own(worker, &(struct bond){.server = pin->server, .upstream = pin->connection},
+                    &message);
 }
 
 void affinity_tick(struct affinity *affinity, struct worker *worker, int64_t now_us)

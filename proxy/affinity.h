@@ -15,6 +15,7 @@
 #include "wire/reply.h"
 
 #define ORPHAN_GRACE_US 5000000
+#define AFFINITY_FORGET_US INT64_C(1800000000) // a session's timeout: with it go its cursors
 
 struct request;
 struct worker;
@@ -30,7 +31,9 @@ void affinity_fini(struct affinity *affinity);
 // What binds a request.
 struct bond {
     uint32_t server; // the id of the server that its cursor or transaction is on; 0: none is known
-    bool streams;    // its cursor waits for what may come
+    uint64_t
+        upstream; // behind a load balancer, the id of the upstream; else 0: any of the server's
+    bool streams; // its cursor waits for what may come
 };
 
 // What a request goes on with. From now on that is its client's, so that it is not killed while the

@@ -417,6 +417,10 @@ static enum request_step refused(struct request *request)
         request->failure = FAILURE_UPSTREAM_LOST;
         return STEP_FAIL;
     }
+    if (request->bond.upstream && request->ticket.refusal == REFUSED_PINNED) {
+        request->failure = FAILURE_AFFINITY_LOST; // with the upstream that it was pinned to
+        return STEP_FAIL;
+    }
     switch (request->ticket.refusal) {
     case REFUSED_DEADLINE:
         request->failure = FAILURE_DEADLINE;
@@ -442,6 +446,8 @@ static enum request_step ask_for_permit(struct request *request)
     };
     request->asked = true;
     uint64_t shape = shape_id(&request->command);
+    request->may_pin = !finishes && (request->command.start_transaction ||
+                                     (request->command.info->traits & COMMAND_CURSOR));
     switch (server_admit(request->server, request, shape, ask, request->now_us)) {
     case GATE_GRANTED:
         return granted(request);
@@ -731,16 +737,24 @@ static void received(struct request *request, bool in_step)
     if (request->client_id != 0) {
         affinity_note(&request->worker->shared->affinity, request, &request->scan.view);
     }
+    bool changed = says_state_changed(&request->scan.view);
+    bool balancer = upstream->keeps_pins;
     request->upstream = NULL;
     upstream->request = NULL;
+    if (request->client_id == 0 && request->bond.upstream) {
+        upstream->pins--; // what it was to end, the table has forgotten already
+    }
     if (!in_step) {
         upstream_close(upstream, "sent what nobody asked for", true);
+        upstream = NULL;
+    } else if (changed && balancer) { // the next connection may lead to another server
+        upstream_close(upstream, "its server is not what it was", true);
         upstream = NULL;
     }
     request->has_permit = false;
     packing_drop(request);
     server_checkin(request->server, request, upstream, request->scan.view.ok, request->now_us);
-    if (says_state_changed(&request->scan.view)) {
+    if (changed && !balancer) {
         server_doubt(request->server, request->worker, request->now_us);
     }
 }
@@ -948,15 +962,15 @@ static void describe_affinity_lost(const struct request *request, struct reply_e
 {
     if (request->command.in_transaction) {
         error->code = 251;
-        error->message = "weir: the transaction's server is not the primary any more, which has "
-                         "aborted it; nothing was sent";
+        error->message = "weir: the transaction's server is not the primary any more, or its "
+                         "connection is gone: it was aborted; nothing was sent";
         error->labels =
             command_ends_transaction(&request->command) ? 0 : LABEL_TRANSIENT_TRANSACTION;
         return;
     }
     error->code = 43;
-    error->message = "weir: the cursor's server is not part of the deployment any more; nothing "
-                     "was sent";
+    error->message = "weir: the cursor's server is not part of the deployment any more, or its "
+                     "connection is gone; nothing was sent";
 }
 
 static void describe_lost(const struct request *request, struct reply_error *error)
@@ -969,15 +983,25 @@ static void describe_lost(const struct request *request, struct reply_error *err
     error->labels = labels_when_lost(request);
 }
 
+static const char *why_shed(enum refusal refusal)
+{
+    switch (refusal) {
+    case REFUSED_QUEUE_FULL:
+        return "weir: overloaded, too many operations wait for a connection; nothing was executed";
+    case REFUSED_PINNED:
+        return "weir: overloaded, too many cursors and transactions keep a connection; nothing was "
+               "executed";
+    default:
+        return "weir: overloaded, no connection came free in time; nothing was executed";
+    }
+}
+
 static void describe_shed(const struct request *request, struct reply_error *error)
 {
     error->code = 462;
     error->labels = LABEL_SYSTEM_OVERLOADED | LABEL_RETRYABLE;
     error->base_backoff_ms = server_backoff_ms(request->server, request, request->now_us);
-    error->message =
-        request->ticket.refusal == REFUSED_QUEUE_FULL
-            ? "weir: overloaded, too many operations wait for a connection; nothing was executed"
-            : "weir: overloaded, no connection came free in time; nothing was executed";
+    error->message = why_shed(request->ticket.refusal);
 }
 
 // The one place that says what each failure is answered with; the reasons for codes and labels are
@@ -1233,10 +1257,10 @@ void request_receive_news(struct request *request)
     }
 }
 
-void request_run_own(struct worker *worker, uint32_t server, struct buffer *message)
+void request_run_own(struct worker *worker, const struct bond *bond, struct buffer *message)
 {
     struct request *request = request_new(worker, NULL);
-    request->bond.server = server;
+    request->bond = *bond;
     buffer_append(&request->message, buffer_at(message), buffer_held(message));
     buffer_fini(message);
     enum frame_status status =

@@ -96,6 +96,7 @@ struct request {
     struct upstream *handed; // comes with the mail
     enum request_news told;  // what the mail says
     bool waits;              // among the waiters
+    bool is_pinning;         // has a permit, and may leave something open
     int64_t waits_since_us;  // for an upstream, the first time
 
     bool running;
@@ -106,6 +107,7 @@ struct request {
     bool abandoned;    // its client went away
     bool prepared;     // as it goes up
     bool asked;        // for a permit
+    bool may_pin;      // may leave a cursor or a transaction open
     bool has_permit;
     bool waiting_for_upstream; // asked for one; mail will come
     bool send_begun;           // the upstream may hold a part of it, also when sent_bytes is 0
@@ -147,8 +149,8 @@ void request_lose_upstream(struct request *request);
 // Mail: it was granted a permit, handed an upstream, refused one, or must look elsewhere.
 void request_receive_news(struct request *request);
 
-// Runs a request of weir's own, at that server, whose reply nobody reads. Takes the message.
-void request_run_own(struct worker *worker, uint32_t server, struct buffer *message);
+// Runs a request of weir's own, bound so, whose reply nobody reads. Takes the message.
+void request_run_own(struct worker *worker, const struct bond *bond, struct buffer *message);
 
 // Frees the requests a worker keeps for reuse.
 void request_free_all(struct worker *worker);

@@ -28,6 +28,14 @@ static bool is_lobby(const struct server *server)
     return server->id == 0;
 }
 
+// At least one, and not all if there are several: what pins nothing must go on.
+static int pinned_limit(const struct config *config)
+{
+    int most = config->max_connections > 1 ? config->max_connections - 1 : 1;
+    int share = (int)(config->max_connections * config->pinned_share);
+    return share < 1 ? 1 : share < most ? share : most;
+}
+
 struct server *server_new(struct servers *servers, uint32_t id)
 {
     const struct config *config = servers->config;
@@ -48,6 +56,7 @@ struct server *server_new(struct servers *servers, uint32_t id)
     server->shapes = shapes_new(SHAPES_MAX);
     server->ledger = (struct ledger){.cap = config->max_connections, .max_opening = MAX_OPENING};
     server->waiters_end = &server->waiters;
+    server->pinned_limit = pinned_limit(config);
     server->idle = xcalloc((size_t)servers->worker_count, sizeof *server->idle);
     return server;
 }
@@ -141,6 +150,7 @@ static void wait_for_upstream(struct server *server, struct request *request, in
     *server->waiters_end = request;
     server->waiters_end = &request->next;
     server->waiter_count++;
+    server->bound_waiter_count += request->bond.upstream != 0;
 }
 
 static void stop_waiting(struct server *server, struct request *request)
@@ -155,6 +165,32 @@ static void stop_waiting(struct server *server, struct request *request)
     }
     request->waits = false;
     server->waiter_count--;
+    server->bound_waiter_count -= request->bond.upstream != 0;
+}
+
+static void unlist_pinned(struct server *server, struct upstream *upstream)
+{
+    struct upstream **at = &server->pinned;
+    while (*at != upstream) {
+        at = &(*at)->pinned_next;
+    }
+    *at = upstream->pinned_next;
+    upstream->is_pinned = false;
+    server->pinned_count--;
+}
+
+// An upstream comes back: whether it is on the list of those with pins depends on what its request
+// has left.
+static void update_pinned(struct server *server, struct upstream *upstream)
+{
+    if (upstream->is_pinned && upstream->pins == 0) {
+        unlist_pinned(server, upstream);
+    } else if (!upstream->is_pinned && upstream->pins > 0) {
+        upstream->pinned_next = server->pinned;
+        server->pinned = upstream;
+        upstream->is_pinned = true;
+        server->pinned_count++;
+    }
 }
 
 static void idle_push(struct server *server, struct upstream *upstream, int64_t now_us)
@@ -162,6 +198,9 @@ static void idle_push(struct server *server, struct upstream *upstream, int64_t 
     struct upstream **head = &server->idle[upstream->worker->index];
     upstream->idle_since_us = now_us;
     upstream->is_idle = true;
+    if (upstream->is_pinned) {
+        return; // for those only that go on with its pins
+    }
     upstream->idle_prev = NULL;
     upstream->idle_next = *head;
     if (*head) {
@@ -172,6 +211,10 @@ static void idle_push(struct server *server, struct upstream *upstream, int64_t 
 
 static void idle_remove(struct server *server, struct upstream *upstream)
 {
+    upstream->is_idle = false;
+    if (upstream->is_pinned) {
+        return;
+    }
     if (upstream->idle_prev) {
         upstream->idle_prev->idle_next = upstream->idle_next;
     } else {
@@ -180,7 +223,6 @@ static void idle_remove(struct server *server, struct upstream *upstream)
     if (upstream->idle_next) {
         upstream->idle_next->idle_prev = upstream->idle_prev;
     }
-    upstream->is_idle = false;
 }
 
 static void give(struct outcomes *outcomes, struct request *request, struct upstream *upstream)
@@ -189,20 +231,74 @@ static void give(struct outcomes *outcomes, struct request *request, struct upst
     tell(outcomes, request, NEWS_GRANTED);
 }
 
+// What it counted as, while it waited or had a permit.
+static void release_shape(struct server *server, struct request *request)
+{
+    server->pinning -= request->is_pinning;
+    request->is_pinning = false;
+    shapes_release(server->shapes, request->shape);
+    request->shape = NULL;
+}
+
+// Whether it might keep an upstream for itself, when as many are kept as may be.
+static bool must_not_pin(const struct server *server, const struct request *request)
+{
+    return request->may_pin && server->info.kind == SERVER_LOAD_BALANCER &&
+           server->pinned_count + server->pinning >= server->pinned_limit;
+}
+
+static void count_as_pinning(struct server *server, struct request *request)
+{
+    request->is_pinning = request->may_pin;
+    server->pinning += request->is_pinning;
+}
+
+// The next in the queue that the gate lets go; NULL if none.
+static struct request *next_granted(struct server *server, struct outcomes *outcomes,
+                                    int64_t now_us)
+{
+    struct ticket *ticket;
+    while ((ticket = gate_grant_next(server->gate, now_us))) {
+        struct request *request = request_of_ticket(ticket);
+        if (!must_not_pin(server, request)) {
+            count_as_pinning(server, request);
+            return request;
+        }
+        gate_revoke(server->gate, ticket, REFUSED_PINNED, now_us);
+        release_shape(server, request);
+        tell(outcomes, request, NEWS_REFUSED);
+    }
+    return NULL;
+}
+
+// The first that waits for such an upstream: one with pins is only for who goes on with them.
+static struct request *waiter_for(const struct server *server, const struct upstream *upstream)
+{
+    uint64_t wanted = upstream->pins > 0 ? upstream->id : 0;
+    struct request *request = server->waiters;
+    while (request && request->bond.upstream != wanted) {
+        request = request->next;
+    }
+    return request;
+}
+
 // An upstream is free: to who waits for one, to who is next at the gate, or among the idle.
 static void place(struct server *server, struct upstream *upstream, struct outcomes *outcomes,
                   int64_t now_us)
 {
-    struct request *request = server->waiters;
+    struct request *request = waiter_for(server, upstream);
+    update_pinned(server, upstream);
     if (request) {
         stop_waiting(server, request);
         give(outcomes, request, upstream);
         return;
     }
-    struct ticket *ticket = gate_grant_next(server->gate, now_us);
-    if (ticket) {
-        give(outcomes, request_of_ticket(ticket), upstream);
-        return;
+    while (!upstream->is_pinned && (request = next_granted(server, outcomes, now_us))) {
+        if (request->bond.upstream == 0) {
+            give(outcomes, request, upstream);
+            return;
+        }
+        tell(outcomes, request, NEWS_GRANTED); // it wants another one
     }
     idle_push(server, upstream, now_us);
 }
@@ -232,7 +328,7 @@ static bool enter(struct server *server, int64_t now_us)
 // time is made for all who wait.
 static void open_if_needed(struct server *server, struct outcomes *outcomes, int64_t now_us)
 {
-    int needed = server->waiter_count;
+    int needed = server->waiter_count - server->bound_waiter_count;
     if (server->failing) {
         needed = 1; // also when nobody waits: those who may not wait need one as much
     }
@@ -248,9 +344,9 @@ static void open_if_needed(struct server *server, struct outcomes *outcomes, int
 // Tells those that the gate lets go now.
 static void grant(struct server *server, struct outcomes *outcomes, int64_t now_us)
 {
-    struct ticket *ticket;
-    while ((ticket = gate_grant_next(server->gate, now_us))) {
-        tell(outcomes, request_of_ticket(ticket), NEWS_GRANTED);
+    struct request *request;
+    while ((request = next_granted(server, outcomes, now_us))) {
+        tell(outcomes, request, NEWS_GRANTED);
     }
 }
 
@@ -258,12 +354,6 @@ static void note_in_flight(struct server *server)
 {
     atomic_store_explicit(&server->pulse.in_flight, gate_in_flight(server->gate),
                           memory_order_relaxed);
-}
-
-static void release_shape(struct server *server, struct request *request)
-{
-    shapes_release(server->shapes, request->shape);
-    request->shape = NULL;
 }
 
 static void end_permit(struct server *server, struct request *request, bool learn, int64_t now_us)
@@ -296,11 +386,18 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
                               struct gate_ask ask, int64_t now_us)
 {
     pthread_mutex_lock(&server->lock);
+    if (must_not_pin(server, request)) {
+        gate_turn_away(server->gate, &request->ticket, REFUSED_PINNED);
+        pthread_mutex_unlock(&server->lock);
+        return GATE_REFUSED;
+    }
     request->shape = shapes_acquire(server->shapes, shape_id);
     ask.shape = request->shape;
     enum gate_answer answer = gate_ask(server->gate, &request->ticket, &ask, now_us);
     if (answer == GATE_REFUSED) {
         release_shape(server, request);
+    } else if (answer == GATE_GRANTED) {
+        count_as_pinning(server, request);
     }
     note_in_flight(server);
     int64_t expiry_us = gate_next_expiry(server->gate);
@@ -312,6 +409,15 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
         worker_tick_by(request->worker, expiry_us < look_us ? expiry_us : look_us);
     }
     return answer;
+}
+
+static struct upstream *find_pinned(const struct server *server, uint64_t id)
+{
+    struct upstream *upstream = server->pinned;
+    while (upstream && upstream->id != id) {
+        upstream = upstream->pinned_next;
+    }
+    return upstream;
 }
 
 // An idle upstream of another worker.
@@ -327,6 +433,29 @@ static struct upstream *find_idle_elsewhere(const struct server *server, int ind
     return NULL;
 }
 
+// The idle upstream for a request, on whichever worker; NULL if there is none. ret_lost: the one
+// that it is bound to is not there any more.
+static struct upstream *find_for(const struct server *server, const struct request *request,
+                                 bool *ret_lost)
+{
+    int index = request->worker->index;
+    if (request->bond.upstream) {
+        struct upstream *pinned = find_pinned(server, request->bond.upstream);
+        *ret_lost = pinned == NULL;
+        return pinned && pinned->is_idle ? pinned : NULL;
+    }
+    *ret_lost = false;
+    return server->idle[index] ? server->idle[index] : find_idle_elsewhere(server, index);
+}
+
+static void take_permit_back(struct server *server, struct request *request, enum request_news news,
+                             struct outcomes *outcomes, int64_t now_us)
+{
+    end_permit(server, request, false, now_us);
+    tell(outcomes, request, news);
+    grant(server, outcomes, now_us);
+}
+
 struct upstream *server_checkout(struct server *server, struct request *request, int64_t now_us)
 {
     struct worker *owner = NULL;
@@ -335,19 +464,23 @@ struct upstream *server_checkout(struct server *server, struct request *request,
     outcomes_init(&outcomes);
 
     pthread_mutex_lock(&server->lock);
-    struct upstream *own = server->idle[request->worker->index];
-    struct upstream *other = NULL;
+    bool lost;
+    struct upstream *found = find_for(server, request, &lost);
+    struct upstream *own = found && found->worker == request->worker ? found : NULL;
+    struct upstream *other = own ? NULL : found;
     if (own) {
         idle_remove(server, own);
-    } else if ((other = find_idle_elsewhere(server, request->worker->index))) {
+    } else if (other) {
         idle_remove(server, other);
         other->claimer = request;
         owner = other->worker;
         // Ours next time: below the cap, each worker comes to have what it needs.
-        outcomes.open = enter(server, now_us);
+        outcomes.open = request->bond.upstream == 0 && enter(server, now_us);
+    } else if (lost) {
+        request->ticket.refusal = REFUSED_PINNED;
+        take_permit_back(server, request, NEWS_REFUSED, &outcomes, now_us);
     } else if (!server->known) { // only just: it may have been evicted too early
-        end_permit(server, request, false, now_us);
-        tell(&outcomes, request, NEWS_ELSEWHERE);
+        take_permit_back(server, request, NEWS_ELSEWHERE, &outcomes, now_us);
     } else {
         waits = true;
         wait_for_upstream(server, request, now_us);
@@ -366,6 +499,15 @@ struct upstream *server_checkout(struct server *server, struct request *request,
     return own;
 }
 
+// Not while something is open that only it can go on with.
+static bool is_to_be_replaced(const struct server *server, const struct upstream *upstream,
+                              int64_t now_us)
+{
+    return upstream->pins == 0 &&
+           (atomic_load(&server->is_gone) || upstream_is_old(upstream, now_us) ||
+            servers_want_room(server->servers, server->ledger.open));
+}
+
 void server_checkin(struct server *server, struct request *request, struct upstream *upstream,
                     bool learn, int64_t now_us)
 {
@@ -375,8 +517,7 @@ void server_checkin(struct server *server, struct request *request, struct upstr
 
     pthread_mutex_lock(&server->lock);
     end_permit(server, request, learn, now_us);
-    if (upstream && (atomic_load(&server->is_gone) || upstream_is_old(upstream, now_us) ||
-                     servers_want_room(server->servers, server->ledger.open))) {
+    if (upstream && is_to_be_replaced(server, upstream, now_us)) {
         stale = upstream;
     } else if (upstream) {
         place(server, upstream, &outcomes, now_us);
@@ -501,12 +642,30 @@ void server_open_failed(struct server *server, struct worker *worker, int64_t no
     servers_feed(server->servers, worker, now_us);
 }
 
-void server_closed(struct server *server, struct worker *worker, int64_t now_us)
+// Who waits for an upstream that is gone finds out in CHECKOUT.
+static void wake_bound(struct server *server, uint64_t upstream, struct outcomes *outcomes)
+{
+    struct request *next;
+    for (struct request *request = server->waiters; request; request = next) {
+        next = request->next;
+        if (request->bond.upstream == upstream) {
+            stop_waiting(server, request);
+            tell(outcomes, request, NEWS_GRANTED);
+        }
+    }
+}
+
+void server_closed(struct server *server, struct upstream *upstream, struct worker *worker,
+                   int64_t now_us)
 {
     struct outcomes outcomes;
     outcomes_init(&outcomes);
 
     pthread_mutex_lock(&server->lock);
+    if (upstream->is_pinned) {
+        unlist_pinned(server, upstream);
+        wake_bound(server, upstream->id, &outcomes);
+    }
     ledger_closed(&server->ledger);
     servers_leave(server->servers);
     open_if_needed(server, &outcomes, now_us);
@@ -702,12 +861,13 @@ static void expire(struct server *server, struct outcomes *outcomes, int64_t now
     }
 }
 
-// Whether it is upstream.maxTotalConnections that keeps waiters waiting.
+// Whether it is upstream.maxTotalConnections, or those with pins, that keep waiters waiting.
 static bool is_crowded_out(const struct server *server)
 {
     int most = server->servers->config->max_total_connections;
-    return most > 0 && !server->failing && server->known && server->ledger.opening == 0 &&
-           atomic_load(&server->servers->open_total) >= most;
+    bool total = most > 0 && atomic_load(&server->servers->open_total) >= most;
+    bool own = server->ledger.open >= server->ledger.cap;
+    return !server->failing && server->known && server->ledger.opening == 0 && (total || own);
 }
 
 // How a request's wait for an upstream ends now: by its own deadline, by a server that does not

@@ -52,7 +52,12 @@ struct server {
     struct request *waiters; // have a permit, need an upstream; oldest first
     struct request **waiters_end;
     int waiter_count;
+    int bound_waiter_count;  // of these, to one upstream
     struct upstream **idle;  // by worker: the one used last first
+    struct upstream *pinned; // those with cursors or transactions that only they can go on with
+    int pinned_count;
+    int pinning; // requests under way that may become like that
+    int pinned_limit;
     bool known;              // it can be sent requests, as far as the newest snapshot knows
     bool failing;            // the last attempt to connect failed, and nothing is open
     uint64_t seen;           // generation of the newest snapshot
@@ -85,7 +90,8 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
 
 // An upstream for a request that has a permit: one of its worker's own, or NULL: MAIL_NEWS will
 // come with one, or without one and it must ask again, or that the permit was taken back: a
-// refusal, or that it must go to ROUTE again.
+// refusal (REFUSED_PINNED: the upstream that it is bound to is gone), or that it must go to ROUTE
+// again.
 struct upstream *server_checkout(struct server *server, struct request *request, int64_t now_us)
     __attribute__((warn_unused_result));
 
@@ -106,7 +112,8 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
 void server_open_failed(struct server *server, struct worker *worker, int64_t now_us);
 
 // An open upstream is gone.
-void server_closed(struct server *server, struct worker *worker, int64_t now_us);
+void server_closed(struct server *server, struct upstream *upstream, struct worker *worker,
+                   int64_t now_us);
 
 // Takes an idle upstream out of the pool so that it may be closed. False: a request of another
 // worker has claimed it.

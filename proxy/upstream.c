@@ -93,8 +93,13 @@ static void send_hello(struct upstream *upstream)
 {
     const struct deployment *deployment = upstream->worker->shared->deployment;
     bson_t hello = BSON_INITIALIZER;
-    BSON_APPEND_INT32(&hello, "isMaster", 1); // every server since 3.6 knows it by this name
-    BSON_APPEND_BOOL(&hello, "helloOk", true);
+    if (upstream->keeps_pins) {
+        BSON_APPEND_INT32(&hello, "hello", 1);
+        BSON_APPEND_BOOL(&hello, "loadBalanced", true);
+    } else {
+        BSON_APPEND_INT32(&hello, "isMaster", 1); // every server since 3.6 knows it by this name
+        BSON_APPEND_BOOL(&hello, "helloOk", true);
+    }
     append_client_metadata(&hello, deployment->app_name);
     compressor_list_append(&deployment->compressors, &hello);
     auth_speculate(upstream->opening->auth, &hello);
@@ -128,7 +133,7 @@ static void on_auth(struct upstream *upstream, enum auth_status status, bson_t *
     }
 }
 
-static const char *hello_problem(const bson_t *reply)
+static const char *hello_problem(const struct upstream *upstream, const bson_t *reply)
 {
     bson_iter_t iter;
     if (!bson_iter_init_find(&iter, reply, "ok") || !bson_iter_as_bool(&iter)) {
@@ -137,6 +142,9 @@ static const char *hello_problem(const bson_t *reply)
     if (!bson_iter_init_find(&iter, reply, "maxWireVersion") ||
         bson_iter_as_int64(&iter) < MIN_WIRE_VERSION) {
         return "the server is older than MongoDB 3.6";
+    }
+    if (upstream->keeps_pins && !bson_has_field(reply, "serviceId")) {
+        return "loadBalanced=true, but this is no load balancer: its hello has no serviceId";
     }
     return NULL;
 }
@@ -161,7 +169,7 @@ static void on_reply(struct upstream *upstream, const bson_t *reply)
         on_auth(upstream, auth_continue(opening->auth, reply, &command), &command);
         return;
     }
-    const char *problem = hello_problem(reply);
+    const char *problem = hello_problem(upstream, reply);
     if (problem) {
         fail_opening(upstream, problem);
         return;
@@ -326,6 +334,9 @@ bool upstream_is_usable(struct upstream *upstream, int64_t now_us)
 
 static void check_idle(struct upstream *upstream, int64_t now_us)
 {
+    if (upstream->pins > 0 && now_us - upstream->idle_since_us < AFFINITY_FORGET_US) {
+        return;
+    }
     int64_t max_idle_us = upstream->worker->shared->config->upstream_max_idle_time_us;
     bool too_long = max_idle_us > 0 && now_us - upstream->idle_since_us >= max_idle_us;
     bool gone = atomic_load(&upstream->server->is_gone);
@@ -421,6 +432,8 @@ void upstream_open(struct worker *worker, struct server *server)
     struct upstream *upstream = xcalloc(1, sizeof *upstream);
     upstream->server = server;
     server_get_info(server, &target);
+    upstream->id = atomic_fetch_add(&worker->shared->next_upstream_id, 1);
+    upstream->keeps_pins = target.kind == SERVER_LOAD_BALANCER;
     link_to(upstream, worker);
     upstream->opened_us = upstream_now_us(upstream);
     upstream->opening = opening_new(upstream);
@@ -460,7 +473,7 @@ void upstream_close(struct upstream *upstream, const char *reason, bool loud)
     if (upstream->opening) {
         server_open_failed(upstream->server, worker, now_us);
     } else {
-        server_closed(upstream->server, worker, now_us);
+        server_closed(upstream->server, upstream, worker, now_us);
     }
 }
 

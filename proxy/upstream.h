@@ -32,12 +32,17 @@ struct upstream {
     struct request *request; // whose turn it is; NULL: idle or opening
     struct request *claimer; // of another worker: to be handed over to it. Guarded by the lock
     struct mail mail;
+    uint64_t id;                  // of no other upstream, ever
+    int pins;                     // cursors and transactions that only it can go on with
+    struct upstream *pinned_next; // of its server, guarded by the lock
     int64_t opened_us;
     int64_t progress_us; // when its request last sent or received something
     int64_t idle_since_us;
-    bool is_idle;  // guarded by the lock
-    bool broken;   // idle but no good, found out while it was claimed
-    bool deriving; // control works on its key; MAIL_DERIVED will come
+    bool is_pinned;  // on its server's list of those, guarded by the lock
+    bool keeps_pins; // it leads to a load balancer: nobody knows to which server
+    bool is_idle;    // guarded by the lock
+    bool broken;     // idle but no good, found out while it was claimed
+    bool deriving;   // control works on its key; MAIL_DERIVED will come
     bool dead;
     enum compressor compressor; // agreed on in hello
 };

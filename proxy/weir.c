@@ -63,11 +63,6 @@ static struct deployment *make_deployment(const struct config *config, char *ret
 {
     char error[ERROR_BYTES];
     struct deployment *deployment = deployment_parse(config->uri, error, sizeof error);
-    if (deployment && deployment->load_balanced) {
-        snprintf(error, sizeof error, "loadBalanced=true is not supported towards the deployment");
-        deployment_free(deployment);
-        deployment = NULL;
-    }
     if (!deployment) {
         blame(config, CONFIG_OPTION_uri, error, ret_error, capacity);
     }
@@ -380,6 +375,7 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
     shared->keys = key_cache_new();
     shared->budget.limit = (size_t)shared->config->max_buffered_bytes;
     atomic_init(&shared->next_client_id, 1);
+    atomic_init(&shared->next_upstream_id, 1);
     if (getentropy(shared->process_id, sizeof shared->process_id) != 0) {
         snprintf(ret_error, capacity, "no random numbers to be had");
         return false;

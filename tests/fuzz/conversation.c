@@ -263,6 +263,7 @@ void conversation_begin(const struct credential *credential, void (*accepted)(st
     loops_use(&threads);
     streams_use(connect_upstream);
     atomic_init(&conversation.shared.next_client_id, 1);
+    atomic_init(&conversation.shared.next_upstream_id, 1);
     conversation.shared.servers = servers_new(&conversation.config, &conversation.worker, 1);
     affinity_init(&conversation.shared.affinity);
     conversation.worker = worker_new(0, &conversation.shared);

@@ -202,13 +202,13 @@ class Weir:
         return {key: int(value) for key, value in state.items() if value.isdecimal()}
 
     def wait_until_at_rest(self, timeout: float = 10.0, clients: int = 0) -> dict[str, int]:
-        """Until nothing is held for anybody, but for the connections of those clients."""
+        """Until nothing is held for anybody, but for so many connections of clients at most."""
         deadline = time.monotonic() + timeout
         while True:
             state = self.state()
             held = {key: state[key] for key in HELD}
             held["upstreams in use"] = state["upstreams_open"] - state["upstreams_idle"]
-            held["clients too many"] = state["clients"] - clients
+            held["clients too many"] = max(0, state["clients"] - clients)
             if not any(held.values()):
                 return state
             assert time.monotonic() < deadline, f"weir is not at rest: {held}{self.tail()}"

@@ -240,6 +240,20 @@ static void members(struct knobs *knobs)
     knobs->think_us = dice_scale(1 * MS, 500 * MS);
 }
 
+// Behind a load balancer.
+static void balanced(struct knobs *knobs)
+{
+    knobs->servers = 1;
+    knobs->balanced = true;
+    knobs->cap = (int)dice_between(2, 8);
+    knobs->connections = (int)dice_between(2, 15);
+    knobs->mix[OP_OPEN_CURSOR] = 20;
+    knobs->mix[OP_GET_MORE] = 30;
+    knobs->mix[OP_TRANSACT] = 20;
+    knobs->quit = dice_chance(0.5) ? 0 : 0.05;
+    knobs->close_every_us = dice_chance(0.5) ? 0 : dice_scale(10 * MS, 5 * SECOND);
+}
+
 // Fewer connections over all servers than each of them may have.
 static void total(struct knobs *knobs)
 {
@@ -328,6 +342,7 @@ const struct scenario scenarios[] = {
     {"lying", lying},
     {"members", members},
     {"total", total},
+    {"balanced", balanced},
     {"ending", ending},
     {"chaos", chaos},
     {"compressed", compressed},

@@ -52,12 +52,21 @@ static int handed_count(const struct server *server)
     return count;
 }
 
+static bool is_waited_for(const struct server *server, const struct upstream *upstream)
+{
+    uint64_t wanted = upstream->is_pinned ? upstream->id : 0;
+    const struct request *request = server->waiters;
+    while (request && request->bond.upstream != wanted) {
+        request = request->next;
+    }
+    return request != NULL;
+}
+
 // Each upstream is opening, in use, idle, claimed or on its way, and the ledger has it.
 static void check_upstreams(const struct server *server)
 {
     int opening = 0;
     int open = handed_count(server);
-    int idle = 0;
     for (int i = 0; i < world.knobs.workers; i++) {
         const struct upstream *upstream = world.workers[i]->upstreams;
         for (; upstream; upstream = upstream->next) {
@@ -74,14 +83,13 @@ static void check_upstreams(const struct server *server)
                   "an upstream's request has another upstream");
             opening += upstream->opening != NULL;
             open += upstream->opening == NULL;
-            idle += upstream->is_idle;
+            HOLDS(!upstream->is_idle || !is_waited_for(server, upstream),
+                  "a request waits for an upstream that is idle");
         }
     }
     HOLDS(server->ledger.opening == opening && server->ledger.open == open,
           "the ledger has %d opening and %d open, there are %d and %d", server->ledger.opening,
           server->ledger.open, opening, open);
-    HOLDS(server->waiter_count == 0 || idle == 0,
-          "a request waits for an upstream, and %d are idle", idle);
 }
 
 // --- 3, 5: permits ------------------------------------------------------------------------------

@@ -124,6 +124,9 @@ static void answer_hello(struct server_conn *conn, const bson_t *hello)
     conn->greeted = true;
     BSON_APPEND_BOOL(&body, "ismaster", conn->server->index == world.primary);
     BSON_APPEND_INT32(&body, "maxWireVersion", 21);
+    if (world.knobs.balanced) {
+        BSON_APPEND_INT32(&body, "serviceId", 1);
+    }
     compressor_list_append(&conn->compressors, &body);
     BSON_APPEND_DOUBLE(&body, "ok", 1);
     server_conn_reply(conn, &body);
@@ -151,7 +154,7 @@ static void handle(struct server_conn *conn, const uint8_t *at, size_t len)
     conn->busy = true;
     conn->request_id = number_at(at + 4);
     const char *command = bson_iter_key(&iter);
-    if (strcmp(command, "isMaster") == 0) {
+    if (strcmp(command, world.knobs.balanced ? "hello" : "isMaster") == 0) {
         HOLDS(!conn->greeted, "weir said hello twice");
         answer_hello(conn, &body);
     } else if (strcmp(command, "saslContinue") == 0) {
@@ -226,6 +229,7 @@ static void accepted(void *arg, struct net_end *end)
     struct server_conn *conn = xcalloc(1, sizeof *conn);
     conn->server = server;
     conn->end = end;
+    conn->id = end->conn->id;
     conn->next = server->conns;
     if (conn->next) {
         conn->next->prev = conn;
@@ -344,6 +348,9 @@ enum server_kind server_kind_seen(int server)
 {
     if (world.servers[server].refusing) {
         return SERVER_UNKNOWN;
+    }
+    if (world.knobs.balanced) {
+        return SERVER_LOAD_BALANCER;
     }
     if (world.knobs.sharded) {
         return SERVER_MONGOS;

@@ -43,6 +43,15 @@ static void held_remove(struct held_list *list, struct held *held)
     *held = list->items[--list->count];
 }
 
+static void forget_of_conn(struct held_list *list, int64_t conn)
+{
+    for (size_t i = list->count; i-- > 0;) {
+        if (list->items[i].conn == conn) {
+            held_remove(list, &list->items[i]);
+        }
+    }
+}
+
 static struct held *cursor_of(struct sim_server *server, const struct op *op)
 {
     return op->cursor_id ? held_find(&server->cursors, op->cursor_id) : NULL;
@@ -145,8 +154,8 @@ static bool is_read(const struct op *op)
 // A secondary takes reads that say they may come there, and what goes on with its cursors.
 static bool takes(const struct sim_server *server, const struct op *op)
 {
-    return world.knobs.sharded || server->index == world.primary || op->kind == OP_GET_MORE ||
-           op->kind == OP_KILL_CURSORS || (is_read(op) && op->read_mode);
+    return world.knobs.sharded || world.knobs.balanced || server->index == world.primary ||
+           op->kind == OP_GET_MORE || op->kind == OP_KILL_CURSORS || (is_read(op) && op->read_mode);
 }
 
 static bool refuse_if_unwell(struct server_conn *conn, const struct op *op)
@@ -178,8 +187,9 @@ static void append_cursor(bson_t *body, int64_t id)
 }
 
 // What the operation does. Returns the cursor that its reply leaves open.
-static int64_t take_effect(struct sim_server *server, struct op *op)
+static int64_t take_effect(struct server_conn *conn, struct op *op)
 {
+    struct sim_server *server = conn->server;
     struct held *cursor = cursor_of(server, op);
     struct held *transaction = transaction_of(server, op);
     op->executed = true;
@@ -187,6 +197,7 @@ static int64_t take_effect(struct sim_server *server, struct op *op)
     if (op->kind == OP_OPEN_CURSOR) {
         struct held *opened = held_add(&server->cursors, ++server->last_cursor);
         opened->session = op->session;
+        opened->conn = conn->id;
         opened->batches_left = (int)dice_between(1, 6);
         opened->last_op = op->id;
         return opened->id;
@@ -206,7 +217,7 @@ static int64_t take_effect(struct sim_server *server, struct op *op)
 
 static void answer_op(struct server_conn *conn, struct op *op)
 {
-    int64_t cursor = take_effect(conn->server, op);
+    int64_t cursor = take_effect(conn, op);
     bson_t body = BSON_INITIALIZER;
     bool cursor_first = dice_chance(0.5);
     if (cursor_first && (cursor || op->kind == OP_GET_MORE)) {
@@ -373,6 +384,18 @@ static void check_affinity(struct sim_server *here, const struct op *op)
     }
 }
 
+// Behind a load balancer it goes to its connection.
+static void check_balanced_affinity(struct server_conn *conn, const struct op *op)
+{
+    bool statement = op->kind == OP_TRANSACT && !op->starts_transaction;
+    const struct held *cursor = cursor_of(conn->server, op);
+    const struct held *transaction = statement ? transaction_of(conn->server, op) : NULL;
+    HOLDS(!cursor || cursor->conn == conn->id,
+          "operation %lld goes on with a cursor of another connection", (long long)op->id);
+    HOLDS(!transaction || transaction->conn == conn->id,
+          "operation %lld belongs to a transaction of another connection", (long long)op->id);
+}
+
 static void check_arrival(const struct op *op, const uint8_t *at, size_t len)
 {
     HOLDS(op->received == 0 || may_come_again(op), "operation %lld (%s) is sent a second time",
@@ -399,6 +422,9 @@ void service_begin(struct server_conn *conn, const uint8_t *at, size_t len, cons
     HOLDS(op, "weir sends an operation that no app has");
     check_arrival(op, at, len);
     check_affinity(conn->server, op);
+    if (world.knobs.balanced) {
+        check_balanced_affinity(conn, op);
+    }
     op->received++;
     conn->op = op->id;
     TRACE("server %lld receives operation %lld (%s) on connection %lld", conn->server->index,
@@ -407,18 +433,15 @@ void service_begin(struct server_conn *conn, const uint8_t *at, size_t len, cons
         return;
     }
     if (op->starts_transaction && !transaction_of(conn->server, op)) {
-        held_add(&conn->server->transactions, op->session);
+        held_add(&conn->server->transactions, op->session)->conn = conn->id;
     }
     set_in_use(conn->server, op, true);
     serve(conn, op->demand_us);
 }
 
 // An operation whose connection is closed may be interrupted, or go on unheard.
-void service_drop(struct server_conn *conn)
+static void interrupt(struct server_conn *conn)
 {
-    if (!conn->serving) {
-        return;
-    }
     advance(conn->server);
     stop_serving(conn);
     set_next(conn->server);
@@ -426,9 +449,20 @@ void service_drop(struct server_conn *conn)
         bson_destroy(conn->own);
         conn->own = NULL;
     } else if (dice_chance(0.5)) {
-        take_effect(conn->server, op_find(conn->op));
+        take_effect(conn, op_find(conn->op));
     } else {
         set_in_use(conn->server, op_find(conn->op), false);
+    }
+}
+
+void service_drop(struct server_conn *conn)
+{
+    if (conn->serving) {
+        interrupt(conn);
+    }
+    if (world.knobs.balanced) {
+        forget_of_conn(&conn->server->cursors, conn->id);
+        forget_of_conn(&conn->server->transactions, conn->id);
     }
 }
 

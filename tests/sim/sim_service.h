@@ -15,6 +15,7 @@ struct server_conn {
     struct server_conn *prev;
     struct sim_server *server;
     struct net_end *end; // NULL: closed, to be freed by `look`
+    int64_t id;
     struct event look;
     struct buffer in;
     struct buffer out;
@@ -38,6 +39,7 @@ struct server_conn {
 struct held {
     int64_t id;
     int64_t session; // of a cursor
+    int64_t conn;    // that opened it
     int64_t txn_number;
     int64_t last_op; // that used it
     int64_t free_us; // since when nobody uses it, or did not before last_op

@@ -73,6 +73,7 @@ static void configure(void)
     world.config = (struct config){
         .max_connections = knobs->cap,
         .max_total_connections = knobs->total_cap,
+        .pinned_share = 0.5,
         .connect_timeout_us = knobs->connect_timeout_us,
         .upstream_max_idle_time_us = knobs->max_idle_us,
         .upstream_max_age_us = knobs->max_age_us,
@@ -103,6 +104,7 @@ static void weir_begin(void)
         .budget = {.limit = world.knobs.max_buffered},
     };
     atomic_init(&world.shared.next_client_id, 1);
+    atomic_init(&world.shared.next_upstream_id, 1);
     world.shared.servers = servers_new(&world.config, world.workers, world.knobs.workers);
     affinity_init(&world.shared.affinity);
     for (int i = 0; i < world.knobs.workers; i++) {

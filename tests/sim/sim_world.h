@@ -120,7 +120,8 @@ struct knobs {
     bool unique_ids; // of requests; else those of all connections are alike
     // servers
     int servers;
-    bool sharded; // each is a mongos; else they are a replica set
+    bool sharded;  // each is a mongos; else they are a replica set
+    bool balanced; // one load balancer: cursors and transactions belong to the connection
     int cores;
     int64_t demand_us;      // of an ordinary operation
     int64_t slow_demand_us; // of a slow one
