@@ -63,6 +63,21 @@ def test_its_place_in_the_queue_is_left(secantus, proxy):
     assert [found["_id"] for found in secantus.client().test.queue.find()] == ["after"]
 
 
+def test_what_it_had_in_use_is_in_use_no_more(secantus, proxy):
+    with slow(secantus, "insert"):
+        goner = connect(proxy)
+        goner.post({"insert": "used", "documents": [{"_id": 1}]})
+        waiting = connect(proxy)
+        waiting.post({"find": "used"})
+        assert until(lambda: proxy.state()["queued"] == 1, SLOW_S), "the find does not queue"
+        used = proxy.state()
+        assert (used["clients"], used["in_flight"], used["upstreams_open"]) == (2, 1, 1)
+        goner.stream.close()
+        waiting.stream.close()
+    rest = {"clients": 0, "queued": 0, "in_flight": 0, "upstreams_open": 1, "buffered_bytes": 0}
+    assert until(lambda: rest.items() <= proxy.state().items(), GRACE_S + 5), proxy.state()
+
+
 def test_its_running_request_finishes_and_the_upstream_is_used_on(secantus, proxy):
     with connect(proxy) as other:
         other.ask({"ping": 1})
