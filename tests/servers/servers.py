@@ -197,12 +197,14 @@ def start(
     tls: bool | Path = False,
     auth: bool = False,
     standalone: bool = False,
+    durable: bool = False,
 ) -> Server:
     """Starts a server and returns when it answers and takes writes.
 
     tls: it speaks TLS, with a certificate of certificates() or the one in the directory named.
-    auth: it demands USER and PASSWORD, by SCRAM. standalone: it is no replica set. Raises
-    Unavailable, with the reason.
+    auth: it demands USER and PASSWORD, by SCRAM. standalone: it is no replica set. durable: what it
+    acknowledged survives its being killed, which SecantusDB otherwise promises for single writes
+    with j:true only. Raises Unavailable, with the reason.
     """
     kind = kind or default_kind()
     reason = why_not(kind, tls=tls, auth=auth, standalone=standalone)
@@ -210,7 +212,7 @@ def start(
         raise Unavailable(f"{kind}: {reason}")
     if kind == "external":
         return _external(os.environ["MONGODB_URI"])
-    return _start(kind, tls, auth, standalone or kind == "ferretdb")
+    return _start(kind, tls, auth, standalone or kind == "ferretdb", durable)
 
 
 def default_kind() -> str:
@@ -266,15 +268,16 @@ class _Way:
     certs: Path | None
     auth: bool
     standalone: bool
+    durable: bool
 
 
-def _start(kind: str, tls: bool | Path, auth: bool, standalone: bool) -> Server:
+def _start(kind: str, tls: bool | Path, auth: bool, standalone: bool, durable: bool) -> Server:
     process = _Process(Path(tempfile.mkdtemp(prefix=f"weir-{kind}-")))
     try:
         data = process.directory / "data"
         data.mkdir()
         certs = certificates() if tls is True else tls or None
-        way = _Way(kind, free_port(), data, certs, False, standalone)
+        way = _Way(kind, free_port(), data, certs, False, standalone, durable)
         server = _launch(process, way)
         if auth:
             server.client().admin.command("createUser", USER, pwd=PASSWORD, roles=["root"])
@@ -315,6 +318,8 @@ def _secantus_arguments(way: _Way) -> list[str]:
         arguments.append("--auth")
     if way.standalone:
         arguments.append("--standalone")
+    if way.durable:
+        arguments.append("--sync-on-commit")
     return arguments
 
 
