@@ -37,10 +37,12 @@ class Driver:
     command: Callable[[str], list[str]]  # of a program's name: "checks" or "shedding"
     environment: dict[str, str] = field(default_factory=dict)
 
-    def start(self, program: str, uri: str, features: frozenset[str], **more: object):
+    def start(
+        self, program: str, uri: str, features: frozenset[str], threads: int = 64, **more: object
+    ):
         environment = {
             "URI": uri, "FEATURES": " ".join(sorted(features)), "DATABASE": "checks",
-            "THREADS": "64", "PYTHONPATH": "", **self.environment,
+            "THREADS": str(threads), "PYTHONPATH": "", **self.environment,
         }  # fmt: skip
         return subprocess.Popen(
             self.command(program), env={**os.environ, **environment}, text=True,

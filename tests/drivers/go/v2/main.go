@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The Go programs behind test_drivers.py and test_shedding.py, by argument "checks" or "shedding".
+// The Go programs behind test_drivers.py, test_shedding.py and ../../../soak, by argument "checks",
+// "shedding" or "soak".
 // ../../README.md has the lines they print.
 package main
 
@@ -12,6 +13,8 @@ func main() {
 		check()
 	case len(os.Args) == 2 && os.Args[1] == "shedding":
 		shedding()
+	case len(os.Args) == 2 && os.Args[1] == "soak":
+		soak()
 	default:
 		os.Exit(2)
 	}
