@@ -16,8 +16,8 @@ SPEC := $(BUILD)/spec
 
 .DEFAULT_GOAL := build
 .PHONY: build run test test-c test-asan test-tsan test-valgrind test-defects test-drivers sim fuzz \
-        check-format check-clang check-tidy bench certs test-stubset test-faults test-spec clean \
-        help
+        check-format check-clang check-tidy bench certs test-stubset test-faults test-spec soak \
+        clean help
 
 build:  ## install what it needs and build a release (the default)
 	@deploy/packages.sh build
@@ -81,6 +81,11 @@ test-faults: build certs $(VENV)/.tests-ready  ## what goes wrong, on real socke
 
 test-spec: build $(VENV)/.tests-ready $(SPEC)/.ready  ## a driver's own tests, both ways
 	@$(PYTEST) tests/spec
+
+soak: certs $(VENV)/.tests-ready  ## drivers' traffic and faults for SECONDS=600, under both sanitizers
+	$(call test-build,asan,-DWEIR_SANITIZE=address$(comma)undefined)
+	$(call test-build,tsan,-DWEIR_SANITIZE=thread)
+	@$(VENV)/bin/python tests/soak/soak.py --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 check-format:  ## whether the C code is formatted as .clang-format says
 	@deploy/packages.sh test
