@@ -181,6 +181,18 @@ def test_closes_connections(secantus):
         proxy.wait_until_at_rest()
 
 
+def test_closes_a_connection_under_a_read(secantus):
+    """The read is sent once more, and nobody sees anything of it."""
+    with weir.Weir(secantus.uri, "--max-wait", "10s") as proxy:
+        with Crowd(proxy.address, APPS) as crowd:
+            with secantus.failing(["find"], {"times": 1}, closeConnection=True):
+                proxy.wait_for("upstream_down", **{"while": "open"})
+                crowd.wait_for_more("ok", 200)
+        crowd.assert_saw("ok")
+        crowd.assert_truthful(secantus)
+        proxy.wait_until_at_rest()
+
+
 def test_refuses_with_labels(secantus):
     labels = ["TransientTransactionError", "RetryableWriteError"]
     refuse = {"errorCode": 112, "errorLabels": labels}
