@@ -43,8 +43,7 @@ RECOVERY_S = 60
 REST_S = 30
 GROWTH = 1.3  # of memory at rest after the first round; 1.2 was seen under AddressSanitizer
 WATCHING = 2  # connections by which weir watches the server; perhaps not there at first
-AT_REST = ("clients", "queued", "in_flight", "waiting_for_upstream", "upstreams_opening", "pins",
-           "buffered_bytes", "cursors")  # fmt: skip
+AT_REST = (*weir.HELD, "clients", "cursors")
 # Writes are not tried again by drivers, so that one done twice comes to light: SecantusDB does not
 # know after a crash what it has done before.
 OPTIONS = "retryWrites=false&serverSelectionTimeoutMS=5000"
