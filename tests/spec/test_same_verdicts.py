@@ -55,6 +55,6 @@ def test_no_verdict_is_worse_through_weir(by_file, file):
         f"{name}: {by_way['direct'][name].word} directly, {by_way['weir'][name].word} through weir:"
         f" {by_way['weir'][name].why}"
         for name in verdicts.worse(by_way)
-        if not differences.reason(file, name)
+        if not differences.reason(file, name, by_way["weir"][name].why)
     ]
     assert not unexpected, "\n\n".join(["", *unexpected])

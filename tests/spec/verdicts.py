@@ -148,7 +148,8 @@ def _worse_by_reason(by_file: dict[str, dict[str, Verdicts]]) -> Iterator[str]:
     tests = defaultdict(list)
     for file, by_way in by_file.items():
         for name in worse(by_way):
-            tests[differences.reason(file, name) or "NOT EXPECTED"].append(f"  {file} {name}")
+            why = differences.reason(file, name, by_way["weir"][name].why)
+            tests[why or "NOT EXPECTED"].append(f"  {file} {name}")
     for why, names in tests.items():
         yield from ("", f"worse through weir, {len(names)}: {why}", *names)
 
