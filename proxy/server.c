@@ -86,6 +86,14 @@ static int64_t earlier(int64_t a_us, int64_t b_us)
     return a_us < b_us ? a_us : b_us;
 }
 
+// Ends a section that may have changed who is in flight: server selection goes by it.
+static void unlock(struct server *server)
+{
+    atomic_store_explicit(&server->pulse.in_flight, gate_in_flight(server->gate),
+                          memory_order_relaxed);
+    pthread_mutex_unlock(&server->lock);
+}
+
 // --- outcomes: decided under the lock, told after it --------------------------------------------
 
 // Requests that have news, linked by `next`; and whether an upstream is to be opened, its ledger
@@ -350,12 +358,6 @@ static void grant(struct server *server, struct outcomes *outcomes, int64_t now_
     }
 }
 
-static void note_in_flight(struct server *server)
-{
-    atomic_store_explicit(&server->pulse.in_flight, gate_in_flight(server->gate),
-                          memory_order_relaxed);
-}
-
 static void end_permit(struct server *server, struct request *request, bool learn, int64_t now_us)
 {
     gate_done(server->gate, &request->ticket, learn, now_us);
@@ -399,10 +401,9 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
     } else if (answer == GATE_GRANTED) {
         count_as_pinning(server, request);
     }
-    note_in_flight(server);
     int64_t expiry_us = gate_next_expiry(server->gate);
     bool probe = server->failing;
-    pthread_mutex_unlock(&server->lock);
+    unlock(server);
 
     if (answer != GATE_GRANTED) {
         int64_t look_us = probe ? now_us : now_us + TICK_US;
@@ -487,7 +488,7 @@ struct upstream *server_checkout(struct server *server, struct request *request,
         open_if_needed(server, &outcomes, now_us);
         outcomes.next_tick_us = earlier(outcomes.next_tick_us, now_us + TICK_US);
     }
-    pthread_mutex_unlock(&server->lock);
+    unlock(server);
 
     if (other) {
         worker_post(owner, &other->mail, MAIL_HAND_OVER);
@@ -523,8 +524,7 @@ void server_checkin(struct server *server, struct request *request, struct upstr
         place(server, upstream, &outcomes, now_us);
     }
     grant(server, &outcomes, now_us);
-    note_in_flight(server);
-    pthread_mutex_unlock(&server->lock);
+    unlock(server);
 
     deliver(server, request->worker, &outcomes);
     if (stale) {
@@ -549,7 +549,7 @@ bool server_withdraw(struct server *server, struct request *request, int64_t now
     } else {
         withdrawn = DEFECT(CANCELLED_GRANTED);
     }
-    pthread_mutex_unlock(&server->lock);
+    unlock(server);
 
     deliver(server, request->worker, &outcomes);
     return withdrawn;
@@ -612,7 +612,7 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
     }
     grant(server, &outcomes, now_us);
     open_if_needed(server, &outcomes, now_us);
-    pthread_mutex_unlock(&server->lock);
+    unlock(server);
 
     if (first) {
         log_upstream_up(server);
@@ -814,7 +814,7 @@ void server_follow(struct server *server, struct worker *worker, const struct to
     }
     grant(server, &outcomes, now_us);
     open_if_needed(server, &outcomes, now_us);
-    pthread_mutex_unlock(&server->lock);
+    unlock(server);
 
     deliver(server, worker, &outcomes);
 }
@@ -826,7 +826,7 @@ void server_evict(struct server *server, struct worker *worker)
 
     pthread_mutex_lock(&server->lock);
     evict(server, &outcomes, loop_now_us(worker->loop));
-    pthread_mutex_unlock(&server->lock);
+    unlock(server);
 
     deliver(server, worker, &outcomes);
 }
@@ -930,7 +930,7 @@ void server_tick(struct server *server, struct worker *worker, int64_t now_us)
     open_if_needed(server, &outcomes, now_us);
     exhaustion_look(server, &report, now_us);
     outcomes.next_tick_us = earlier(outcomes.next_tick_us, next_tick(server, now_us));
-    pthread_mutex_unlock(&server->lock);
+    unlock(server);
 
     if (report.notice != EXHAUSTION_NOTHING) {
         exhaustion_log(&report, now_us);

@@ -131,6 +131,9 @@ static void check_permits(const struct server *server)
     HOLDS(holders == counts.in_flight && holders <= world.knobs.cap,
           "the gate counts %d in flight, there are %d, the cap is %d", counts.in_flight, holders,
           world.knobs.cap);
+    int told = atomic_load(&server->pulse.in_flight);
+    HOLDS(told == counts.in_flight, "selection takes %d to be in flight, there are %d", told,
+          counts.in_flight);
     // With no slow lane and no deadlines, whoever waits could go.
     bool all_alike = world.knobs.slow_share >= 1 && world.knobs.max_time == 0;
     HOLDS(!all_alike || !counts.available || counts.queued == 0 || counts.in_flight == counts.limit,
