@@ -81,14 +81,20 @@ static int64_t travel_most_us(void)
     return net->delay_most_us > net->stall_us ? net->delay_most_us : net->stall_us;
 }
 
-// What weir kills by itself must not be in use, unless by who came after its time of grace: weir
-// may have decided by then, and waits for a permit.
+// Whether an operation came after what it goes on with had its time of grace: weir may have given
+// it up by then, and waits for a permit to kill it.
+static bool is_late(const struct op *op, const struct held *held)
+{
+    int64_t came_us = op->sent_us + travel_most_us() + check_slack_us();
+    return came_us >= held->free_us + ORPHAN_GRACE_US;
+}
+
+// What weir kills by itself must not be in use, unless by who came late.
 static void check_is_orphan(const struct held *held, const char *what)
 {
     if (held && held->in_use) {
         const struct op *op = op_find(held->last_op);
-        int64_t came_us = op->sent_us + travel_most_us() + check_slack_us();
-        HOLDS(!app_connection_is_open(op->conn) || came_us >= held->free_us + ORPHAN_GRACE_US,
+        HOLDS(!app_connection_is_open(op->conn) || is_late(op, held),
               "weir kills a %s that operation %lld on connection %lld, which is open, is using",
               what, (long long)op->id, (long long)op->conn);
     }
@@ -368,17 +374,19 @@ static bool may_come_again(const struct op *op)
     return is_read(op) || op->kind == OP_RETRYABLE_INSERT || op->kind == OP_KILL_CURSORS;
 }
 
-// What goes on with a cursor or a transaction goes to its server.
+// What goes on with a cursor or a transaction goes to its server, unless it came late.
 static void check_affinity(struct sim_server *here, const struct op *op)
 {
     for (int i = 0; i < world.knobs.servers; i++) {
         struct sim_server *server = &world.servers[i];
         const struct held *cursor = cursor_of(server, op);
-        HOLDS(server == here || !cursor || cursor->session != op->session || cursor_of(here, op),
+        bool other = cursor && (cursor->session != op->session || is_late(op, cursor));
+        HOLDS(server == here || !cursor || other || cursor_of(here, op),
               "operation %lld goes on with a cursor of server %d and comes to server %d",
               (long long)op->id, i, here->index);
+        const struct held *transaction = transaction_of(server, op);
         bool statement = op->kind == OP_TRANSACT && !op->starts_transaction;
-        HOLDS(server == here || !statement || !transaction_of(server, op),
+        HOLDS(server == here || !statement || !transaction || is_late(op, transaction),
               "operation %lld belongs to a transaction of server %d and comes to server %d",
               (long long)op->id, i, here->index);
     }
