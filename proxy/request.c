@@ -540,15 +540,9 @@ static enum request_step step_checkout(struct request *request)
 
 // --- SEND ---------------------------------------------------------------------------------------
 
-// Whether sending it a second time does no harm: a read, or a write that a server does at most
-// once. What it goes on with may have moved on in the server; a driver can tell, weir cannot.
 static bool may_send_again(const struct request *request)
 {
-    const struct command *command = &request->command;
-    bool reads = (command->info->traits & COMMAND_READ) && !command->writes_out;
-    bool goes_on = command->in_transaction || command->cursor_id != 0;
-    return !request->abandoned && !request->reply_begun && !goes_on &&
-           (reads || command_is_retryable_write(command));
+    return !request->abandoned && !request->reply_begun && command_may_repeat(&request->command);
 }
 
 // As if it had not been sent.

@@ -293,6 +293,13 @@ bool command_is_retryable_write(const struct command *command)
     return command->has_txn_number && !command->in_transaction;
 }
 
+bool command_may_repeat(const struct command *command)
+{
+    unsigned traits = command->info->traits;
+    bool reads = (traits & COMMAND_READ) && !(traits & COMMAND_FINISHES) && !command->writes_out;
+    return !command->in_transaction && (reads || command_is_retryable_write(command));
+}
+
 bool command_finishes(const struct command *command)
 {
     return (command->info->traits & COMMAND_FINISHES) ||

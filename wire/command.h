@@ -67,6 +67,11 @@ void command_acknowledge(const struct command *command, uint8_t *message);
 // Whether the request is a retryable write: a txnNumber outside a transaction.
 bool command_is_retryable_write(const struct command *command);
 
+// Whether the request does no harm when it is sent once more, perhaps to another server: a read, or
+// a retryable write. What it goes on with may have moved on, which a driver can tell; what it kills
+// is known to one server only (another one's operation may have the same number).
+bool command_may_repeat(const struct command *command);
+
 // Whether the command is commitTransaction or abortTransaction.
 bool command_ends_transaction(const struct command *command);
 

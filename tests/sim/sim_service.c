@@ -371,7 +371,7 @@ void service_go_on(struct sim_server *server)
 // A read, or a write that a server does at most once.
 static bool may_come_again(const struct op *op)
 {
-    return is_read(op) || op->kind == OP_RETRYABLE_INSERT || op->kind == OP_KILL_CURSORS;
+    return is_read(op) || op->kind == OP_RETRYABLE_INSERT;
 }
 
 // What goes on with a cursor or a transaction goes to its server, unless it came late.

@@ -152,6 +152,35 @@ static void pipelines_that_write(void **state)
     }
 }
 
+static void what_may_be_sent_once_more(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json;
+        bool may;
+    } cases[] = {
+        {"{'find': 'c', '$db': 'a'}", true},
+        {"{'aggregate': 'c', 'pipeline': [{'$match': {}}], '$db': 'a'}", true},
+        {"{'aggregate': 'c', 'pipeline': [{'$out': 'd'}], '$db': 'a'}", false},
+        {"{'insert': 'c', 'documents': [{}], '$db': 'a'}", false},
+        {"{'insert': 'c', 'documents': [{}], 'txnNumber': 5, '$db': 'a'}", true},
+        {"{'find': 'c', 'txnNumber': 5, 'autocommit': false, '$db': 'a'}", false},
+        {"{'commitTransaction': 1, 'txnNumber': 5, 'autocommit': false, '$db': 'admin'}", false},
+        {"{'getMore': 7, 'collection': 'c', '$db': 'a'}", false},
+        {"{'killCursors': 'c', 'cursors': [7], '$db': 'a'}", false},
+        {"{'killOp': 1, 'op': 7, '$db': 'admin'}", false},
+        {"{'killAllSessions': [], '$db': 'admin'}", false},
+        {"{'notKnown': 1, '$db': 'a'}", false},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct buffer out = {0};
+        struct command command;
+        assert_int_equal(read_json(&out, cases[i].json, &command), WIRE_OK);
+        assert_int_equal(command_may_repeat(&command), cases[i].may);
+        buffer_fini(&out);
+    }
+}
+
 static void cursors_that_wait_for_data(void **state)
 {
     (void)state;
@@ -503,6 +532,7 @@ int main(void)
         cmocka_unit_test(a_find_with_everything),
         cmocka_unit_test(cursors_and_transactions),
         cmocka_unit_test(pipelines_that_write),
+        cmocka_unit_test(what_may_be_sent_once_more),
         cmocka_unit_test(cursors_that_wait_for_data),
         cmocka_unit_test(read_modes),
         cmocka_unit_test(fields_of_a_wrong_type_are_absent),
