@@ -367,8 +367,21 @@ static void prepare(struct request *request)
     request->prepared = true;
 }
 
+// The server does not die before the request goes elsewhere or ends.
+static void go_to(struct request *request, struct server *server)
+{
+    if (request->server) {
+        atomic_fetch_sub(&request->server->routed, 1);
+    }
+    request->server = server;
+    if (server) {
+        atomic_fetch_add(&server->routed, 1);
+    }
+}
+
 static enum request_step step_route(struct request *request)
 {
+    struct server *server;
     if (request->abandoned) {
         return STEP_END;
     }
@@ -376,18 +389,19 @@ static enum request_step step_route(struct request *request)
         prepare(request);
     }
     request->asked = false;
-    switch (route_request(request, &request->server)) {
+    switch (route_request(request, &server)) {
     case ROUTE_FOUND:
     case ROUTE_NOBODY:
-        break;
+        go_to(request, server);
+        return STEP_ADMIT;
     case ROUTE_LOST:
         request->failure = FAILURE_AFFINITY_LOST;
-        return STEP_FAIL;
+        break;
     case ROUTE_STALENESS:
         request->failure = FAILURE_STALENESS;
-        return STEP_FAIL;
+        break;
     }
-    return STEP_ADMIT;
+    return STEP_FAIL;
 }
 
 // --- ADMIT --------------------------------------------------------------------------------------
@@ -1125,6 +1139,7 @@ static void request_free(struct request *request)
     release_buffer(&request->message);
     release_buffer(&request->held);
     cursor_split_free(request->split);
+    go_to(request, NULL);
     worker_forget(worker, request);
     worker->request_count--;
     if (worker->free_request_count < FREE_REQUESTS_MAX) {

@@ -72,10 +72,8 @@ void server_free(struct server *server)
 
 bool server_is_unused(struct server *server)
 {
-    struct gate_counts counts;
     pthread_mutex_lock(&server->lock);
-    gate_count(server->gate, 0, &counts);
-    bool unused = counts.in_flight == 0 && counts.queued == 0 && server->ledger.opening == 0 &&
+    bool unused = atomic_load(&server->routed) == 0 && server->ledger.opening == 0 &&
                   server->ledger.open == 0;
     pthread_mutex_unlock(&server->lock);
     return unused;
@@ -626,6 +624,7 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
 
 void server_open_failed(struct server *server, struct worker *worker, int64_t now_us)
 {
+    struct servers *servers = server->servers; // the server may be gone with its last upstream
     struct outcomes outcomes;
     outcomes_init(&outcomes);
 
@@ -633,13 +632,13 @@ void server_open_failed(struct server *server, struct worker *worker, int64_t no
     ledger_failed(&server->ledger, worker_random(worker), now_us);
     server->failing = server->ledger.open == 0;
     update_availability(server, &outcomes, now_us);
-    servers_leave(server->servers);
+    servers_leave(servers);
     open_if_needed(server, &outcomes, now_us);
     pthread_mutex_unlock(&server->lock);
 
     control_request_scan(worker->shared->control);
     deliver(server, worker, &outcomes);
-    servers_feed(server->servers, worker, now_us);
+    servers_feed(servers, worker, now_us);
 }
 
 // Who waits for an upstream that is gone finds out in CHECKOUT.
@@ -658,6 +657,7 @@ static void wake_bound(struct server *server, uint64_t upstream, struct outcomes
 void server_closed(struct server *server, struct upstream *upstream, struct worker *worker,
                    int64_t now_us)
 {
+    struct servers *servers = server->servers; // the server may be gone with its last upstream
     struct outcomes outcomes;
     outcomes_init(&outcomes);
 
@@ -667,12 +667,12 @@ void server_closed(struct server *server, struct upstream *upstream, struct work
         wake_bound(server, upstream->id, &outcomes);
     }
     ledger_closed(&server->ledger);
-    servers_leave(server->servers);
+    servers_leave(servers);
     open_if_needed(server, &outcomes, now_us);
     pthread_mutex_unlock(&server->lock);
 
     deliver(server, worker, &outcomes);
-    servers_feed(server->servers, worker, now_us);
+    servers_feed(servers, worker, now_us);
 }
 
 bool server_take_idle(struct server *server, struct upstream *upstream)

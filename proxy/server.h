@@ -43,6 +43,7 @@ struct server {
     atomic_bool is_gone;            // no snapshot will have it again
     atomic_int_fast64_t doomed_us;  // unknown since then, while another one could do; 0: it is not
     atomic_int_fast64_t suspect_us; // when a connection to it was last lost
+    atomic_int routed;              // requests that were routed to it, and may look at it
     pthread_mutex_t lock;           // guards all that follows
     struct gate *gate;
     struct shapes *shapes;
@@ -68,7 +69,7 @@ struct server {
 struct server *server_new(struct servers *servers, uint32_t id);
 void server_free(struct server *server);
 
-// Whether nothing of it is in use: nobody waits, no request is under way, no upstream is there.
+// Whether nothing of it is in use: no request is routed to it, no upstream is there.
 bool server_is_unused(struct server *server);
 
 // A worker has a new snapshot of the deployment: what the server is from now on. When it is not

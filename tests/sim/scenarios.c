@@ -254,6 +254,22 @@ static void balanced(struct knobs *knobs)
     knobs->close_every_us = dice_chance(0.5) ? 0 : dice_scale(10 * MS, 5 * SECOND);
 }
 
+// Members come and go faster than requests and mail.
+static void restless(struct knobs *knobs)
+{
+    members(knobs);
+    knobs->leave_every_us = dice_scale(5 * MS, 500 * MS);
+    knobs->down_us = dice_scale(1 * MS, 800 * MS);
+    knobs->threads.mail_lag = 0.5;
+    knobs->threads.interrupt = 0.5;
+    knobs->cap = (int)dice_between(1, 3);
+    knobs->max_wait_us = dice_scale(1 * MS, 20 * MS);
+    knobs->mix[OP_LARGE_FIND] = 30;
+    knobs->slow_reader = 0.3;
+    knobs->slow_reader_us = 200 * MS;
+    knobs->quit = 0.1;
+}
+
 // Fewer connections over all servers than each of them may have.
 static void total(struct knobs *knobs)
 {
@@ -341,6 +357,7 @@ const struct scenario scenarios[] = {
     {"stepdown", stepdown},
     {"lying", lying},
     {"members", members},
+    {"restless", restless},
     {"total", total},
     {"balanced", balanced},
     {"ending", ending},

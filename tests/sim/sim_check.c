@@ -166,6 +166,20 @@ static void check_deadlines(const struct server *server)
           (long long)(sim_now_us() - first->waits_since_us));
 }
 
+// --- who may look at a server -------------------------------------------------------------------
+
+// A server does not die before the last request that was routed to it.
+static void check_reach(const struct request *request)
+{
+    const struct servers *servers = world.shared.servers;
+    const struct server *server = servers->list;
+    while (server && server != request->server) {
+        server = server->next;
+    }
+    HOLDS(!request->server || request->server == servers->lobby || server,
+          "a request's server is dead");
+}
+
 // --- 7: memory ----------------------------------------------------------------------------------
 
 static void check_client(const struct client *client)
@@ -194,8 +208,11 @@ static void check_budget(void)
         for (; client; client = client->next) {
             check_client(client);
             claimed += client->claimed_bytes;
-            claimed += client->request ? claimed_by(client->request) : 0;
-            reached += client->request != NULL;
+            if (client->request) {
+                check_reach(client->request);
+                claimed += claimed_by(client->request);
+                reached++;
+            }
         }
     }
     const struct server *server = world.shared.servers->list;
