@@ -9,10 +9,15 @@
 #define FIRST_PAUSE_US INT64_C(100000)
 #define LONGEST_PAUSE_US INT64_C(5000000)
 
+bool ledger_may_open(const struct ledger *ledger, int64_t now_us)
+{
+    return ledger->opening + ledger->open < ledger->cap && ledger->opening < ledger->max_opening &&
+           now_us >= ledger->retry_us;
+}
+
 bool ledger_open(struct ledger *ledger, int64_t now_us)
 {
-    if (ledger->opening + ledger->open >= ledger->cap || ledger->opening >= ledger->max_opening ||
-        now_us < ledger->retry_us) {
+    if (!ledger_may_open(ledger, now_us)) {
         return false;
     }
     ledger->opening += !DEFECT(CAP_LATE);

@@ -25,8 +25,11 @@ struct ledger {
     int64_t retry_us; // not before this time after a failure
 };
 
-// Enters one more connection as opening. False: the cap, the bound on opening, or the pause after a
-// failure forbids it.
+// Whether one more connection may open now: neither the cap, nor the bound on opening, nor the
+// pause after a failure forbids it.
+bool ledger_may_open(const struct ledger *ledger, int64_t now_us);
+
+// Enters one more connection as opening. False: it may not.
 bool ledger_open(struct ledger *ledger, int64_t now_us) __attribute__((warn_unused_result));
 
 void ledger_opened(struct ledger *ledger);

@@ -21,6 +21,7 @@
 #define MAX_OPENING 2   // CMAP's maxConnecting
 #define TICK_US 50000   // while there is something to watch
 #define DOOM_US 1000000 // a monitor that blinks is not an end
+#define SPARE_US 100000 // an idle upstream that waits for longer is worth a handshake elsewhere
 #define DOUBT_US 500000 // SDAM's minimum between two checks of a server
 
 static bool is_lobby(const struct server *server)
@@ -94,12 +95,13 @@ static void unlock(struct server *server)
 
 // --- outcomes: decided under the lock, told after it --------------------------------------------
 
-// Requests that have news, linked by `next`; and whether an upstream is to be opened, its ledger
-// entry being made.
+// Requests that have news, linked by `next`; whether an upstream is to be opened, its ledger entry
+// being made; and whether upstream.maxTotalConnections keeps one that is needed from that.
 struct outcomes {
     struct request *first;
     struct request **end;
     bool open;
+    bool crowded;
     int64_t next_tick_us;
 };
 
@@ -108,6 +110,7 @@ static void outcomes_init(struct outcomes *outcomes)
     outcomes->first = NULL;
     outcomes->end = &outcomes->first;
     outcomes->open = false;
+    outcomes->crowded = false;
     outcomes->next_tick_us = INT64_MAX;
 }
 
@@ -141,6 +144,9 @@ static void deliver(struct server *server, struct worker *worker, struct outcome
     }
     if (outcomes->open) {
         upstream_open(worker, server);
+    }
+    if (outcomes->crowded && !worker->ending) {
+        servers_make_room(server->servers, worker, server);
     }
 }
 
@@ -317,17 +323,16 @@ static void update_availability(struct server *server, struct outcomes *outcomes
     outcomes->next_tick_us = earlier(outcomes->next_tick_us, gate_next_expiry(server->gate));
 }
 
-// Enters one more upstream as opening: in the server's ledger, and among those of all servers.
+static int count_entered(const struct server *server)
+{
+    return server->ledger.opening + server->ledger.open;
+}
+
+// Enters one more upstream as opening: among those of all servers, and in the server's ledger.
 static bool enter(struct server *server, int64_t now_us)
 {
-    if (!servers_enter(server->servers, server->ledger.opening + server->ledger.open)) {
-        return false;
-    }
-    bool entered = ledger_open(&server->ledger, now_us);
-    if (!entered) {
-        servers_leave(server->servers);
-    }
-    return entered;
+    return ledger_may_open(&server->ledger, now_us) && servers_enter(server->servers) &&
+           ledger_open(&server->ledger, now_us);
 }
 
 // Enters an upstream to be opened if somebody needs one. While connecting fails, one attempt at a
@@ -342,7 +347,11 @@ static void open_if_needed(struct server *server, struct outcomes *outcomes, int
         return;
     }
     outcomes->open = enter(server, now_us);
-    if (!outcomes->open && server->ledger.retry_us > now_us) {
+    outcomes->crowded = !outcomes->open && ledger_may_open(&server->ledger, now_us);
+    if (outcomes->crowded) {
+        servers_hunger(server->servers, count_entered(server));
+        outcomes->next_tick_us = earlier(outcomes->next_tick_us, now_us + TICK_US);
+    } else if (!outcomes->open && server->ledger.retry_us > now_us) {
         outcomes->next_tick_us = earlier(outcomes->next_tick_us, server->ledger.retry_us);
     }
 }
@@ -458,7 +467,6 @@ static void take_permit_back(struct server *server, struct request *request, enu
 struct upstream *server_checkout(struct server *server, struct request *request, int64_t now_us)
 {
     struct worker *owner = NULL;
-    bool waits = false;
     struct outcomes outcomes;
     outcomes_init(&outcomes);
 
@@ -474,14 +482,13 @@ struct upstream *server_checkout(struct server *server, struct request *request,
         other->claimer = request;
         owner = other->worker;
         // Ours next time: below the cap, each worker comes to have what it needs.
-        outcomes.open = request->bond.upstream == 0 && enter(server, now_us);
+        outcomes.open = request->bond.upstream == 0 && server->known && enter(server, now_us);
     } else if (lost) {
         request->ticket.refusal = REFUSED_PINNED;
         take_permit_back(server, request, NEWS_REFUSED, &outcomes, now_us);
     } else if (!server->known) { // only just: it may have been evicted too early
         take_permit_back(server, request, NEWS_ELSEWHERE, &outcomes, now_us);
     } else {
-        waits = true;
         wait_for_upstream(server, request, now_us);
         open_if_needed(server, &outcomes, now_us);
         outcomes.next_tick_us = earlier(outcomes.next_tick_us, now_us + TICK_US);
@@ -492,9 +499,6 @@ struct upstream *server_checkout(struct server *server, struct request *request,
         worker_post(owner, &other->mail, MAIL_HAND_OVER);
     }
     deliver(server, request->worker, &outcomes);
-    if (waits && atomic_load(&server->servers->hungry)) {
-        servers_make_room(server->servers, request->worker, server);
-    }
     return own;
 }
 
@@ -622,6 +626,16 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
     }
 }
 
+// Its place among all is free, and its own again unless another server that may have fewer waits
+// for one: then servers_feed sees to it that each has its turn.
+static void leave(struct server *server, struct outcomes *outcomes, int64_t now_us)
+{
+    servers_leave(server->servers);
+    if (!servers_are_hungry(server->servers)) {
+        open_if_needed(server, outcomes, now_us);
+    }
+}
+
 void server_open_failed(struct server *server, struct worker *worker, int64_t now_us)
 {
     struct servers *servers = server->servers; // the server may be gone with its last upstream
@@ -632,8 +646,7 @@ void server_open_failed(struct server *server, struct worker *worker, int64_t no
     ledger_failed(&server->ledger, worker_random(worker), now_us);
     server->failing = server->ledger.open == 0;
     update_availability(server, &outcomes, now_us);
-    servers_leave(servers);
-    open_if_needed(server, &outcomes, now_us);
+    leave(server, &outcomes, now_us);
     pthread_mutex_unlock(&server->lock);
 
     control_request_scan(worker->shared->control);
@@ -667,8 +680,7 @@ void server_closed(struct server *server, struct upstream *upstream, struct work
         wake_bound(server, upstream->id, &outcomes);
     }
     ledger_closed(&server->ledger);
-    servers_leave(servers);
-    open_if_needed(server, &outcomes, now_us);
+    leave(server, &outcomes, now_us);
     pthread_mutex_unlock(&server->lock);
 
     deliver(server, worker, &outcomes);
@@ -686,17 +698,29 @@ bool server_take_idle(struct server *server, struct upstream *upstream)
     return taken;
 }
 
-bool server_give_up_idle(struct server *server)
+// The idle upstream of any worker that was used last.
+static struct upstream *find_idle(const struct server *server)
 {
-    struct upstream *upstream = NULL;
-    pthread_mutex_lock(&server->lock);
-    for (int i = 0; i < server->servers->worker_count && server->waiter_count == 0; i++) {
-        if (server->idle[i]) {
-            upstream = server->idle[i];
-            idle_remove(server, upstream);
-            upstream->broken = true;
-            break;
+    struct upstream *found = NULL;
+    for (int i = 0; i < server->servers->worker_count; i++) {
+        struct upstream *upstream = server->idle[i];
+        if (upstream && (!found || upstream->idle_since_us > found->idle_since_us)) {
+            found = upstream;
         }
+    }
+    return found;
+}
+
+bool server_give_up_idle(struct server *server, int open, int64_t now_us)
+{
+    pthread_mutex_lock(&server->lock);
+    struct upstream *upstream = server->waiter_count == 0 ? find_idle(server) : NULL;
+    bool spare = open == 0 || open + 1 < server->ledger.open;
+    if (upstream && (spare || now_us - upstream->idle_since_us >= SPARE_US)) {
+        idle_remove(server, upstream);
+        upstream->broken = true;
+    } else {
+        upstream = NULL;
     }
     pthread_mutex_unlock(&server->lock);
     if (upstream) {
@@ -705,13 +729,23 @@ bool server_give_up_idle(struct server *server)
     return upstream != NULL;
 }
 
-void server_feed(struct server *server, struct worker *worker, int64_t now_us)
+int server_count_entered(struct server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    int entered = count_entered(server);
+    pthread_mutex_unlock(&server->lock);
+    return entered;
+}
+
+void server_feed(struct server *server, struct worker *worker, int fewer_than, int64_t now_us)
 {
     struct outcomes outcomes;
     outcomes_init(&outcomes);
 
     pthread_mutex_lock(&server->lock);
-    open_if_needed(server, &outcomes, now_us);
+    if (count_entered(server) < fewer_than) {
+        open_if_needed(server, &outcomes, now_us);
+    }
     pthread_mutex_unlock(&server->lock);
 
     deliver(server, worker, &outcomes);

@@ -125,12 +125,16 @@ bool server_take_idle(struct server *server, struct upstream *upstream)
 // tells the claimer to ask again.
 void server_hand_over(struct server *server, struct upstream *upstream);
 
-// Closes an idle upstream if there is one and nobody waits, so that another server may open one.
-// False: there is none.
-bool server_give_up_idle(struct server *server);
+// Closes an idle upstream, so that a server that has `open` may open one: if nobody waits, and this
+// one has more to spare or has not needed it of late. False: there is none.
+bool server_give_up_idle(struct server *server, int open, int64_t now_us);
 
-// There is room for one more upstream over all servers: opens it if somebody waits for it.
-void server_feed(struct server *server, struct worker *worker, int64_t now_us);
+// How many upstreams it has, open or opening.
+int server_count_entered(struct server *server);
+
+// There is room for one more upstream over all servers: opens it if somebody waits for it and the
+// server has fewer than that.
+void server_feed(struct server *server, struct worker *worker, int fewer_than, int64_t now_us);
 
 // What an upstream opens to. Copies.
 void server_get_info(struct server *server, struct server_info *ret_info);

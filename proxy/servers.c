@@ -2,6 +2,7 @@
 
 #include "proxy/servers.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -150,7 +151,7 @@ void servers_tick(struct servers *servers, struct worker *worker, int64_t now_us
 
 // --- all upstreams together ---------------------------------------------------------------------
 
-bool servers_enter(struct servers *servers, int open)
+bool servers_enter(struct servers *servers)
 {
     int most = servers->config->max_total_connections;
     int total = atomic_fetch_add(&servers->open_total, 1);
@@ -158,17 +159,7 @@ bool servers_enter(struct servers *servers, int open)
         return true;
     }
     atomic_fetch_sub(&servers->open_total, 1);
-    int hungry = atomic_load(&servers->hungry);
-    if (hungry == 0 || open + 1 < hungry) {
-        atomic_store(&servers->hungry, open + 1);
-    }
     return false;
-}
-
-bool servers_want_room(const struct servers *servers, int open)
-{
-    int hungry = atomic_load(&servers->hungry);
-    return hungry > 0 && hungry - 1 < open;
 }
 
 void servers_leave(struct servers *servers)
@@ -176,35 +167,68 @@ void servers_leave(struct servers *servers)
     atomic_fetch_sub(&servers->open_total, 1);
 }
 
+// Of two that do so at once the hungrier may be overlooked: then it says so again with its next
+// tick.
+void servers_hunger(struct servers *servers, int open)
+{
+    int hungry = atomic_load(&servers->hungry);
+    if (hungry == 0 || open + 1 < hungry) {
+        atomic_store(&servers->hungry, open + 1);
+    }
+}
+
+bool servers_are_hungry(const struct servers *servers)
+{
+    return atomic_load(&servers->hungry) > 0;
+}
+
+// Two servers that are one apart would else take the same place from each other for ever.
+bool servers_want_room(const struct servers *servers, int open)
+{
+    int hungry = atomic_load(&servers->hungry);
+    return hungry == 1 || (hungry > 0 && hungry < open);
+}
+
+struct feeding {
+    int64_t now_us;
+    int fewer_than; // only who has so few
+};
+
 static void feed(struct server *server, struct worker *worker, void *arg)
 {
-    server_feed(server, worker, *(int64_t *)arg);
+    const struct feeding *feeding = arg;
+    server_feed(server, worker, feeding->fewer_than, feeding->now_us);
 }
 
 void servers_feed(struct servers *servers, struct worker *worker, int64_t now_us)
 {
-    if (atomic_exchange(&servers->hungry, 0)) {
-        each(servers, worker, feed, &now_us);
+    int hungry = atomic_exchange(&servers->hungry, 0);
+    if (hungry == 0) {
+        return;
     }
+    struct feeding feeding = {now_us, hungry};
+    each(servers, worker, feed, &feeding);
+    feeding.fewer_than = INT_MAX;
+    each(servers, worker, feed, &feeding);
 }
 
 struct room {
     const struct server *wanted_by;
+    int open; // that this one has
     bool made;
 };
 
 static void make_room(struct server *server, struct worker *worker, void *arg)
 {
     struct room *room = arg;
-    (void)worker;
     if (!room->made && server != room->wanted_by) {
-        room->made = server_give_up_idle(server);
+        room->made = server_give_up_idle(server, room->open, loop_now_us(worker->loop));
     }
 }
 
-void servers_make_room(struct servers *servers, struct worker *worker, const struct server *server)
+void servers_make_room(struct servers *servers, struct worker *worker, struct server *server)
 {
-    struct room room = {.wanted_by = server};
+    struct room room = {.wanted_by = server, .open = server_count_entered(server)};
     each(servers, worker, make_room, &room);
 }
 

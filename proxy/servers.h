@@ -24,8 +24,8 @@ struct servers {
     int worker_count;
     struct server *lobby;
     atomic_int open_total; // upstreams open or opening, at all servers
-    atomic_int hungry; // upstream.maxTotalConnections kept a server from opening one: one more than
-                       // the fewest that such a server has; 0: there is none
+    atomic_int hungry;    // a server waits for upstream.maxTotalConnections to let it open one: one
+                          // more than the fewest that such a server has; 0: there is none
     pthread_mutex_t lock; // guards all that follows
     struct server *list;  // without the lobby
     uint32_t last_id;
@@ -45,20 +45,25 @@ void servers_follow(struct servers *servers, struct worker *worker, struct topol
 // Does what time brings, at each server. Called by any worker's tick.
 void servers_tick(struct servers *servers, struct worker *worker, int64_t now_us);
 
-// A place among upstream.maxTotalConnections for a server that has `open` upstreams: false if there
-// is none left.
-bool servers_enter(struct servers *servers, int open) __attribute__((warn_unused_result));
+// A place among upstream.maxTotalConnections: false if there is none left.
+bool servers_enter(struct servers *servers) __attribute__((warn_unused_result));
 void servers_leave(struct servers *servers);
 
-// Whether a server that has `open` upstreams should let one go, because another one that has fewer
-// waits for a place.
+// A server that has `open` upstreams waits for a place: the next that is free is for who has
+// fewest.
+void servers_hunger(struct servers *servers, int open);
+bool servers_are_hungry(const struct servers *servers);
+
+// Whether a server that has `open` upstreams should let one go, because another one waits for a
+// place that has none, or so few that it will not have more than this one afterwards.
 bool servers_want_room(const struct servers *servers, int open);
 
 // Somebody waits at `server` for such a place: closes an idle upstream of another server, where
 // nobody waits. Without any server's lock.
-void servers_make_room(struct servers *servers, struct worker *worker, const struct server *server);
+void servers_make_room(struct servers *servers, struct worker *worker, struct server *server);
 
-// A place is free: who waits for one opens. Without any server's lock.
+// A place is free: who waits for one opens, first those that have fewest. Without any server's
+// lock.
 void servers_feed(struct servers *servers, struct worker *worker, int64_t now_us);
 
 // Calls a function for each server, the lobby first, with what is held there just now.

@@ -281,6 +281,25 @@ static void total(struct knobs *knobs)
     knobs->demand_us = dice_scale(10, 2 * MS);
 }
 
+// One connection for each server, and more requests than that at each: all have their turn.
+static void narrow(struct knobs *knobs)
+{
+    knobs->servers = 2;
+    knobs->secondary = 0.5;
+    knobs->cap = 8;
+    knobs->total_cap = 2;
+    knobs->connections = (int)dice_between(5, 8);
+    knobs->apps = 1;
+    knobs->operations = 30;
+    knobs->think_us = dice_scale(10, 1 * MS);
+    knobs->demand_us = dice_scale(10, 2 * MS);
+    knobs->slow_us = 60 * SECOND;
+    knobs->max_queue = 1000;
+    knobs->max_wait_us = 3 * SECOND;
+    knobs->max_time = 0;
+    knobs->patient = true;
+}
+
 // Replies that are none.
 static void lying(struct knobs *knobs)
 {
@@ -360,6 +379,7 @@ const struct scenario scenarios[] = {
     {"restless", restless},
     {"total", total},
     {"balanced", balanced},
+    {"narrow", narrow},
     {"ending", ending},
     {"chaos", chaos},
     {"compressed", compressed},

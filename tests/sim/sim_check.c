@@ -328,6 +328,9 @@ void check_rest(void)
     if (world.calm) {
         check_unacknowledged(refused);
     }
+    HOLDS(!world.knobs.patient || world.accepted * 8 <= world.op_count,
+          "%llu connections were opened for %zu operations", (unsigned long long)world.accepted,
+          world.op_count);
     size_t pins = pins_count(world.shared.affinity.pins);
     HOLDS(atomic_load(&world.shared.budget.used) == 0, "at rest, %zu bytes are claimed",
           atomic_load(&world.shared.budget.used));

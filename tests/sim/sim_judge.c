@@ -110,6 +110,8 @@ static void check_own_error(struct op *op, const struct reply *reply)
           reply->message);
     if (reply->code == 462) {
         world.shed++;
+        HOLDS(!world.knobs.patient, "operation %lld (%s) is shed, and others were not", id,
+              op_kind_name(op->kind));
         HOLDS(may_be_shed(op), "operation %lld (%s) is shed, but finishes something", id,
               op_kind_name(op->kind));
         HOLDS(reply->overloaded && !reply->retryable_write && !reply->no_writes,

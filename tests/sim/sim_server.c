@@ -238,6 +238,7 @@ static void accepted(void *arg, struct net_end *end)
     server->conn_count++;
     event_init(&conn->look, look, conn);
     net_attend(end, changed, conn);
+    world.accepted++;
     TRACE("server %lld accepts connection %lld, has %lld now", server->index, end->conn->id,
           server->conn_count);
     int limit = world.knobs.connection_limit;

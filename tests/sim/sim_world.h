@@ -83,6 +83,7 @@ struct knobs {
     int workers;
     int cap;
     int total_cap; // over all servers; 0: none
+    bool patient;  // there is time for all: nothing is shed
     int max_queue;
     int64_t max_wait_us;
     int64_t server_wait_us;
@@ -183,6 +184,7 @@ struct world {
     size_t op_capacity;
     uint64_t answered;
     uint64_t shed;
+    uint64_t accepted; // connections, by all servers
 };
 
 extern struct world world;
