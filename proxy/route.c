@@ -13,25 +13,6 @@ static bool is_replica_set(const struct server_info *info)
     return info->kind == SERVER_PRIMARY || info->kind == SERVER_SECONDARY;
 }
 
-static enum route route_bound(const struct request *request, const struct topology *topology,
-                              struct server **ret_server)
-{
-    const struct server_info *info = topology_find(topology, request->bond.server);
-    bool statement = request->command.in_transaction;
-    if (!info || (statement && info->kind == SERVER_SECONDARY)) {
-        return ROUTE_LOST; // a primary that steps down aborts its transactions
-    }
-    *ret_server = info->server; // where it waits if the server is not there now
-    return ROUTE_FOUND;
-}
-
-// Whether any server will do that knows how transactions ended.
-static bool is_free_to_end(const struct request *request, const struct topology *topology)
-{
-    const struct server_info *info = topology_find(topology, request->bond.server);
-    return command_ends_transaction(&request->command) && (!info || is_replica_set(info));
-}
-
 static bool has_replica_set(const struct topology *topology)
 {
     for (size_t i = 0; i < topology->server_count; i++) {
@@ -40,6 +21,34 @@ static bool has_replica_set(const struct topology *topology)
         }
     }
     return false;
+}
+
+// A primary that is none any more has aborted its transactions; so will one that fell silent when
+// another has taken over.
+static bool has_aborted(const struct server_info *info, const struct topology *topology)
+{
+    const struct server_info *writable = topology_writable(topology);
+    bool replaced = writable && writable->kind == SERVER_PRIMARY && writable != info;
+    return replaced || info->kind == SERVER_SECONDARY;
+}
+
+static enum route route_bound(const struct request *request, const struct topology *topology,
+                              struct server **ret_server)
+{
+    const struct server_info *info = topology_find(topology, request->bond.server);
+    if (!info || (request->command.in_transaction && has_aborted(info, topology))) {
+        return ROUTE_LOST;
+    }
+    *ret_server = info->server; // where it waits if the server is not there now
+    return ROUTE_FOUND;
+}
+
+// Whether any server will do that knows how transactions ended. (The kind of the one that this is
+// bound to does not tell: it may just be silent.)
+static bool is_free_to_end(const struct request *request, const struct topology *topology)
+{
+    return command_ends_transaction(&request->command) &&
+           (has_replica_set(topology) || !topology_find(topology, request->bond.server));
 }
 
 static enum route route_free(const struct request *request, const struct topology *topology,

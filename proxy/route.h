@@ -2,8 +2,8 @@
 //
 // Routing: which server a request goes to.
 //
-//      bound to one (a cursor, a statement of a transaction, weir's own)  -> that one, or it is
-//      lost everything else                                                    -> selection.h
+//      bound to one (a cursor, a statement of a transaction, weir's own) -> that one, or lost
+//      everything else                                                   -> selection.h
 //
 // In a replica set commit and abort go to whoever is primary: it knows how the transaction ended.
 
