@@ -374,13 +374,20 @@ static bool may_come_again(const struct op *op)
     return is_read(op) || op->kind == OP_RETRYABLE_INSERT;
 }
 
+// Whether the reply that told of it may have been lost, and another one opened in its place.
+static bool may_be_unknown(const struct held *cursor)
+{
+    return op_find(cursor->last_op)->received > 1;
+}
+
 // What goes on with a cursor or a transaction goes to its server, unless it came late.
 static void check_affinity(struct sim_server *here, const struct op *op)
 {
     for (int i = 0; i < world.knobs.servers; i++) {
         struct sim_server *server = &world.servers[i];
         const struct held *cursor = cursor_of(server, op);
-        bool other = cursor && (cursor->session != op->session || is_late(op, cursor));
+        bool other = cursor && (cursor->session != op->session || is_late(op, cursor) ||
+                                may_be_unknown(cursor));
         HOLDS(server == here || !cursor || other || cursor_of(here, op),
               "operation %lld goes on with a cursor of server %d and comes to server %d",
               (long long)op->id, i, here->index);
