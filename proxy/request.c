@@ -943,17 +943,9 @@ static unsigned labels_when_lost(const struct request *request)
     return request->command.in_transaction ? LABEL_TRANSIENT_TRANSACTION : 0;
 }
 
-// There are servers, but none that its read preference takes.
-static bool is_too_choosy(const struct request *request)
-{
-    const struct topology *topology = request->worker->topology;
-    return request->command.read_mode != READ_PRIMARY && request->bond.server == 0 && topology &&
-           topology_writable(topology);
-}
-
 static void describe_no_server(const struct request *request, struct reply_error *error)
 {
-    if (is_too_choosy(request)) {
+    if (route_is_too_choosy(request)) {
         error->code = 133;
         error->message = "weir: no server matches the read preference; nothing was sent";
         return;

@@ -85,3 +85,13 @@ enum route route_request(const struct request *request, struct server **ret_serv
     }
     return route_free(request, topology, ret_server);
 }
+
+bool route_is_too_choosy(const struct request *request)
+{
+    const struct topology *topology = request->worker->topology;
+    struct selection selection;
+    selection_read(&request->command, &selection);
+    selection.now_us = INT64_MAX; // doubts pass
+    return request->bond.server == 0 && topology && topology_writable(topology) &&
+           !selection_choose(topology, &selection);
+}

@@ -10,6 +10,8 @@
 #ifndef PROXY_ROUTE_H
 #define PROXY_ROUTE_H
 
+#include <stdbool.h>
+
 struct request;
 struct server;
 
@@ -22,5 +24,9 @@ enum route {
 
 // For ROUTE_FOUND and ROUTE_NOBODY, ret_server is where the request asks for its permit.
 enum route route_request(const struct request *request, struct server **ret_server);
+
+// Whether writes could go somewhere, but no server has what the request's read preference wants:
+// not one that cannot be connected to or is doubted either.
+bool route_is_too_choosy(const struct request *request);
 
 #endif

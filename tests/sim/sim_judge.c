@@ -116,6 +116,9 @@ static void check_own_error(struct op *op, const struct reply *reply)
               op_kind_name(op->kind));
         HOLDS(reply->overloaded && !reply->retryable_write && !reply->no_writes,
               "operation %lld is shed with the wrong labels", id);
+    } else if (reply->code == 133) {
+        bool picky = op->read_mode && strcmp(op->read_mode, "secondary") == 0;
+        HOLDS(picky, "operation %lld is told that no server suits, but the primary does", id);
     } else if (reply->code == 50) {
         HOLDS(op->max_time_ms > 0, "operation %lld had no maxTimeMS", id);
     } else {

@@ -142,6 +142,35 @@ static void a_mongos_keeps_its_transactions(void **state)
     assert_in_range(routed("commitTransaction", 4), 1, 2); // another one can recover it
 }
 
+static bool is_too_choosy(const char *command, enum read_mode mode)
+{
+    struct bytes name = {(const uint8_t *)command, strlen(command)};
+    struct request request = {
+        .worker = &worker,
+        .command = {.info = command_lookup(name), .name = name, .read_mode = mode},
+    };
+    return route_is_too_choosy(&request);
+}
+
+static void too_choosy_is_who_wants_what_is_not_there(void **state)
+{
+    (void)state;
+    deploy(SERVER_PRIMARY, SERVER_UNKNOWN, SERVER_UNKNOWN);
+    assert_true(is_too_choosy("find", READ_SECONDARY));
+    assert_false(is_too_choosy("find", READ_SECONDARY_PREFERRED));
+    assert_false(is_too_choosy("find", READ_PRIMARY));
+    // One that writes goes to the primary whatever it says.
+    assert_false(is_too_choosy("insert", READ_SECONDARY));
+    deploy(SERVER_PRIMARY, SERVER_SECONDARY, SERVER_UNKNOWN);
+    atomic_store(&pulses[1].failing, true);
+    assert_false(is_too_choosy("find", READ_SECONDARY));
+    atomic_store(&pulses[1].doubted_until_us, 1000000);
+    assert_false(is_too_choosy("find", READ_SECONDARY));
+    // When there is no primary either, nobody is.
+    deploy(SERVER_UNKNOWN, SERVER_UNKNOWN, SERVER_UNKNOWN);
+    assert_false(is_too_choosy("find", READ_SECONDARY));
+}
+
 static int drop_topology(void **state)
 {
     (void)state;
@@ -158,6 +187,7 @@ int main(void)
         cmocka_unit_test(statements_go_to_the_transactions_primary_or_are_lost),
         cmocka_unit_test(whoever_is_primary_ends_transactions),
         cmocka_unit_test(a_mongos_keeps_its_transactions),
+        cmocka_unit_test(too_choosy_is_who_wants_what_is_not_there),
     };
     return cmocka_run_group_tests(tests, NULL, drop_topology);
 }
