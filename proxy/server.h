@@ -40,7 +40,7 @@ struct server {
     uint32_t id;              // of no other server, ever
     struct servers *servers;
     struct server_pulse pulse;
-    atomic_bool is_gone;            // no snapshot will have it again
+    atomic_bool is_gone;            // the newest snapshot does not have it
     atomic_int_fast64_t doomed_us;  // unknown since then, while another one could do; 0: it is not
     atomic_int_fast64_t suspect_us; // when a connection to it was last lost
     atomic_int routed;              // requests that were routed to it, and may look at it
