@@ -363,27 +363,13 @@ static void compressed(struct knobs *knobs)
 }
 
 const struct scenario scenarios[] = {
-    {"calm", calm},
-    {"crowd", crowd},
-    {"slow_shape", slow_shape},
-    {"hand_over", hand_over},
-    {"quitters", quitters},
-    {"orphans", orphans},
-    {"large", large},
-    {"flaky", flaky},
-    {"refusing", refusing},
-    {"stalling", stalling},
-    {"stepdown", stepdown},
-    {"lying", lying},
-    {"members", members},
-    {"restless", restless},
-    {"total", total},
-    {"balanced", balanced},
-    {"narrow", narrow},
-    {"ending", ending},
-    {"chaos", chaos},
-    {"compressed", compressed},
-    {NULL, NULL},
+    {"calm", calm},           {"crowd", crowd},           {"slow_shape", slow_shape},
+    {"hand_over", hand_over}, {"quitters", quitters},     {"orphans", orphans},
+    {"large", large},         {"flaky", flaky},           {"refusing", refusing},
+    {"stalling", stalling},   {"stepdown", stepdown},     {"lying", lying},
+    {"members", members},     {"restless", restless},     {"total", total},
+    {"balanced", balanced},   {"narrow", narrow},         {"ending", ending},
+    {"chaos", chaos},         {"compressed", compressed}, {NULL, NULL},
 };
 
 const struct scenario *scenario_find(const char *name)
