@@ -209,7 +209,7 @@ class Connection(asyncio.Protocol):
         try:
             if fault.executes:
                 reply = await _await(_answer(context))
-            await self._delay(context, fault.delay_s)
+            await self._delay(context, fault)
             if not fault.executes and not fault.prevents:
                 reply = await _await(_answer(context))
         except ServerError as failure:
@@ -226,11 +226,17 @@ class Connection(asyncio.Protocol):
                 )
         self._reply(context, reply)
 
-    async def _delay(self, context: Context, seconds: float) -> None:
-        if seconds:
-            spec = dispatch.COMMANDS.get(context.name)
-            is_write = bool(spec and spec.needs == WRITE)
-            await self.member.interruptible(asyncio.sleep(seconds), is_write=is_write)
+    async def _delay(self, context: Context, fault: Fault) -> None:
+        if not fault.delay_s:
+            return
+        spec = dispatch.COMMANDS.get(context.name)
+        is_write = bool(spec and spec.needs == WRITE)
+        fault.delayed += 1
+        fault.most_delayed = max(fault.most_delayed, fault.delayed)
+        try:
+            await self.member.interruptible(asyncio.sleep(fault.delay_s), is_write=is_write)
+        finally:
+            fault.delayed -= 1
 
     # Out
 

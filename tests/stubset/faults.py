@@ -39,6 +39,8 @@ class Fault:
     app: str | None = None
     is_fail_point: bool = False
     hits: int = 0
+    delayed: int = 0  # just now
+    most_delayed: int = 0
 
     def fits(self, member: int, name: str, body: dict, app: str) -> bool:
         return (

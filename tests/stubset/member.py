@@ -83,6 +83,7 @@ class Member:
         self.is_running = False
         self.is_silent = False
         self.is_quiescing = False
+        self.is_removed = False
         self.logins = Logins()
         self.connections: set[Connection] = set()
         self._tallies: dict[str | None, Tally] = {}

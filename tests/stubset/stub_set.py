@@ -153,6 +153,8 @@ class StubSet:
         """What hello lists as `hosts`, `passives` or `arbiters`."""
 
         def fits(member: Member) -> bool:
+            if member.is_removed:
+                return False
             if member.hidden or member.is_arbiter:
                 return category == "arbiters" and member.is_arbiter
             return category == ("hosts" if member.priority else "passives")
@@ -256,6 +258,15 @@ class StubSet:
         self.set_version += 1
         self.election.announce()
         return member.index
+
+    def remove_member(self, index: int) -> None:
+        """The others' hello does not have it any more, and it is gone."""
+        self._call(self._remove_member, self.members[index])
+
+    def _remove_member(self, member: Member) -> None:
+        member.is_removed = True
+        self.set_version += 1
+        self._kill(member)
 
     def fail(self, *names: str, **fault) -> Fault:
         """The next commands of these names fail; see Fault. Its `hits` says how many did."""

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""weir before a stub of a whole deployment, for the tests of routing, affinity and failover."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pymongo
+import raw
+import weir
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from stubset import StubSet, User  # noqa: E402, F401
+
+CAP = 4
+
+
+@contextlib.contextmanager
+def weir_before(
+    stub: StubSet, *arguments: str, cap: int = CAP, uri: str | None = None, rejects: bool = False
+) -> Iterator[weir.Weir]:
+    """weir, which at the end must have asked for nothing wrong and have kept to its cap."""
+    with stub, weir.Weir(uri or stub.uri, *arguments, cap=cap) as proxy:
+        yield proxy
+        assert rejects or not stub.rejections
+        for member in stub.members:
+            assert stub.tally(member.index, "weir").peak <= cap
+
+
+def wait_for_members(stub: StubSet, proxy: weir.Weir, *indexes: int) -> None:
+    """Until weir has seen these members up; all that are not arbiters, if none is named."""
+    for index in indexes or [m.index for m in stub.members if not m.is_arbiter]:
+        proxy.wait_for("server_up", 10, server=stub.members[index].host)
+
+
+@contextlib.contextmanager
+def speaking_to(proxy: weir.Weir) -> Iterator[raw.Connection]:
+    with raw.Connection.to(proxy.address) as connection:
+        connection.hello()
+        yield connection
+
+
+def hello(proxy: weir.Weir) -> dict:
+    with raw.Connection.to(proxy.address) as connection:
+        return connection.hello()
+
+
+def members_asked(stub: StubSet, *names: str) -> set[int]:
+    return {command.member for command in stub.asked(*names, driver="weir")}
+
+
+def read_from(stub: StubSet, client: pymongo.MongoClient, preference, reads: int = 20) -> set[int]:
+    """The members that so many reads by this preference went to."""
+    stub.commands.clear()
+    things = client.get_database("test", read_preference=preference).things
+    for _ in range(reads):
+        things.find_one()
+    return members_asked(stub, "find")
+
+
+def wait_until_read_from(stub: StubSet, client, preference, members: set[int]) -> None:
+    """Until such reads are spread over exactly these members."""
+    stub.wait_until(lambda: read_from(stub, client, preference) == members)
+
+
+class Crowd:
+    """Threads that each do the same, in their own turn, until told to stop; what an app saw of
+    errors is in `errors`. `work` is called with the client, the thread's number and its turn."""
+
+    def __init__(self, uri: str, work: Callable, *, threads: int = 8, **options):
+        self.client = pymongo.MongoClient(uri, **options)
+        self.errors: list[Exception] = []
+        self.done = [0] * threads
+        self._work = work
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(threads)]
+
+    def _run(self, number: int) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._work(self.client, number, self.done[number])
+            except Exception as error:
+                self.errors.append(error)
+            self.done[number] += 1
+
+    def wait_for_turns(self, turns: int = 3) -> None:
+        """Until each thread has done so many more."""
+        wanted = [done + turns for done in self.done]
+        StubSet.wait_until(lambda: all(d >= w for d, w in zip(self.done, wanted)), within=30)
+
+    def __enter__(self) -> Crowd:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+        self.client.close()
