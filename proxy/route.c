@@ -29,7 +29,7 @@ static bool has_aborted(const struct server_info *info, const struct topology *t
 {
     const struct server_info *writable = topology_writable(topology);
     bool replaced = writable && writable->kind == SERVER_PRIMARY && writable != info;
-    return replaced || info->kind == SERVER_SECONDARY;
+    return replaced || info->kind == SERVER_SECONDARY || info->kind == SERVER_OTHER;
 }
 
 static enum route route_bound(const struct request *request, const struct topology *topology,
@@ -43,12 +43,14 @@ static enum route route_bound(const struct request *request, const struct topolo
     return ROUTE_FOUND;
 }
 
-// Whether any server will do that knows how transactions ended. (The kind of the one that this is
-// bound to does not tell: it may just be silent.)
+// Whether any server will do that knows how transactions ended: the primary, whoever it is now (the
+// kind of the one that this is bound to does not tell: it may just be silent); and a mongos that has
+// the recoveryToken, if the transaction's own is not there.
 static bool is_free_to_end(const struct request *request, const struct topology *topology)
 {
+    const struct server_info *info = topology_find(topology, request->bond.server);
     return command_ends_transaction(&request->command) &&
-           (has_replica_set(topology) || !topology_find(topology, request->bond.server));
+           (!info || !server_is_usable(info) || has_replica_set(topology));
 }
 
 static enum route route_free(const struct request *request, const struct topology *topology,

@@ -279,6 +279,20 @@ def test_a_commit_whose_mongos_is_gone_ends_at_another():
         assert begun in members_asked(stub, "commitTransaction")
 
 
+def test_a_commit_whose_mongos_is_dead_ends_at_another():
+    stub = StubSet("sharded", 2)
+    with weir_before(stub) as proxy, pymongo.MongoClient(proxy.uri) as client:
+        wait_for_members(stub, proxy)
+        with client.start_session() as session, pymongo.timeout(5):  # serverWait is 12 s
+            session.start_transaction()
+            client.test.things.insert_one({"_id": 1}, session=session)
+            (begun,) = members_asked(stub, "insert")
+            stub.kill(begun)
+            with pytest.raises(OperationFailure):  # the stub's mongos keeps it in its memory alone
+                session.commit_transaction()
+        assert members_asked(stub, "commitTransaction") == {1 - begun}
+
+
 def test_a_mongos_that_dies_is_done_without():
     stub = StubSet("sharded", 2)
     with weir_before(stub) as proxy:
