@@ -177,7 +177,7 @@ def _run(context: Context):
     if spec is None:
         raise ServerError(59, f"no such command: '{context.name}'", misuse=False)
     body = context.body
-    if "$clusterTime" in body and context.stub.kind != "standalone":
+    if "$clusterTime" in body and not spec.before_login and context.stub.kind != "standalone":
         context.store.clock.check(body["$clusterTime"])
     _check_generic(context)
     _check_state(context, spec.needs)
