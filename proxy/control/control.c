@@ -188,6 +188,15 @@ static const char *kind_name(enum server_kind kind)
     return names[kind];
 }
 
+// What to do about it; NULL where the reason says enough.
+static const char *advice_for(const char *reason)
+{
+    bool unresolved = reason != NULL && strstr(reason, "Failed to resolve") != NULL;
+    return unresolved ? "weir must be able to resolve the names that the members of a replica set "
+                        "call one another by (rs.conf()): add them to DNS or /etc/hosts"
+                      : NULL;
+}
+
 static void log_event(enum log_level level, const char *event, const char *server, const char *kind,
                       const char *reason)
 {
@@ -196,6 +205,7 @@ static void log_event(enum log_level level, const char *event, const char *serve
     log_str(&line, "server", server);
     log_str(&line, "kind", kind);
     log_str(&line, "reason", reason);
+    log_str(&line, "advice", advice_for(reason));
     log_end(&line);
 }
 

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import threading
+from urllib.parse import quote
 
+import bson
 import pymongo
 import pytest
 import raw
+import servers
 from deployments import (
     StubSet,
     hello,
@@ -16,7 +19,9 @@ from deployments import (
     wait_until_read_from,
     weir_before,
 )
+from pymongo.errors import ServerSelectionTimeoutError
 from pymongo.read_preferences import Nearest, Secondary
+from stubset.store import election_id
 
 NO_WAIT = ("--server-wait", "100ms")
 
@@ -249,3 +254,94 @@ def test_during_an_election_it_says_what_it_said():
             proxy.wait_for("server_down", server=stub.members[index].host)
         said = hello(proxy)
         assert said["isWritablePrimary"] and said["maxWireVersion"] == 25
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+def test_a_uri_that_names_members_of_two_sets_leads_to_the_set_it_names():
+    ours, strangers = StubSet(), StubSet(name="strangers")
+    uri = f"mongodb://{strangers.members[0].host},{ours.members[1].host}/?replicaSet=stub"
+    with (
+        strangers,
+        weir_before(ours, uri=uri) as proxy,
+        pymongo.MongoClient(proxy.uri) as client,
+    ):
+        proxy.wait_for("server_removed", server=strangers.members[0].host)
+        wait_for_members(ours, proxy)
+        wait_until_read_from(ours, client, Nearest(), {0, 1, 2})
+        assert not members_asked(strangers)
+
+
+def test_without_a_set_s_name_it_never_mixes_two_sets():
+    sets = StubSet(), StubSet(name="strangers")
+    uri = f"mongodb://{sets[0].members[0].host},{sets[1].members[0].host}/"
+    with sets[1], weir_before(sets[0], uri=uri) as proxy:
+        with pymongo.MongoClient(proxy.uri) as client:
+            proxy.wait_for("server_removed")
+            near = client.get_database("test", read_preference=Nearest()).things
+            for number in range(20):
+                client.test.things.insert_one({"_id": number})
+                near.find_one()
+        assert [bool(members_asked(stub)) for stub in sets].count(True) == 1
+        assert not sets[1].rejections
+
+
+def test_names_that_cannot_be_resolved_are_said_with_what_to_do():
+    """The seed can be reached; the names by which the set calls its members cannot."""
+    stub = StubSet(hostname="no.such.host.invalid")
+    uri = f"mongodb://127.0.0.1:{stub.members[0].port}/?replicaSet=stub"
+    with weir_before(stub, *NO_WAIT, uri=uri) as proxy:
+        for member in stub.members:
+            down = proxy.wait_for("server_down", 10, server=member.host)
+            assert "resolve" in down["reason"] and "rs.conf()" in down["advice"]
+        assert "rs.conf()" in proxy.wait_for("no_writable_server", 10)["advice"]
+
+
+def test_a_member_whose_certificate_is_another_s_is_left_out_and_said():
+    """The certificate is for localhost and 127.0.0.1; 127.1 is the same address, by another name."""
+    certificates = servers.certificates()
+    stub = StubSet(tls=certificates)
+    ca = quote(str(certificates / "ca.pem"))
+    wrong = stub.members[2]
+    stub.alter(2, advertised=f"127.1:{wrong.port}")
+    uri = f"{stub.seed(0)}&tls=true&tlsCAFile={ca}"
+    with weir_before(stub, uri=uri) as proxy, pymongo.MongoClient(proxy.uri) as client:
+        wait_for_members(stub, proxy, 0, 1)
+        down = proxy.wait_for("server_down", 10, server=wrong.host)
+        assert "certificate" in down["reason"].lower() or "hostname" in down["reason"].lower()
+        wait_until_read_from(stub, client, Nearest(), {0, 1})
+
+
+def test_a_secondary_that_says_it_is_primary():
+    """It is believed, as drivers would; it is not stormed with what it refuses, and no app waits
+    for it longer than serverWait."""
+    stub = StubSet()
+    liar = stub.members[1]
+    with weir_before(stub, "--server-wait", "1s", rejects=True) as proxy:
+        wait_for_members(stub, proxy)
+        lie = {"isWritablePrimary": True, "ismaster": True, "secondary": False}
+        stub.alter(1, hello_overrides={**lie, "electionId": election_id(stub.term + 1)})
+        proxy.wait_for("server_changed", server=liar.host, kind="primary")
+        with raw.Connection.to(proxy.address) as connection:
+            session = {"lsid": {"id": bson.Binary(bytes(16), 4)}, "txnNumber": bson.Int64(1)}
+            reply = connection.ask({"insert": "things", "documents": [{"_id": 1}], **session})
+            assert reply["code"] == 6 and "NoWritesPerformed" not in reply["errorLabels"]
+            assert 1 <= len(stub.asked("insert", member=1)) <= 5
+        stub.alter(1, hello_overrides={})
+        stub.elect(2)
+        stub.elect(0)
+        with pymongo.MongoClient(proxy.uri) as client:
+            client.test.things.insert_one({"_id": 2})
+        assert stub.asked("insert")[-1].member in (0, 2)
+
+
+def test_replica_set_in_the_app_s_uri_fails_by_name():
+    """The driver says what it looked for; weir cannot see it, no hello names the option."""
+    stub = StubSet()
+    with weir_before(stub) as proxy:
+        with pymongo.MongoClient(
+            proxy.uri, replicaSet="stub", serverSelectionTimeoutMS=500
+        ) as client:
+            with pytest.raises(ServerSelectionTimeoutError, match='replica set name "stub"'):
+                client.test.things.find_one()
