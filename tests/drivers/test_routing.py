@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import bson
@@ -427,3 +428,29 @@ def test_with_raw_preferences_a_server_complains_of_what_makes_no_sense():
         for preference in ({"mode": "farthest"}, {"mode": "primary", "tags": [WEST]}):
             reply = connection.ask({"find": "things", "$readPreference": preference})
             assert (reply["ok"], reply["code"]) in ((0, 9), (0, 2))
+
+
+# --- change streams -----------------------------------------------------------------------------
+
+
+def test_change_streams_do_not_own_the_connections():
+    """Twenty wait for something to happen, through half of four connections; reads go on."""
+    stub = StubSet(members=1)
+    with weir_before(stub, "--max-wait", "5s", "--stream-share", "0.5", cap=4) as proxy:
+        wait_for_members(stub, proxy)
+        watch = {"aggregate": "things", "pipeline": [{"$changeStream": {}}], "cursor": {}}
+        with contextlib.ExitStack() as stack:
+            watchers = [stack.enter_context(speaking_to(proxy)) for _ in range(20)]
+            cursors = [watcher.ask(watch)["cursor"]["id"] for watcher in watchers]
+            posted = [
+                watcher.post({"getMore": Int64(id), "collection": "things", "maxTimeMS": 30_000})
+                for watcher, id in zip(watchers, cursors)
+            ]
+            stub.wait_until(lambda: proxy.state()["queued"] == 18)
+            assert proxy.state()["in_flight"] == 2
+            with speaking_to(proxy) as reader:
+                for _ in range(50):
+                    assert reader.ask({"find": "things"})["ok"] == 1
+                assert reader.ask({"insert": "things", "documents": [{"_id": 1}]})["n"] == 1
+            replies = [watcher.reply_to(n) for watcher, n in zip(watchers, posted)]
+            assert [len(reply["cursor"]["nextBatch"]) for reply in replies] == [1] * 20
