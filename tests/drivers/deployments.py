@@ -7,6 +7,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pymongo
@@ -21,22 +22,60 @@ CAP = 4
 OWN = {"hello", "isMaster", "saslStart", "saslContinue", "authenticate"}  # weir's own
 
 
+_ending: list[tuple[weir.Weir, Future]] = []
+_enders = ThreadPoolExecutor()
+
+
+def _with_wide_window(uri: str) -> str:
+    """On a busy machine one member may seem to be farther away than another."""
+    if "localThresholdMS" in uri or "loadBalanced" in uri:
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}localThresholdMS=10000"
+
+
 @contextlib.contextmanager
 def weir_before(
     stub: StubSet, *arguments: str, cap: int = CAP, uri: str | None = None, rejects: bool = False
 ) -> Iterator[weir.Weir]:
-    """weir, which at the end must have asked for nothing wrong and have kept to its cap."""
-    with stub, weir.Weir(uri or stub.uri, *arguments, cap=cap) as proxy:
-        yield proxy
-        assert rejects or not stub.rejections
-        for member in stub.members:
-            assert stub.tally(member.index, "weir").peak <= cap
+    """weir, which at the end must have asked for nothing wrong and have kept to its cap. It is not
+    waited for: ending takes half a second, and there are a hundred of them (conftest.py)."""
+    proxy = weir.Weir(_with_wide_window(uri or stub.uri), *arguments, cap=cap)
+    try:
+        with stub:
+            yield proxy
+            assert rejects or not stub.rejections
+            for member in stub.members:
+                assert stub.tally(member.index, "weir").peak <= cap
+    except BaseException:
+        print("weir", proxy.tail().lstrip("; "))  # pytest shows it beside what failed
+        raise
+    finally:
+        _ending.append((proxy, _enders.submit(proxy.stop)))
+
+
+def wait_for_ends() -> None:
+    """Until all have ended, without a complaint."""
+    while _ending:
+        proxy, status = _ending.pop()
+        assert status.result() == 0, f"weir ended with status {status.result()}{proxy.tail()}"
 
 
 def wait_for_members(stub: StubSet, proxy: weir.Weir, *indexes: int) -> None:
     """Until weir has seen these members up; all that are not arbiters, if none is named."""
     for index in indexes or [m.index for m in stub.members if not m.is_arbiter]:
         proxy.wait_for("server_up", 10, server=stub.members[index].host)
+
+
+def wait_until_seen_as(stub: StubSet, proxy: weir.Weir, index: int, kind: str) -> None:
+    """Until that is what weir takes the member for; on the way there it may be unknown."""
+    host = stub.members[index].host
+
+    def last_kind() -> str | None:
+        said = [event for event in list(proxy.events) if event.get("server") == host]
+        kinds = [event.get("kind") for event in said if event["event"].startswith("server_")]
+        return kinds[-1] if kinds else None
+
+    stub.wait_until(lambda: last_kind() == kind)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from deployments import (
     members_asked,
     speaking_to,
     wait_for_members,
+    wait_until_seen_as,
     weir_before,
 )
 from pymongo.errors import OperationFailure
@@ -142,7 +143,7 @@ def test_a_cursor_on_a_former_primary_goes_on_there():
     with things(stub) as (proxy, _), speaking_to(proxy) as connection:
         reply = connection.ask({"find": "things", "batchSize": 2})
         stub.elect(1)
-        proxy.wait_for("server_changed", server=stub.members[0].host, kind="secondary")
+        wait_until_seen_as(stub, proxy, 0, "secondary")
         cursor = reply["cursor"]["id"]
         assert len(get_more(connection, cursor)["cursor"]["nextBatch"]) == 2
         connection.ask({"killCursors": "things", "cursors": [Int64(cursor)]})

@@ -185,6 +185,8 @@ class Member:
             return task.result() if task.done() else interrupted.result()
         finally:
             del self._interrupts[interrupted]
+            if not interrupted.cancel():
+                interrupted.exception()  # else asyncio complains where the task was done as well
             task.cancel()
 
     def interrupt(self, code: int, *, writes_only: bool = False) -> None:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The Go programs behind test_drivers.py, test_shedding.py and ../../../soak, by argument "checks",
-// "shedding" or "soak".
+// The Go programs behind test_drivers.py, test_shedding.py, test_failover.py and ../../../soak, by
+// argument "checks", "shedding", "failover" or "soak".
 // ../../README.md has the lines they print.
 package main
 
@@ -15,6 +15,8 @@ func main() {
 		shedding()
 	case len(os.Args) == 2 && os.Args[1] == "soak":
 		soak()
+	case len(os.Args) == 2 && os.Args[1] == "failover":
+		failover()
 	default:
 		os.Exit(2)
 	}
