@@ -180,19 +180,29 @@ static void note_cursor(struct pins *pins, const struct request *request,
     }
 }
 
+// A driver kills what its app has dropped by one killCursors, also of several sessions.
+static void note_killed_cursor(struct pins *pins, const struct request *request, int64_t cursor_id)
+{
+    struct pin_key key = cursor_key(&request->command, cursor_id);
+    const struct pin *pin = pins_find(pins, &key);
+    if (pin && pin->server == request->server->id &&
+        (pin->connection == 0 || pin->connection == request->upstream->id)) {
+        key = pin->key;
+        close_pin(pins, request, &key);
+    }
+}
+
 static void note_killed_cursors(struct pins *pins, const struct request *request)
 {
-    const struct command *command = &request->command;
     struct bson_walk walk;
     struct bson_element element;
-    if (!bson_walk_begin(&walk, command->cursors)) {
+    if (!bson_walk_begin(&walk, request->command.cursors)) {
         return;
     }
     while (bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT) {
         int64_t id;
         if (bson_element_i64(&element, &id)) {
-            struct pin_key key = cursor_key(command, id);
-            close_pin(pins, request, &key);
+            note_killed_cursor(pins, request, id);
         }
     }
 }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 
 import bson
 import pymongo
@@ -12,6 +13,7 @@ from bson.int64 import Int64
 from deployments import (
     StubSet,
     members_asked,
+    passed_on,
     speaking_to,
     wait_for_members,
     wait_until_seen_as,
@@ -96,16 +98,21 @@ def test_any_connection_may_go_on_with_a_cursor():
         assert open_cursors(stub) == [0, 0, 0]
 
 
-@pytest.mark.xfail(strict=True, reason="killCursors is not split: all go to the first one's server")
-def test_one_kill_for_cursors_of_several_members():
-    stub = StubSet(tags=MEMBERS)
-    with things(stub) as (proxy, _), speaking_to(proxy) as connection:
-        cursors = [Int64(find(connection, index)) for index in range(3)]
-        unknown = Int64(1234567890)
-        reply = connection.ask({"killCursors": "things", "cursors": [*cursors, unknown]})
-        assert sorted(reply["cursorsKilled"]) == sorted(cursors)
-        assert reply["cursorsNotFound"] == [unknown]
-        assert open_cursors(stub) == [0, 0, 0]
+def test_cursors_that_an_app_drops_are_killed_on_all_members():
+    """Its driver kills them by one command, without their sessions; one member gets it, weir sees
+    to the others. (That member is asked for cursors that it has not: a rejection.)"""
+    stub = StubSet()
+    with things(stub, rejects=True) as (proxy, client):
+        near = client.get_database("test", read_preference=Nearest()).things
+        cursors = [near.find(batch_size=2) for _ in range(12)]
+        for cursor in cursors:
+            next(cursor)
+        assert all(open_cursors(stub)) and proxy.state()["pins"] == 12
+        del cursors, cursor
+        gc.collect()
+        stub.wait_until(lambda: open_cursors(stub) == [0, 0, 0])
+        assert len(passed_on(stub, "killCursors")) < 12
+        stub.wait_until(lambda: proxy.state()["pins"] == 0)
 
 
 @pytest.mark.parametrize("how", ("killed", "removed", "killed, and back"))
