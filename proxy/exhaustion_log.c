@@ -7,14 +7,11 @@
 
 #include "proxy/log.h"
 #include "proxy/request.h"
+#include "wire/shape.h"
 
 static void describe_holder(struct holder *holder, const struct request *request, int64_t now_us)
 {
-    const struct command *command = &request->command;
-    snprintf(holder->operation, sizeof holder->operation, "%.*s %.*s.%.*s", (int)command->name.len,
-             (const char *)command->name.at, (int)command->database.len,
-             (const char *)command->database.at, (int)command->collection.len,
-             (const char *)command->collection.at);
+    shape_text(&request->msg, &request->command, holder->shape, sizeof holder->shape);
     memcpy(holder->app_name, request->app_name, sizeof holder->app_name);
     holder->client_id = request->client_id;
     holder->age_us = now_us - request->ticket.granted_us;
@@ -44,7 +41,7 @@ static void log_holders(struct log_line *line, const struct exhaustion_report *r
         char key[16];
         char text[320];
         snprintf(key, sizeof key, "holder%c", '1' + i);
-        snprintf(text, sizeof text, "%.160s app=%.48s client=%llu held_ms=%lld", holder->operation,
+        snprintf(text, sizeof text, "%.160s app=%.48s client=%llu held_ms=%lld", holder->shape,
                  holder->app_name, (unsigned long long)holder->client_id,
                  (long long)(holder->age_us / 1000));
         log_str(line, key, text);

@@ -12,7 +12,7 @@
 #define EXHAUSTION_HOLDERS 5
 
 struct holder {
-    char operation[160]; // command and namespace
+    char shape[160];
     char app_name[CLIENT_APP_NAME_BYTES];
     uint64_t client_id;
     int64_t age_us;

@@ -36,6 +36,7 @@
 #include "proxy/packing.h"
 #include "proxy/route.h"
 #include "proxy/servers.h"
+#include "wire/shape.h"
 
 #define READS_PER_RUN 16 // of one reply, before others get their turn
 
@@ -315,21 +316,6 @@ static enum request_step step_local(struct request *request)
 
 // --- ROUTE --------------------------------------------------------------------------------------
 
-static uint64_t hash_bytes(uint64_t hash, struct bytes bytes)
-{
-    for (size_t i = 0; i < bytes.len; i++) {
-        hash = (hash ^ bytes.at[i]) * UINT64_C(0x100000001b3);
-    }
-    return (hash ^ 0xff) * UINT64_C(0x100000001b3);
-}
-
-// Command and namespace, for now (FNV-1a).
-static uint64_t shape_id(const struct command *command)
-{
-    uint64_t hash = hash_bytes(UINT64_C(0xcbf29ce484222325), command->name);
-    return hash_bytes(hash_bytes(hash, command->database), command->collection);
-}
-
 // Puts the next part of a killCursors for several servers in the place of the message. False: all
 // have been asked.
 static bool take_next_part(struct request *request)
@@ -459,7 +445,7 @@ static enum request_step ask_for_permit(struct request *request)
         .streams = request->bond.streams && request->command.cursor_id != 0,
     };
     request->asked = true;
-    uint64_t shape = shape_id(&request->command);
+    uint64_t shape = shape_id(&request->msg, &request->command);
     request->may_pin = !finishes && (request->command.start_transaction ||
                                      (request->command.info->traits & COMMAND_CURSOR));
     switch (server_admit(request->server, request, shape, ask, request->now_us)) {
@@ -1077,6 +1063,7 @@ static void log_slow(const struct request *request, const int64_t measured[MEASU
 {
     static struct log_limit limit = {.per_second = 10};
     const struct command *command = &request->command;
+    char shape[LOG_VALUE_BYTES];
     struct log_line line;
     if (!log_begin_limited(&line, LOG_INFO, "slow_operation", &limit, request->now_us)) {
         return;
@@ -1086,6 +1073,8 @@ static void log_slow(const struct request *request, const int64_t measured[MEASU
     log_text(&line, "command", (const char *)command->name.at, command->name.len);
     log_text(&line, "db", (const char *)command->database.at, command->database.len);
     log_text(&line, "collection", (const char *)command->collection.at, command->collection.len);
+    shape_text(&request->msg, command, shape, sizeof shape);
+    log_str(&line, "shape", shape);
     log_int(&line, "waited_us", measured[MEASURE_WAITED_US]);
     log_int(&line, "served_us", measured[MEASURE_SERVED_US]);
     log_int(&line, "total_us", measured[MEASURE_TOTAL_US]);
