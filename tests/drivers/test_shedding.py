@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 import threading
 import time
 
@@ -37,7 +38,7 @@ def hold_one(uri: str) -> None:
     """Holds one permit. The collection is always a new one: of a shape that nobody knows to be slow
     yet, all permits can be had."""
     with contextlib.suppress(PyMongoError), pymongo.MongoClient(uri, retryReads=False) as client:
-        client.test.command("count", f"slow{next(fresh)}")
+        client.test.command("count", f"slow{next(fresh)}", query={"owner": "kanarienvogel"})
 
 
 def is_refusing(proxy: weir.Weir) -> bool:
@@ -122,6 +123,15 @@ def test_exhaustion_is_logged(secantus, proxy):
         begin = proxy.wait_for("exhaustion_begin")
     end = proxy.wait_for("exhaustion_end", timeout=10)
     assert (begin["level"], end["level"]) == ("warn", "info")
+    assert re.match(r"count test\.slow\d+ \{owner\} app=", begin["holder1"]), begin
+
+
+def test_slow_operation_is_logged_by_its_shape(secantus, proxy):
+    with overload(secantus, proxy):
+        pass
+    line = proxy.wait_for("slow_operation", command="count")
+    assert re.fullmatch(r"count test\.slow\d+ \{owner\}", line["shape"]), line
+    assert "kanarienvogel" not in str(line)
 
 
 def test_unacknowledged_write_is_dropped_without_a_word(secantus, proxy):
