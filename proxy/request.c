@@ -35,6 +35,7 @@
 #include "proxy/mem.h"
 #include "proxy/packing.h"
 #include "proxy/route.h"
+#include "proxy/selection.h"
 #include "proxy/servers.h"
 #include "wire/shape.h"
 
@@ -722,6 +723,28 @@ static void relay(struct request *request, const uint8_t *at, size_t len, bool d
     }
 }
 
+static bool is_not_primary(int32_t code)
+{
+    return code == 10107 || code == 13435 || code == 10058;
+}
+
+// Whether the reply says that the server is not what it was taken for. A standalone is what it is;
+// and what reads from a secondary by choice, and is not for one, says nothing of the secondary.
+static bool denies_its_role(const struct request *request)
+{
+    const struct reply_view *reply = &request->scan.view;
+    const struct topology *topology = request->worker->topology;
+    const struct server_info *info =
+        says_state_changed(reply) && topology ? topology_find(topology, request->server->id) : NULL;
+    if (!info || info->kind == SERVER_STANDALONE) {
+        return false;
+    }
+    struct selection selection;
+    selection_read(&request->command, &selection);
+    bool by_choice = info->kind == SERVER_SECONDARY && selection.mode != READ_PRIMARY;
+    return !by_choice || !is_not_primary(reply->code);
+}
+
 // The reply's last byte has come: permit and upstream go back, whether or not the client has read
 // it.
 static void received(struct request *request, bool in_step)
@@ -731,7 +754,7 @@ static void received(struct request *request, bool in_step)
     if (request->client_id != 0) {
         affinity_note(&request->worker->shared->affinity, request, &request->scan.view);
     }
-    bool changed = says_state_changed(&request->scan.view);
+    bool changed = denies_its_role(request);
     bool balancer = upstream->keeps_pins;
     request->upstream = NULL;
     upstream->request = NULL;
@@ -773,18 +796,20 @@ static enum request_step answered(struct request *request, bool in_step)
     return request->split && !request->reply_begun ? go_on_with_split(request) : STEP_REPLY;
 }
 
-// Whether the server says that it is not, or is about to be no more, what it was taken for, and
-// there is time for the request to look for another.
+// Whether what its server has said makes the request look for another, while there is time. Behind
+// a load balancer another connection may lead to one, or may not: once.
 static bool must_look_elsewhere(const struct request *request)
 {
     int64_t serverless_us = request->ticket.serverless_us;
     int64_t waited_us = serverless_us > 0 ? request->now_us - serverless_us : 0;
-    return says_state_changed(&request->scan.view) && may_send_again(request) &&
+    bool tried = request->was_lost && request->upstream->keeps_pins;
+    return denies_its_role(request) && may_send_again(request) && !tried &&
            waited_us < request->worker->shared->config->server_wait_us;
 }
 
 static enum request_step look_elsewhere(struct request *request, bool in_step)
 {
+    request->was_lost |= request->upstream->keeps_pins;
     received(request, in_step);
     return send_again(request);
 }

@@ -44,8 +44,8 @@ static enum route route_bound(const struct request *request, const struct topolo
 }
 
 // Whether any server will do that knows how transactions ended: the primary, whoever it is now (the
-// kind of the one that this is bound to does not tell: it may just be silent); and a mongos that has
-// the recoveryToken, if the transaction's own is not there.
+// kind of the one that this is bound to does not tell: it may just be silent); and a mongos that
+// has the recoveryToken, if the transaction's own is not there.
 static bool is_free_to_end(const struct request *request, const struct topology *topology)
 {
     const struct server_info *info = topology_find(topology, request->bond.server);

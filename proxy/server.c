@@ -783,10 +783,27 @@ void server_get_info(struct server *server, struct server_info *ret_info)
 
 // --- snapshots ----------------------------------------------------------------------------------
 
-// What was sent to a server that fell silent will have no answer when another one has taken over.
-static bool is_replaced(const struct topology *topology, const struct server_info *info)
+// When what was sent to a server that fell silent is given up: 0 if it did not. A primary that
+// another member follows will not answer; a monitor of another one may have blinked, the more so if
+// there is nobody to turn to.
+static int64_t when_to_give_up(const struct server *server, const struct topology *topology,
+                               const struct server_info *info, int64_t now_us)
 {
-    return info->kind == SERVER_UNKNOWN && topology_writable(topology) != NULL;
+    if (info->kind != SERVER_UNKNOWN) {
+        return 0;
+    }
+    if (!topology_writable(topology)) {
+        return now_us + server->servers->config->server_wait_us;
+    }
+    return server->info.kind == SERVER_PRIMARY ? now_us : now_us + DOOM_US;
+}
+
+static void learn_silence(struct server *server, int64_t give_up_us)
+{
+    int64_t former_us = atomic_load(&server->give_up_us);
+    if (give_up_us == 0 || former_us == 0 || give_up_us < former_us) {
+        atomic_store(&server->give_up_us, give_up_us);
+    }
 }
 
 static void learn_info(struct server *server, const struct server_info *info)
@@ -804,16 +821,11 @@ static bool learn(struct server *server, const struct topology *topology,
                   const struct server_info *info, int64_t now_us)
 {
     bool changed = !info || info->kind != server->info.kind;
-    bool was_primary = server->info.kind == SERVER_PRIMARY;
     server->seen = topology->generation;
     server->known = info && server_is_usable(info);
     atomic_store(&server->is_gone, info == NULL);
-    bool replaced = info && is_replaced(topology, info);
-    if (!replaced) {
-        atomic_store(&server->doomed_us, 0);
-    } else if (atomic_load(&server->doomed_us) ==
-               0) { // no blink: a primary that another one follows
-        atomic_store(&server->doomed_us, was_primary ? now_us - DOOM_US : now_us);
+    if (info) { // of one that has left the deployment, nothing more is known
+        learn_silence(server, when_to_give_up(server, topology, info, now_us));
     }
     atomic_store(&server->pulse.doubted_until_us, 0);
     if (info) {
@@ -826,24 +838,31 @@ static bool learn(struct server *server, const struct topology *topology,
     return changed;
 }
 
-void server_follow(struct server *server, struct worker *worker, const struct topology *topology)
+static enum server_kind kind_in(const struct topology *topology, const struct server *server)
+{
+    const struct server_info *info = topology ? topology_find(topology, server->id) : NULL;
+    return info ? info->kind : SERVER_UNKNOWN;
+}
+
+void server_follow(struct server *server, struct worker *worker, const struct topology *former,
+                   const struct topology *topology)
 {
     const struct server_info *info = topology_find(topology, server->id);
     int64_t now_us = loop_now_us(worker->loop);
-    bool changed = false;
+    // Also for later workers: each may have sent requests here by its older snapshot.
+    bool changed = kind_in(former, server) != kind_in(topology, server);
     struct outcomes outcomes;
     outcomes_init(&outcomes);
 
     pthread_mutex_lock(&server->lock);
     if (topology->generation > server->seen) {
-        changed = learn(server, topology, info, now_us);
+        changed |= learn(server, topology, info, now_us);
         if (DEFECT(FORGET_WAITER) && server->waiters) {
             stop_waiting(server, server->waiters);
         }
         update_availability(server, &outcomes, now_us);
     }
-    // Also for later workers: each may have sent requests here by its older snapshot.
-    if (changed || !server->known || server->info.kind == SERVER_SECONDARY) {
+    if (changed || !server->known) {
         evict(server, &outcomes, now_us);
     }
     grant(server, &outcomes, now_us);
@@ -872,8 +891,8 @@ void server_suspect(struct server *server, int64_t now_us)
 
 bool server_is_doomed(const struct server *server, int64_t now_us)
 {
-    int64_t since_us = atomic_load(&server->doomed_us);
-    return since_us > 0 && now_us - since_us >= DOOM_US;
+    int64_t give_up_us = atomic_load(&server->give_up_us);
+    return give_up_us > 0 && now_us >= give_up_us;
 }
 
 void server_doubt(struct server *server, struct worker *worker, int64_t now_us)

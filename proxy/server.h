@@ -41,7 +41,7 @@ struct server {
     struct servers *servers;
     struct server_pulse pulse;
     atomic_bool is_gone;            // the newest snapshot does not have it
-    atomic_int_fast64_t doomed_us;  // unknown since then, while another one could do; 0: it is not
+    atomic_int_fast64_t give_up_us; // from then on what was sent to it is given up; 0: it is not
     atomic_int_fast64_t suspect_us; // when a connection to it was last lost
     atomic_int routed;              // requests that were routed to it, and may look at it
     pthread_mutex_t lock;           // guards all that follows
@@ -72,9 +72,10 @@ void server_free(struct server *server);
 // Whether nothing of it is in use: no request is routed to it, no upstream is there.
 bool server_is_unused(struct server *server);
 
-// A worker has a new snapshot of the deployment: what the server is from now on. When it is not
-// what it was, who waits there is sent to ROUTE again.
-void server_follow(struct server *server, struct worker *worker, const struct topology *topology);
+// A worker has a new snapshot of the deployment, after `former` (NULL before the first): what the
+// server is from now on. When it is not what it was, who waits there is sent to ROUTE again.
+void server_follow(struct server *server, struct worker *worker, const struct topology *former,
+                   const struct topology *topology);
 
 // Sends all who wait there to ROUTE again.
 void server_evict(struct server *server, struct worker *worker);
@@ -146,8 +147,8 @@ void server_tick(struct server *server, struct worker *worker, int64_t now_us);
 // A connection to it was lost: those that are idle are looked at before they are used.
 void server_suspect(struct server *server, int64_t now_us);
 
-// Whether what was sent to it is given up: it has been unknown for a while, and another one has
-// taken over.
+// Whether what was sent to it is given up: another one has taken over, or it has been unknown for
+// longer than anybody waits for it.
 bool server_is_doomed(const struct server *server, int64_t now_us);
 
 // What is held just now.

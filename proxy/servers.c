@@ -124,14 +124,22 @@ static void each(struct servers *servers, struct worker *worker,
     }
 }
 
+struct snapshots {
+    const struct topology *former;
+    const struct topology *newest;
+};
+
 static void follow(struct server *server, struct worker *worker, void *arg)
 {
-    server_follow(server, worker, arg);
+    const struct snapshots *snapshots = arg;
+    server_follow(server, worker, snapshots->former, snapshots->newest);
 }
 
-void servers_follow(struct servers *servers, struct worker *worker, struct topology *topology)
+void servers_follow(struct servers *servers, struct worker *worker, const struct topology *former,
+                    const struct topology *topology)
 {
-    each(servers, worker, follow, topology);
+    struct snapshots snapshots = {former, topology};
+    each(servers, worker, follow, &snapshots);
     server_evict(servers->lobby, worker);
     atomic_store(&worker->seen_generation, topology->generation);
 }

@@ -39,8 +39,9 @@ void servers_free(struct servers *servers);
 // name, or a new one. One thread at a time: control's.
 void servers_adopt(struct servers *servers, struct topology *topology);
 
-// A worker has a new snapshot.
-void servers_follow(struct servers *servers, struct worker *worker, struct topology *topology);
+// A worker has a new snapshot, after `former` (NULL before the first).
+void servers_follow(struct servers *servers, struct worker *worker, const struct topology *former,
+                    const struct topology *topology);
 
 // Does what time brings, at each server. Called by any worker's tick.
 void servers_tick(struct servers *servers, struct worker *worker, int64_t now_us);

@@ -241,13 +241,12 @@ static void take_news(struct worker *worker, struct request *request)
 
 static void take_topology(struct worker *worker, struct topology_mail *mail)
 {
-    if (worker->topology) {
-        topology_drop(worker->topology);
-    }
+    struct topology *former = worker->topology;
     worker->topology = mail->topology;
     free(mail);
     worker->has_face |= topology_face(worker->topology, &worker->face);
-    servers_follow(worker->shared->servers, worker, worker->topology);
+    servers_follow(worker->shared->servers, worker, former, worker->topology);
+    topology_drop(former);
 }
 
 static void begin_to_end(struct worker *worker)

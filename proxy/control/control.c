@@ -433,7 +433,8 @@ static const struct server_beat *find_freshest(const struct server_beat *beats, 
         if (beats[i].kind == SERVER_PRIMARY) {
             return &beats[i];
         }
-        if (!freshest || beats[i].last_write_ms > freshest->last_write_ms) {
+        bool counts = beats[i].kind == SERVER_SECONDARY; // not who is hidden, nor an arbiter
+        if (counts && (!freshest || beats[i].last_write_ms > freshest->last_write_ms)) {
             freshest = &beats[i];
         }
     }
@@ -465,7 +466,8 @@ static void take_beats(struct control *control)
         struct server_pulse *pulse = find_pulse(control->published, beats[i].name);
         if (pulse) {
             atomic_store(&pulse->rtt_us, beats[i].rtt_us);
-            atomic_store(&pulse->staleness_ms, staleness_ms(&beats[i], freshest, heartbeat_ms));
+            int64_t behind_ms = freshest ? staleness_ms(&beats[i], freshest, heartbeat_ms) : 0;
+            atomic_store(&pulse->staleness_ms, behind_ms);
         }
     }
     call_end(control);
