@@ -65,15 +65,19 @@ def bystander(_bystander):
 
 @contextlib.contextmanager
 def connected(proxy, greet: bool = True):
+    before = len(proxy.events)
     with raw.Connection.to((proxy.host, proxy.port)) as connection:
+        connection.events_before = before
         if greet:
             connection.hello()
         yield connection
 
 
 def lines_of(proxy, connection) -> list[dict]:
+    """Not those of an earlier connection, which may have had the same port."""
     host, port = connection.stream.getsockname()
-    return [event for event in list(proxy.events) if event.get("peer") == f"{host}:{port}"]
+    events = list(proxy.events)[connection.events_before :]
+    return [event for event in events if event.get("peer") == f"{host}:{port}"]
 
 
 def assert_logged(proxy, connection, event: str = "bad_input", says: str = "") -> None:

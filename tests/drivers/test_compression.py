@@ -451,7 +451,7 @@ def test_a_wrong_reply_ends_the_upstream_alone(stub, before_stub, victim, case):
     make, says = MISCHIEF[case]
     answer_victim(stub, make)
     before = len(reasons(before_stub))
-    error = victim.ask({"find": "things", "comment": VICTIM})
+    error = victim.ask({"insert": "things", "documents": [], "comment": VICTIM})
     assert (error["ok"], error["code"], error["codeName"]) == (0, 6, "HostUnreachable")
     assert says in new_reason(before_stub, before)
     assert victim.ask({"ping": 1, "comment": "next"})["echo"] == "next"
@@ -460,7 +460,8 @@ def test_a_wrong_reply_ends_the_upstream_alone(stub, before_stub, victim, case):
 def test_a_reply_cut_off_is_told_in_time(stub, before_stub, victim):
     answer_victim(stub, lambda asked: reply(asked)[:-3])
     before = len(reasons(before_stub))
-    assert victim.ask({"find": "things", "comment": VICTIM})["code"] == 6
+    insert = {"insert": "things", "documents": [], "comment": VICTIM}
+    assert victim.ask(insert)["code"] == 6
     assert new_reason(before_stub, before) == "reply not complete in time"
 
 
