@@ -18,9 +18,8 @@ PASSWORD = "p@ss:w/rd?"
 
 def uri_for(stub: StubSet, name: str, password: str | None, *options: str) -> str:
     secret = "" if password is None else f":{quote_plus(password)}"
-    separator = "&" if "?" in stub.uri else "?"
     uri = stub.uri.replace("//", f"//{quote_plus(name)}{secret}@")
-    return uri + separator + "&".join(options)
+    return "&".join([uri, *options])
 
 
 def use(stub: StubSet, uri: str) -> None:
@@ -106,7 +105,7 @@ SOURCES = {
 def test_the_database_of_the_user(name):
     path, option, db = SOURCES[name]
     stub = StubSet(users=[User("app", PASSWORD, db=db)])
-    uri = uri_for(stub, "app", PASSWORD).rstrip("&").replace("/?", f"{path}?")
+    uri = uri_for(stub, "app", PASSWORD).replace("/?", f"{path}?")
     use(stub, uri + option)
     assert_logged_in(stub, "SCRAM-SHA-256", speculative=True)
 
