@@ -9,7 +9,6 @@ import time
 import bson
 import pymongo
 import pytest
-import raw
 from bson.int64 import Int64
 from deployments import CAP, Crowd, StubSet, speaking_to, wait_for_members, weir_before
 from drivers import DRIVERS
@@ -351,17 +350,16 @@ def test_a_primary_that_comes_back_is_not_stormed():
 
 
 def test_a_member_that_refuses_connections_is_not_hammered():
-    """Failing to connect is followed by pauses that grow; nobody is told that the server is gone."""
+    """The pauses between attempts grow: 50 ms at least after the first, then 100, 200 … (ledger.h).
+    Nobody is told that the server is gone."""
     stub = StubSet()
     with weir_before(stub) as proxy:
         wait_for_members(stub, proxy)
         stub.refuse_above(0, 0)
-        before = stub.members[0].refused
+        began = time.monotonic()
         with Crowd(proxy.uri, increment, threads=THREADS) as crowd:
-            stub.wait_until(lambda: stub.members[0].refused - before >= 4)
-            began, refused = time.monotonic(), stub.members[0].refused
-            stub.wait_until(lambda: time.monotonic() - began > 1)
-            assert stub.members[0].refused - refused <= 10 + 2 * 2  # and libmongoc's, twice a second
+            stub.wait_until(lambda: stub.members[0].refused >= 6)
+            assert time.monotonic() - began >= 0.35
             stub.refuse_above(0, None)
             crowd.wait_for_turns()
         assert crowd.errors == []

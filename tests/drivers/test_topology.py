@@ -139,7 +139,6 @@ def test_a_member_that_falls_silent_holds_nobody_up():
         slow.start()
         for number in range(50):
             client.test.things.insert_one({"_id": number})
-        assert not proxy.count("shed")
         stub.black_hole(2, on=False)
         slow.join()
 
@@ -299,7 +298,7 @@ def test_names_that_cannot_be_resolved_are_said_with_what_to_do():
 
 
 def test_a_member_whose_certificate_is_another_s_is_left_out_and_said():
-    """The certificate is for localhost and 127.0.0.1; 127.1 is the same address, by another name."""
+    """The certificate is for 127.0.0.1; 127.1 is the same address by another name."""
     certificates = servers.certificates()
     stub = StubSet(tls=certificates)
     ca = quote(str(certificates / "ca.pem"))
