@@ -7,6 +7,7 @@ import contextlib
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import crowd as crowd_program
 import pytest
@@ -16,6 +17,7 @@ from crowd import Crowd, until, write, written
 
 MANY = 5000
 HALF = 50
+HASTY = 4000
 
 
 @pytest.fixture
@@ -47,22 +49,70 @@ def test_5000_connect_at_once(secantus, descriptors):
         proxy.wait_until_at_rest()
 
 
+def start_doomed(proxy, name: str) -> subprocess.Popen:
+    """A process of apps, to be killed."""
+    program = [sys.executable, crowd_program.__file__, *map(str, proxy.address), str(HALF), name]
+    return subprocess.Popen(program)
+
+
+def kill(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
+
+
 def test_half_of_all_are_killed_in_the_middle_of_their_requests(secantus):
     with weir.Weir(secantus.uri, "--max-wait", "60s") as proxy:
-        program = [sys.executable, crowd_program.__file__, *map(str, proxy.address), str(HALF)]
         with Crowd(proxy.address, HALF) as others:
-            for i in range(3):
-                doomed = subprocess.Popen([*program, f"doomed{i}"])
-                documents = secantus.client().test[f"doomed{i}"]
+            for name in ("doomed0", "doomed1", "doomed2"):
+                doomed = start_doomed(proxy, name)
+                documents = secantus.client().test[name]
                 until(lambda: documents.find_one() and proxy.state()["clients"] == 2 * HALF)
                 until(lambda: proxy.state()["queued"] > HALF)
-                doomed.kill()
-                doomed.wait()
+                kill(doomed)
                 until(lambda: proxy.state()["clients"] == HALF)
                 others.wait_for_more("ok", 200)
+                assert documents.distinct("times") == [1]
         others.assert_saw("ok")
         others.assert_truthful(secantus)
-        for i in range(3):
-            assert secantus.client().test[f"doomed{i}"].distinct("times") == [1]
+        assert proxy.count("upstream_down") == 0
+        proxy.wait_until_at_rest()
+
+
+def test_all_are_killed_while_they_wait_for_the_server(secantus):
+    """They have permits and queue, and the server takes its time to greet weir."""
+    with weir.Weir(secantus.uri + "&appName=shop", "--max-wait", "60s") as proxy:
+        delay = {"appName": "shop", "blockConnection": True, "blockTimeMS": 3000}
+        with secantus.failing(["isMaster"], "alwaysOn", **delay):
+            doomed = start_doomed(proxy, "too_early")
+            until(lambda: proxy.state()["clients"] == HALF)
+            until(lambda: proxy.state()["waiting_for_upstream"] > 0)
+            kill(doomed)
+            until(lambda: proxy.state()["clients"] == 0)
+            assert proxy.state()["waiting_for_upstream"] == proxy.state()["queued"] == 0
+        with Crowd(proxy.address, HALF) as others:
+            others.wait_for("ok", 100)
+        others.assert_saw("ok")
+        others.assert_truthful(secantus)
+        assert secantus.client().test.too_early.find_one() is None
+        proxy.wait_until_at_rest()
+
+
+def test_apps_ask_and_leave(secantus):
+    """Each goes away as soon as it has asked, thousands of times beside others that stay."""
+
+    def ask_and_leave(name: int) -> None:
+        for i in range(HASTY // 8):
+            with raw.Connection.to(proxy.address) as app:
+                app.post(write("hasty", f"{name} {i}"))
+
+    with weir.Weir(secantus.uri, "--max-wait", "60s") as proxy:
+        with Crowd(proxy.address, 16) as others, ThreadPoolExecutor(8) as threads:
+            others.wait_for("ok", 50)
+            for left in [threads.submit(ask_and_leave, i) for i in range(8)]:
+                left.result()
+            others.wait_for_more("ok", 100)
+        others.assert_saw("ok")
+        others.assert_truthful(secantus)
+        assert secantus.client().test.hasty.distinct("times") in ([], [1])
         assert proxy.count("upstream_down") == 0
         proxy.wait_until_at_rest()
