@@ -68,8 +68,8 @@ def until(truth, timeout: float = 20.0) -> None:
 
 class Crowd:
     """address: of weir, or of a relay before it. reads: whether every other request is a find of
-    what the one before it wrote; not if the server may forget that. large: whether some are larger than what takes no part in
-    weir's budget of memory. name: of its collection."""
+    what the one before it wrote; not if the server may forget that. large: whether some requests
+    are so large that they claim some of weir's memory. name: of its collection."""
 
     def __init__(
         self,
@@ -174,6 +174,7 @@ class Crowd:
     def assert_truthful(self, server, forgets: bool = False) -> None:
         """What was said to be done was done, and once; what was said not to be was not. forgets:
         the server may have lost what it had acknowledged."""
+        assert not self.wrong, self.wrong[:5]
         found = server.client().test[self.collection].find()
         times = {document["_id"]: document["times"] for document in found}
         for identity, said in self._said.items():
