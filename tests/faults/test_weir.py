@@ -60,6 +60,7 @@ def test_no_descriptors_for_upstreams(secantus):
         apps = [raw.Connection.to(proxy.address) for _ in range(APPS)]
         for app in apps:
             app.hello()
+        proxy.wait_for("server_up")
         with no_more_descriptors(proxy):
             asked = [app.post(write("starved", f"app{i}")) for i, app in enumerate(apps)]
             proxy.wait_for("upstream_down", **{"while": "opening"})

@@ -114,7 +114,7 @@ class Server:
         kernel's table. Includes everybody's: also those of the client that asks here (2 or 3)."""
         if "server_status_connections" in self.features:
             return self.client().admin.command("serverStatus")["connections"]["current"]
-        return _established_at(self.port)
+        return established_at(self.port)
 
     def kill(self) -> None:
         """As a crash: SIGKILL. restart() brings it back."""
@@ -471,7 +471,7 @@ def _built_ferretdb() -> Path:
     return program
 
 
-def _established_at(port: int) -> int:
+def established_at(port: int) -> int:
     """Established TCP connections whose local end is the port, from the kernel's tables.
 
     A table that changes while it is read may show a connection twice.

@@ -211,7 +211,9 @@ class Weir:
             held["clients too many"] = max(0, state["clients"] - clients)
             if not any(held.values()):
                 return state
-            assert time.monotonic() < deadline, f"weir is not at rest: {held}{self.tail()}"
+            if time.monotonic() > deadline:
+                kernels = servers.established_at(self.port)
+                raise AssertionError(f"not at rest: {held}, connections {kernels}{self.tail()}")
             time.sleep(0.05)
 
     def tail(self) -> str:
