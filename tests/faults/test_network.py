@@ -37,8 +37,9 @@ CUTS = list(itertools.product((UP, DOWN), ("close", "reset", "half"), PLACES))
 
 @pytest.mark.parametrize("direction, how, at", CUTS)
 def test_connections_to_the_server_end(secantus, upstream, direction, how, at):
+    """Of writes, that is: a read is sent again."""
     relay, proxy = upstream
-    with Crowd(proxy.address, APPS) as crowd:
+    with Crowd(proxy.address, APPS, reads=False) as crowd:
         crowd.wait_for_more("ok", 50)
         relay.set(Cut(at, how), direction)
         proxy.wait_for("upstream_down", **{"while": "open"})
@@ -91,7 +92,7 @@ def test_the_way_to_the_server_is_a_black_hole(secantus):
     patience = ("--max-wait", "20s", "--server-wait", "500ms")
     with Relay(secantus.address) as relay:
         with weir.Weir(f"{direct(relay)}&connectTimeoutMS=1000", *patience, cap=CAP) as proxy:
-            with Crowd(proxy.address, APPS) as crowd:
+            with Crowd(proxy.address, APPS, reads=False) as crowd:
                 crowd.wait_for_more("ok", 50)
                 relay.set(BlackHole())
                 proxy.wait_for("no_writable_server", timeout=20)
