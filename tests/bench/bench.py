@@ -33,10 +33,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BUILD = Path(os.environ.get("BUILD", ROOT / "build"))
-PARTS = ("cpu", "mem", "goodput")
+PARTS = ("cpu", "routing", "mem", "goodput")
 
 UPSTREAMS = 16  # of weir and mongobetween; HAProxy and the relay have one per client
 TLS_CLIENTS = (64, 512)
+ROUTING_CLIENTS = 64
+MEMBERS = {"standalone": 1, "three members": 3}
+MODES = ("primary", "secondary", "nearest")  # of the finds that are routed
 IDLE_CLIENTS = 4000
 IDLE_SETTLE_S = 1.0
 GOODPUT_CAP = 16
@@ -57,7 +60,7 @@ class Contestant:
     """One way from the load generator to the stub. No command: straight, there is no process."""
 
     name: str
-    command: Callable[[int, int, int], list[str]] | None = None  # port, upstream port, cap
+    command: Callable[[int, Running, int], list[str]] | None = None  # port, stub, cap
     tls: bool = False
     env: dict[str, str] = field(default_factory=dict)
 
@@ -67,6 +70,7 @@ class Running:
     name: str
     port: int
     process: subprocess.Popen | None = None
+    uri: str = ""  # of a stub
     log: Path | None = None
     tls: bool = False
 
@@ -153,21 +157,21 @@ class Lab:
             why = f"{mongobetween} is no program" if mongobetween else "$MONGOBETWEEN is not set"
             self.note(f"{why}: nothing is compared with mongobetween")
 
-    def _relay(self, port: int, upstream: int, _cap: int) -> list[str]:
-        return [self.tool("bench_relay"), f"--port={port}", f"--upstream-port={upstream}"]
+    def _relay(self, port: int, stub: Running, _cap: int) -> list[str]:
+        return [self.tool("bench_relay"), f"--port={port}", f"--upstream-port={stub.port}"]
 
-    def _weir(self, port: int, upstream: int, cap: int) -> list[str]:
+    def _weir(self, port: int, stub: Running, cap: int) -> list[str]:
         return [
-            str(self.options.weir), f"mongodb://127.0.0.1:{upstream}/",
-            "--port", str(port), "--max-connections", str(cap), "--threads", "1",
+            str(self.options.weir), stub.uri, "--port", str(port),
+            "--max-connections", str(cap), "--threads", "1",
         ]
 
-    def _weir_tls(self, port: int, upstream: int, cap: int) -> list[str]:
+    def _weir_tls(self, port: int, stub: Running, cap: int) -> list[str]:
         tls = ["--tls-mode", "requireTLS", "--tls-certificate-key-file", str(self.certificate)]
-        return self._weir(port, upstream, cap) + tls
+        return self._weir(port, stub, cap) + tls
 
-    def _mongobetween(self, port: int, upstream: int, cap: int) -> list[str]:
-        uri = f"mongodb://127.0.0.1:{upstream}/?maxPoolSize={cap}"
+    def _mongobetween(self, port: int, stub: Running, cap: int) -> list[str]:
+        uri = f"{stub.uri}?maxPoolSize={cap}"
         return [os.environ["MONGOBETWEEN"], "-loglevel", "error", f"127.0.0.1:{port}={uri}"]
 
     def make_certificate(self) -> None:
@@ -193,10 +197,14 @@ class Lab:
             running.stop()
 
     @contextlib.contextmanager
-    def stub(self, delay_us: int = 0):
-        port = free_port()
-        argv = [self.tool("bench_stub"), f"--port={port}", f"--delay-us={delay_us}"]
-        with self._process("stub", argv, port, {}, False) as running:
+    def stub(self, delay_us: int = 0, members: int = 1):
+        ports = [free_port() for _ in range(members)]
+        argv = [self.tool("bench_stub"), *(f"--port={port}" for port in ports)]
+        argv.append(f"--delay-us={delay_us}")
+        with self._process("stub", argv, ports[0], {}, False) as running:
+            running.uri = "mongodb://" + ",".join(f"127.0.0.1:{port}" for port in ports) + "/"
+            running.uri += "?replicaSet=bench" if members > 1 else ""
+            port = ports[-1]
             deadline = time.monotonic() + READY_S
             while not accepts(port):
                 running.check()
@@ -211,7 +219,7 @@ class Lab:
             yield Running(contestant.name, stub.port)
             return
         port = free_port()
-        argv = contestant.command(port, stub.port, cap)
+        argv = contestant.command(port, stub, cap)
         env = {"BENCH_PORT": str(port), "BENCH_UPSTREAM_PORT": str(stub.port)} | contestant.env
         with self._process(contestant.name, argv, port, env, contestant.tls) as running:
             self._wait_ready(running)
@@ -234,9 +242,12 @@ class Lab:
         argv = [self.tool("bench_loadgen"), f"--port={running.port}", f"--clients={clients}"]
         return argv + (["--tls"] if running.tls else [])
 
-    def load(self, running: Running, clients: int, seconds: float, warmup: float) -> dict:
+    def load(
+        self, running: Running, clients: int, seconds: float, warmup: float, find: str = ""
+    ) -> dict:
         """One run of the load generator: its report."""
         argv = self._loadgen(running, clients) + [f"--seconds={seconds}", f"--warmup={warmup}"]
+        argv += [f"--find={find}"] if find else []
         if running.process:
             argv.append(f"--cpu-pid={running.process.pid}")
         done = subprocess.run(argv, capture_output=True, text=True)
@@ -301,9 +312,11 @@ def turns(running: dict[str, Running], number: int) -> list[str]:
     return names[first:] + names[:first]
 
 
-def one_load(lab: Lab, running: dict, name: str, clients: int, seconds: float) -> dict | None:
+def one_load(
+    lab: Lab, running: dict, name: str, clients: int, seconds: float, find: str = ""
+) -> dict | None:
     try:
-        report = lab.load(running[name], clients, seconds, warmup=min(0.5, seconds / 2))
+        report = lab.load(running[name], clients, seconds, min(0.5, seconds / 2), find)
         time.sleep(0.1)  # for connections to be gone
     except Failed as failure:
         lab.fail(f"{failure}\n{name} is left out from here on")
@@ -312,6 +325,26 @@ def one_load(lab: Lab, running: dict, name: str, clients: int, seconds: float) -
     if report["errors_in_all"]:
         lab.note(f"{name} with {clients} clients had errors: {error_text(report)}")
     return report
+
+
+def measure_routing(lab: Lab) -> list[dict]:
+    """Finds through weir, to a standalone and to a set of three, by several read preferences."""
+    runs: list[dict] = []
+    if "weir" not in lab.contestants:
+        return runs
+    with contextlib.ExitStack() as stack:
+        running = {}
+        for name, members in MEMBERS.items():
+            stub = stack.enter_context(lab.stub(members=members))
+            running[name] = stack.enter_context(lab.running(lab.contestants["weir"], stub))
+        for number in range(lab.options.rounds):
+            for mode in MODES:
+                for name in turns(running, number):
+                    progress("routing", number, f"{mode}, {name}")
+                    clients, seconds = ROUTING_CLIENTS, lab.options.seconds
+                    if run := one_load(lab, running, name, clients, seconds, mode):
+                        runs.append({"round": number, "contestant": f"{name}, {mode}"} | run)
+    return runs
 
 
 def measure_memory(lab: Lab) -> list[dict]:
@@ -497,6 +530,16 @@ def cpu_musts(runs: list[dict]) -> list[Must]:
     return musts
 
 
+def routing_musts(runs: list[dict]) -> list[Must]:
+    figures, (alone, members) = Figures(runs), MEMBERS
+    return [
+        ratio(figures, ROUTING_CLIENTS, "cpu_us_per_op", f"{members}, {mode}", f"{alone}, {mode}",
+              Must(f"{ROUTING_CLIENTS} clients, {mode}", f"CPU per operation, {members} / {alone}",
+                   "<= 1.05"))
+        for mode in MODES
+    ]
+
+
 def memory_musts(runs: list[dict]) -> list[Must]:
     kib = [r | {"kib_per_client": r["bytes_per_client"] / 1024} for r in runs]
     at, what = f"{IDLE_CLIENTS} idle clients", "KiB resident per client"
@@ -536,6 +579,9 @@ def number(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
+CPU_HEAD = ["ops/s", "CPU us/op", "p50 us", "p99 us", "p99.9 us", "shed", "errors"]
+
+
 def print_cpu(runs: list[dict], options: argparse.Namespace) -> None:
     cpu = Figures(runs)
     names = list(dict.fromkeys(r["contestant"] for r in runs))
@@ -549,9 +595,7 @@ def print_cpu(runs: list[dict], options: argparse.Namespace) -> None:
     print_table(
         f"Closed loop of ping, medians of {options.rounds} rounds of {options.seconds:g} s. "
         f"Upstreams: weir and mongobetween {UPSTREAMS}, HAProxy and the relay one per client.",
-        ["clients", "through", "ops/s", "CPU us/op", "p50 us", "p99 us", "p99.9 us", "shed",
-         "errors"],
-        rows,
+        ["clients", "through", *CPU_HEAD], rows,
     )
     ciphers = sorted({f"{r['contestant']}: {r['tls']}" for r in runs if r["tls"]})
     if ciphers:
@@ -566,6 +610,18 @@ def cpu_row(cpu: Figures, name: str, clients: int) -> list[str]:
         *(number(cpu.median(name, clients, key)) for key in ("p50_us", "p99_us", "p999_us")),
         str(cpu.total(name, clients, "shed")), str(cpu.total(name, clients, "errors_in_all")),
     ]
+
+
+def print_routing(runs: list[dict], options: argparse.Namespace) -> None:
+    figures = Figures(runs)
+    names = [f"{name}, {mode}" for mode in MODES for name in MEMBERS]
+    rows = [cpu_row(figures, name, ROUTING_CLIENTS) for name in names]
+    print_table(
+        f"Closed loop of find through weir, by the deployment behind it and the read preference; "
+        f"medians of {options.rounds} rounds of {options.seconds:g} s, {UPSTREAMS} upstreams to a "
+        "server.",
+        ["clients", "to", *CPU_HEAD], rows,
+    )
 
 
 def print_memory(runs: list[dict], options: argparse.Namespace) -> None:
@@ -674,6 +730,7 @@ def run(lab: Lab) -> dict:
     result: dict = {"machine": machine(), "must": []}
     parts = (
         ("cpu", measure_cpu, print_cpu, cpu_musts),
+        ("routing", measure_routing, print_routing, routing_musts),
         ("mem", measure_memory, print_memory, memory_musts),
         ("goodput", measure_goodput, print_goodput, goodput_musts),
     )

@@ -84,12 +84,13 @@ static struct {
     bool tls, idle;
     int64_t warmup_ns, measured_ns; // measured_ns 0 while idle: until a signal
     pid_t cpu_pid;
+    const char *find; // a read preference's mode, NULL: ping
 } options;
 
 static struct {
     int epoll_fd;
     SSL_CTX *tls;
-    struct loadgen_message hello, ping;
+    struct loadgen_message hello, operation;
     struct connection *connections;
     long opened, opening, up, asking;
 
@@ -221,7 +222,7 @@ static void connection_ask(struct connection *c, int64_t now_ns)
     gen.opening -= c->state == GREETING;
     gen.up += c->state == GREETING;
     c->sent_ns = now_ns;
-    connection_send(c, &gen.ping, ASKING);
+    connection_send(c, &gen.operation, ASKING);
 }
 
 static void connection_rest(struct connection *c)
@@ -565,12 +566,13 @@ static void report(void)
 static void usage(void)
 {
     puts("usage: bench_loadgen --port N --clients N [--seconds S] [--warmup S] [--tls] [--idle]\n"
-         "                     [--cpu-pid PID]\n"
+         "                     [--cpu-pid PID] [--find MODE]\n"
          "Closed-loop load on 127.0.0.1: every client sends a ping and waits for its reply.\n"
          "  --seconds S    measure for this long (2); with --idle, end after it (never)\n"
          "  --warmup S     load without measuring, before it (0.5)\n"
          "  --tls          TLS; the certificate is not verified\n"
          "  --idle         hello and one ping each, then do nothing, until a signal\n"
+         "  --find MODE    a find with that read preference instead of the ping\n"
          "  --cpu-pid PID  also measure this process's processor time\n"
          "Prints one line of JSON; with --idle also one once all are idle.");
 }
@@ -588,11 +590,15 @@ static int64_t seconds_option(const char *name, const char *text)
 
 static bool read_options(int argc, char **argv)
 {
-    static const struct option names[] = {
-        {"port", required_argument, NULL, 'p'},    {"clients", required_argument, NULL, 'c'},
-        {"seconds", required_argument, NULL, 's'}, {"warmup", required_argument, NULL, 'w'},
-        {"tls", no_argument, NULL, 't'},           {"idle", no_argument, NULL, 'i'},
-        {"cpu-pid", required_argument, NULL, 'P'}, {0}};
+    static const struct option names[] = {{"port", required_argument, NULL, 'p'},
+                                          {"clients", required_argument, NULL, 'c'},
+                                          {"seconds", required_argument, NULL, 's'},
+                                          {"warmup", required_argument, NULL, 'w'},
+                                          {"tls", no_argument, NULL, 't'},
+                                          {"idle", no_argument, NULL, 'i'},
+                                          {"cpu-pid", required_argument, NULL, 'P'},
+                                          {"find", required_argument, NULL, 'f'},
+                                          {0}};
     int64_t seconds_ns = -1;
     int c;
 
@@ -610,6 +616,8 @@ static bool read_options(int argc, char **argv)
             options.tls = true;
         else if (c == 'i')
             options.idle = true;
+        else if (c == 'f')
+            options.find = optarg;
         else if (c == 'P')
             options.cpu_pid = (pid_t)bench_number("cpu-pid", optarg, 1, INT32_MAX);
         else
@@ -649,7 +657,10 @@ int main(int argc, char **argv)
         bench_die("epoll_create1");
     gen.tls = options.tls ? tls_new() : NULL;
     loadgen_make_hello(&gen.hello);
-    loadgen_make_ping(&gen.ping);
+    if (options.find)
+        loadgen_make_find(&gen.operation, options.find);
+    else
+        loadgen_make_ping(&gen.operation);
     gen.connections = bench_malloc((size_t)options.clients * sizeof *gen.connections);
     memset(gen.connections, 0, (size_t)options.clients * sizeof *gen.connections);
     run();

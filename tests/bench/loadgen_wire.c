@@ -37,17 +37,45 @@ void loadgen_make_hello(struct loadgen_message *ret_message)
     bson_destroy(body);
 }
 
-void loadgen_make_ping(struct loadgen_message *ret_message)
-{
-    static const uint8_t mark[LSID_BYTES] = "session-goes-her";
-    bson_t *body =
-        BCON_NEW("ping", BCON_INT32(1), "lsid", "{", "id",
-                 BCON_BIN(BSON_SUBTYPE_UUID, mark, sizeof mark), "}", "$db", BCON_UTF8("admin"));
+static const uint8_t session_mark[LSID_BYTES] = "session-goes-her";
 
+static void append_session(bson_t *body)
+{
+    bson_t lsid;
+
+    BSON_APPEND_DOCUMENT_BEGIN(body, "lsid", &lsid);
+    BSON_APPEND_BINARY(&lsid, "id", BSON_SUBTYPE_UUID, session_mark, sizeof session_mark);
+    bson_append_document_end(body, &lsid);
+}
+
+static void make_operation(struct loadgen_message *ret_message, const bson_t *body)
+{
     *ret_message = (struct loadgen_message){0};
     message_finish(ret_message, OP_MSG_BODY, OP_MSG, body);
-    const uint8_t *at = memmem(ret_message->bytes, ret_message->length, mark, sizeof mark);
+    const uint8_t *at =
+        memmem(ret_message->bytes, ret_message->length, session_mark, sizeof session_mark);
     ret_message->lsid_at = (size_t)(at - ret_message->bytes);
+}
+
+void loadgen_make_ping(struct loadgen_message *ret_message)
+{
+    bson_t *body = BCON_NEW("ping", BCON_INT32(1));
+
+    append_session(body);
+    BSON_APPEND_UTF8(body, "$db", "admin");
+    make_operation(ret_message, body);
+    bson_destroy(body);
+}
+
+void loadgen_make_find(struct loadgen_message *ret_message, const char *mode)
+{
+    bson_t *body = BCON_NEW("find", BCON_UTF8("things"), "filter", "{", "_id", BCON_INT32(1), "}");
+
+    append_session(body);
+    BSON_APPEND_UTF8(body, "$db", "test");
+    if (strcmp(mode, "primary") != 0)
+        BCON_APPEND(body, "$readPreference", "{", "mode", BCON_UTF8(mode), "}");
+    make_operation(ret_message, body);
     bson_destroy(body);
 }
 

@@ -23,6 +23,10 @@ void loadgen_make_hello(struct loadgen_message *ret_message);
 // OP_MSG {ping: 1, lsid: {id: ...}, $db: "admin"}.
 void loadgen_make_ping(struct loadgen_message *ret_message);
 
+// OP_MSG {find: "things", filter: {_id: 1}, lsid: {id: ...}, $db: "test"}, and unless the mode is
+// "primary" {$readPreference: {mode: ...}}, as drivers send it.
+void loadgen_make_find(struct loadgen_message *ret_message, const char *mode);
+
 enum reply_kind { REPLY_OK, REPLY_SHED, REPLY_NOT_OK, REPLY_MALFORMED };
 
 struct reply {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// bench_stub: a stub MongoDB server. It says it is a standalone mongod and answers every command
-// with {ok: 1}; it stores nothing. So cheap that the proxy before it is what is measured.
+// bench_stub: a stub MongoDB server. It says it is a standalone mongod (or, on several ports, all
+// members of a replica set) and answers every command with {ok: 1}; it stores nothing. So cheap
+// that the proxy before it is what is measured.
 //
 //   readable -> one read -> every complete message -> its reply -> one write
 //                                     |
@@ -27,10 +28,12 @@
 #include <unistd.h>
 
 enum { EVENTS = 256, READ_BYTES = 64 * 1024 };
+enum { MEMBERS_MAX = 8 };
 enum { OP_MSG_FLAGS = 16, OP_MSG_SECTIONS = 20, MORE_TO_COME = 2, AWAIT_CAPABLE = 8 };
 
 struct connection {
     int fd;
+    size_t member; // that it was made to
     bool closed;
     bool carries; // had an operation, so is not only somebody's monitor
     long delayed; // operations in the ring
@@ -53,7 +56,9 @@ struct bytes {
 };
 
 static struct {
-    int epoll_fd, listen_fd, signal_fd, timer_fd;
+    int epoll_fd, listen_fds[MEMBERS_MAX], signal_fd, timer_fd;
+    uint16_t ports[MEMBERS_MAX]; // the first is the primary's, or the standalone's
+    size_t member_count;
     int64_t delay_ns;
     int32_t last_request_id;
     struct bytes in, out;  // of the connection being read
@@ -94,10 +99,10 @@ static void watch(struct connection *c, int operation, uint32_t events)
 
 // --- connections
 
-static void connection_open(int fd)
+static void connection_open(int fd, size_t member)
 {
     struct connection *c = bench_malloc(sizeof *c);
-    *c = (struct connection){.fd = fd};
+    *c = (struct connection){.fd = fd, .member = member};
     watch(c, EPOLL_CTL_ADD, EPOLLIN);
     stub.count.ever++;
     if (++stub.count.now > stub.count.max)
@@ -179,7 +184,27 @@ static void header_put(uint8_t *p, size_t length, int32_t response_to, int32_t o
     bench_put_i32(p + 12, opcode);
 }
 
-static void append_hello_reply(int32_t response_to, int32_t opcode)
+static void append_members(bson_t *b, size_t member)
+{
+    char name[32];
+    bson_t hosts;
+
+    BSON_APPEND_ARRAY_BEGIN(b, "hosts", &hosts);
+    for (size_t i = 0; i < stub.member_count; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%zu", i);
+        snprintf(name, sizeof name, "127.0.0.1:%u", stub.ports[i]);
+        BSON_APPEND_UTF8(&hosts, key, name);
+    }
+    bson_append_array_end(b, &hosts);
+    BSON_APPEND_UTF8(b, "setName", "bench");
+    BSON_APPEND_INT32(b, "setVersion", 1);
+    BSON_APPEND_BOOL(b, "secondary", member > 0);
+    snprintf(name, sizeof name, "127.0.0.1:%u", stub.ports[member]);
+    BSON_APPEND_UTF8(b, "me", name);
+}
+
+static void append_hello_reply(int32_t response_to, int32_t opcode, size_t member)
 {
     static const uint8_t op_reply[WIRE_HEADER_BYTES + 20] = {[16] = AWAIT_CAPABLE, [32] = 1};
     static const uint8_t op_msg[WIRE_HEADER_BYTES + 5];
@@ -189,8 +214,10 @@ static void append_hello_reply(int32_t response_to, int32_t opcode)
 
     clock_gettime(CLOCK_REALTIME, &now);
     BSON_APPEND_BOOL(&b, "helloOk", true);
-    BSON_APPEND_BOOL(&b, "ismaster", true);
-    BSON_APPEND_BOOL(&b, "isWritablePrimary", true);
+    BSON_APPEND_BOOL(&b, "ismaster", member == 0);
+    BSON_APPEND_BOOL(&b, "isWritablePrimary", member == 0);
+    if (stub.member_count > 1)
+        append_members(&b, member);
     BSON_APPEND_INT32(&b, "maxBsonObjectSize", 16 * 1024 * 1024);
     BSON_APPEND_INT32(&b, "maxMessageSizeBytes", WIRE_MAX_BYTES);
     BSON_APPEND_INT32(&b, "maxWriteBatchSize", 100000);
@@ -357,7 +384,7 @@ static bool answer(struct connection *c, const uint8_t *message, size_t length)
     int32_t opcode = bench_get_i32(message + 12);
 
     if (opcode == OP_QUERY)
-        return append_hello_reply(bench_get_i32(message + 4), OP_REPLY), true;
+        return append_hello_reply(bench_get_i32(message + 4), OP_REPLY, c->member), true;
     if (opcode != OP_MSG)
         return false;
 
@@ -365,7 +392,7 @@ static bool answer(struct connection *c, const uint8_t *message, size_t length)
     if (!name)
         return false;
     if (is_hello(name))
-        append_hello_reply(bench_get_i32(message + 4), OP_MSG);
+        append_hello_reply(bench_get_i32(message + 4), OP_MSG, c->member);
     else
         operation(c, message);
     return true;
@@ -466,17 +493,26 @@ static void connection_on_event(struct connection *c)
         connection_on_readable(c);
 }
 
+static bool accepted(void *what)
+{
+    for (size_t i = 0; i < stub.member_count; i++) {
+        if (what != &stub.listen_fds[i])
+            continue;
+        int fd = bench_accept(stub.listen_fds[i]);
+        if (fd >= 0)
+            connection_open(fd, i);
+        return true;
+    }
+    return false;
+}
+
 static void on_event(void *what)
 {
     if (what == &stub.signal_fd) {
         on_signal();
     } else if (what == &stub.timer_fd) {
         on_timer();
-    } else if (what == &stub.listen_fd) {
-        int fd = bench_accept(stub.listen_fd);
-        if (fd >= 0)
-            connection_open(fd);
-    } else {
+    } else if (!accepted(what)) {
         connection_on_event(what);
     }
 }
@@ -488,7 +524,7 @@ static void add_to_loop(int *fd)
         bench_die("epoll");
 }
 
-static void serve(uint16_t port)
+static void serve(void)
 {
     struct epoll_event events[EVENTS];
     sigset_t signals;
@@ -499,10 +535,12 @@ static void serve(uint16_t port)
     sigaddset(&signals, SIGTERM);
     sigprocmask(SIG_BLOCK, &signals, NULL);
     stub.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    stub.listen_fd = bench_listen(port);
+    for (size_t i = 0; i < stub.member_count; i++) {
+        stub.listen_fds[i] = bench_listen(stub.ports[i]);
+        add_to_loop(&stub.listen_fds[i]);
+    }
     stub.signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
     stub.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
-    add_to_loop(&stub.listen_fd);
     add_to_loop(&stub.signal_fd);
     add_to_loop(&stub.timer_fd);
     for (;;) {
@@ -515,8 +553,9 @@ static void serve(uint16_t port)
 
 static void usage(void)
 {
-    puts("usage: bench_stub --port N [--reply-bytes N] [--delay-us N]\n"
+    puts("usage: bench_stub --port N [--port N]... [--reply-bytes N] [--delay-us N]\n"
          "A stub MongoDB server on 127.0.0.1: a standalone that answers everything {ok: 1}.\n"
+         "  --port N         with several it is a replica set, whose primary is the first\n"
          "  --reply-bytes N  pad replies to operations to this size\n"
          "  --delay-us N     answer each operation this long after it came, all concurrently\n"
          "Prints its counts as JSON at SIGUSR1 and when it ends.");
@@ -529,12 +568,12 @@ int main(int argc, char **argv)
                                             {"delay-us", required_argument, NULL, 'd'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
-    long port = 0, reply_bytes = 0;
+    long reply_bytes = 0;
     int c;
 
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (c == 'p')
-            port = bench_number("port", optarg, 1, 65535);
+        if (c == 'p' && stub.member_count < MEMBERS_MAX)
+            stub.ports[stub.member_count++] = (uint16_t)bench_number("port", optarg, 1, 65535);
         else if (c == 'r')
             reply_bytes = bench_number("reply-bytes", optarg, 0, 16 * 1024 * 1024);
         else if (c == 'd')
@@ -542,9 +581,9 @@ int main(int argc, char **argv)
         else
             return usage(), c == 'h' ? 0 : 2;
     }
-    if (!port)
+    if (!stub.member_count)
         return usage(), 2;
     bench_start();
     make_ok_reply((size_t)reply_bytes);
-    serve((uint16_t)port);
+    serve();
 }
