@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The Go programs behind test_drivers.py, test_shedding.py, test_failover.py and ../../../soak, by
-// argument "checks", "shedding", "failover" or "soak".
+// The Go programs behind test_drivers.py, test_shedding.py, test_failover.py, ../../../soak and
+// ../../../bench/failover.py, by argument "checks", "shedding", "failover", "soak" or "pacing".
 // ../../README.md has the lines they print.
 package main
 
@@ -17,6 +17,8 @@ func main() {
 		soak()
 	case len(os.Args) == 2 && os.Args[1] == "failover":
 		failover()
+	case len(os.Args) == 2 && os.Args[1] == "pacing":
+		pacing()
 	default:
 		os.Exit(2)
 	}
