@@ -16,8 +16,8 @@ SPEC := $(BUILD)/spec
 
 .DEFAULT_GOAL := build
 .PHONY: build run test test-c test-asan test-tsan test-valgrind test-defects test-drivers sim fuzz \
-        check-format check-clang check-tidy bench certs test-stubset test-faults test-spec soak \
-        clean help
+        check-format check-clang check-tidy bench bench-failover certs test-stubset test-faults test-spec \
+        soak clean help
 
 build:  ## install what it needs and build a release (the default)
 	@deploy/packages.sh build
@@ -114,6 +114,9 @@ bench: build  ## measure weir beside HAProxy and a raw relay
 	@cmake -S tests/bench -B $(BUILD)/tests/bench -G Ninja >/dev/null
 	@cmake --build $(BUILD)/tests/bench
 	@$(PYTHON) tests/bench/bench.py
+
+bench-failover: build $(VENV)/.tests-ready  ## how long apps stand still in a failover, both ways
+	@BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/python tests/bench/failover.py
 
 certs:  ## development certificates into build/certs
 	@deploy/packages.sh run

@@ -197,6 +197,17 @@ def test_stub_answers_commands_however_their_bytes_are_split():
                 assert all(r[2] == b"\0" * 5 + bson(ok=1.0) for r in answered)
 
 
+def test_stub_on_several_ports_is_a_replica_set():
+    ports = [free_port(), free_port()]
+    with tool("bench_stub", ports[0], f"--port={ports[1]}"):
+        for is_primary, port in ((b"\1", ports[0]), (b"\0", ports[1])):
+            with socket.create_connection(("127.0.0.1", port), 5) as s:
+                s.sendall(op_query_hello())
+                hello = read_message(s)[2]
+                assert b"\x08isWritablePrimary\0" + is_primary in hello
+                assert all(f"127.0.0.1:{port}\0".encode() in hello for port in ports)
+
+
 @pytest.mark.parametrize("bytes_", [
     struct.pack("<iiii", 15, 1, 0, OP_MSG), struct.pack("<iiii", -1, 1, 0, OP_MSG),
     message(2010, b"\0" * 20), message(OP_MSG, b""), op_msg(b"\xff\xff\xff\x7f\x10a\0"),
