@@ -398,7 +398,7 @@ static struct ticket *next_of(struct gate *gate, const struct place *place)
 struct ticket *gate_grant_next(struct gate *gate, int64_t now_us)
 {
     advance(gate, now_us);
-    if (!may_grant(gate)) {
+    if (!may_grant(gate) || !ticket_heap_first(&gate->by_expiry)) {
         return NULL;
     }
     struct ticket *ticket = NULL;

@@ -19,21 +19,31 @@ static bool is_for_the_primary(const struct command *command)
            command->in_transaction;
 }
 
+static void read_option(const struct bson_element *element, struct selection *selection)
+{
+    int64_t seconds;
+    if (bytes_equal(element->key, "tags") && element->type == BSON_VIEW_ARRAY) {
+        selection->tag_sets = element->value;
+    } else if (bytes_equal(element->key, "maxStalenessSeconds") &&
+               bson_element_i64(element, &seconds)) {
+        selection->max_staleness_s = seconds;
+    }
+}
+
 void selection_read(const struct command *command, struct selection *ret_selection)
 {
     *ret_selection = (struct selection){.max_staleness_s = -1};
     if (is_for_the_primary(command) || command->read_mode == READ_PRIMARY) {
         return;
     }
-    struct bson_element element;
     ret_selection->mode = command->read_mode;
-    if (bson_find(command->read_preference, "tags", &element) && element.type == BSON_VIEW_ARRAY) {
-        ret_selection->tag_sets = element.value;
+    struct bson_walk walk;
+    struct bson_element element;
+    if (!bson_walk_begin(&walk, command->read_preference)) {
+        return;
     }
-    int64_t seconds;
-    if (bson_find(command->read_preference, "maxStalenessSeconds", &element) &&
-        bson_element_i64(&element, &seconds)) {
-        ret_selection->max_staleness_s = seconds;
+    while (bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT) {
+        read_option(&element, ret_selection);
     }
 }
 
