@@ -70,9 +70,9 @@ class Running:
     name: str
     port: int
     process: subprocess.Popen | None = None
-    uri: str = ""  # of a stub
     log: Path | None = None
     tls: bool = False
+    uri: str = ""  # of a stub
 
     def log_tail(self) -> str:
         text = self.log.read_text(errors="replace").strip() if self.log else ""
