@@ -16,8 +16,8 @@ SPEC := $(BUILD)/spec
 
 .DEFAULT_GOAL := build
 .PHONY: build run test test-c test-asan test-tsan test-valgrind test-defects test-drivers sim fuzz \
-        check-format check-clang check-tidy bench bench-failover certs test-stubset test-faults test-spec \
-        soak clean help
+        check-format check-clang check-tidy bench bench-failover storms certs test-stubset test-faults \
+        test-spec soak clean help
 
 build:  ## install what it needs and build a release (the default)
 	@deploy/packages.sh build
@@ -60,6 +60,10 @@ test-defects: $(VENV)/.tests-ready  ## whether the simulation finds each deliber
 sim:  ## the whole data path in a simulated world, with new seeds for SECONDS=60
 	$(call test-build,checked)
 	@$(BUILD)/checked/tests/sim/sim --jobs 2 --from $$(date +%s) --seconds $(or $(SECONDS),60)
+
+storms:  ## the gate and what others do, in simulated storms: the tables and plots of docs/storms.md
+	$(call test-build,checked)
+	@$(PYTHON) tests/storms/publish.py $(BUILD)/checked/tests/storms/storms docs
 
 fuzz: test-packages  ## every byte from outside, fuzzed for SECONDS=60 a target, one a core
 	@$(PYTHON) tests/fuzz/run.py --seconds $(or $(SECONDS),60)
