@@ -50,7 +50,7 @@ static inline double chance_exponential(struct chance *chance, double mean)
 // Pareto with the exponent 1.5, cut at 1,000 times its least: a mean with most of it in the tail.
 static inline double chance_heavy(struct chance *chance, double mean)
 {
-    const double least = mean / 2.905; // the mean of the cut one is 2.905 times its least
+    const double least = mean / 2.937; // 3 - 2 / sqrt(1000): the mean of the cut one, in leasts
     double drawn = least * pow(chance_unit(chance), -1 / 1.5);
     return drawn < 1000 * least ? drawn : 1000 * least;
 }

@@ -7,6 +7,19 @@
 
 #define FIRST_SEED 1
 
+// What to compare with: these, with the best fixed limit for their cap.
+static const struct reference {
+    const struct way *way;
+    const char *name;
+} references[] = {
+    {&way_fixed, "*best fixed limit*"},
+    {&way_fifo, "*fifo with that*"},
+    {&way_lifo, "*lifo with that*"},
+    {&way_weir, "*weir with that*"},
+};
+
+#define REFERENCES ((int)(sizeof references / sizeof references[0]))
+
 // Cells of the tables, the rows to compare with last.
 static double cells[16][MOST_COLUMNS][MOST_WAYS];
 
@@ -69,8 +82,9 @@ static void play_table(int which, int seeds)
             play_column(column, ways[w], USUAL_CAP, seeds, &cells[which][c][w]);
         }
         int limit = best_fixed(column->workload).limit;
-        play_column(column, &way_fixed, limit, seeds, &cells[which][c][ways_count]);
-        play_column(column, &way_weir, limit, seeds, &cells[which][c][ways_count + 1]);
+        for (int r = 0; r < REFERENCES; r++) {
+            play_column(column, references[r].way, limit, seeds, &cells[which][c][ways_count + r]);
+        }
     }
 }
 
@@ -114,8 +128,9 @@ static void print_table(int which)
     for (int w = 0; w < ways_count; w++) {
         print_row(ways[w]->name, which, w);
     }
-    print_row("*best fixed limit*", which, ways_count);
-    print_row("*weir with that*", which, ways_count + 1);
+    for (int r = 0; r < REFERENCES; r++) {
+        print_row(references[r].name, which, ways_count + r);
+    }
     printf("\n");
 }
 
