@@ -41,7 +41,7 @@ struct best_fixed {
     int limit;
     double goodput;
 };
-struct best_fixed best_fixed(const struct workload *workload);
+struct best_fixed best_fixed(const struct workload *workload, double load);
 
 // Plays all and prints Markdown.
 void tables_print(int seeds);

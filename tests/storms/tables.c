@@ -67,7 +67,8 @@ static double extra_work(struct tally *tally, const struct column *column)
 static double limit_against(struct tally *tally, const struct column *column)
 {
     const struct workload *workload = column->workload;
-    return tally_limit(tally, workload->from_us, workload->until_us) / best_fixed(workload).limit;
+    return tally_limit(tally, workload->from_us, workload->until_us) /
+           best_fixed(workload, column->load).limit;
 }
 
 #define COLUMN(what, storm, how, in, ...)                                                          \
