@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Tables of measures: a column is one measure of one workload, a row a contestant. A column that
-// issue 7 sets a target for says so; out of those, the verdict is made.
+// there is a target for says so; out of those, the verdict is made.
 
 #ifndef STORMS_TABLE_H
 #define STORMS_TABLE_H
