@@ -2,6 +2,8 @@
 
 #include "proxy/selection.h"
 
+#include <assert.h>
+
 #include "wire/bson_view.h"
 
 #define CANDIDATES_MAX 256
@@ -152,6 +154,7 @@ static void gather(const struct topology *topology, const struct selection *sele
 #define WHOLE (1u << SERVER_STANDALONE | 1u << SERVER_MONGOS | 1u << SERVER_LOAD_BALANCER)
 #define PRIMARY (WHOLE | 1u << SERVER_PRIMARY)
 #define SECONDARY (WHOLE | 1u << SERVER_SECONDARY)
+#define ANY (WHOLE | 1u << SERVER_PRIMARY | 1u << SERVER_SECONDARY)
 
 // Only members of a replica set are told apart by tags.
 static bool gather_tagged(const struct topology *topology, const struct selection *selection,
@@ -175,7 +178,7 @@ static bool gather_by_mode(const struct topology *topology, const struct selecti
             return ret_candidates->count > 0;
         }
     }
-    unsigned kinds = mode == READ_NEAREST ? PRIMARY | SECONDARY : SECONDARY;
+    unsigned kinds = mode == READ_NEAREST ? ANY : SECONDARY;
     if (gather_tagged(topology, selection, kinds, failing_too, ret_candidates)) {
         return true;
     }
@@ -211,6 +214,7 @@ static void keep_near(struct candidates *candidates, int64_t window_us)
 static const struct server_info *less_busy_of_two(const struct candidates *candidates,
                                                   const double random[2])
 {
+    assert(candidates->count > 0);
     size_t first = (size_t)(random[0] * (double)candidates->count);
     size_t step = 1 + (size_t)(random[1] * (double)(candidates->count - 1));
     const struct server_info *a = candidates->list[first];

@@ -346,6 +346,15 @@ static void check_idle(struct upstream *upstream, int64_t now_us)
     }
 }
 
+// Whether it stopped in the middle of a message, and is not waiting for us.
+static bool is_stuck(const struct upstream *upstream, int64_t now_us)
+{
+    const struct request *request = upstream->request;
+    bool in_a_message = request->step == STEP_SEND || request->reply_bytes > 0;
+    return in_a_message && !request->is_starved &&
+           now_us - upstream->progress_us > upstream->worker->shared->config->message_timeout_us;
+}
+
 void upstream_check_deadlines(struct upstream *upstream, int64_t now_us)
 {
     const struct config *config = upstream->worker->shared->config;
@@ -358,10 +367,7 @@ void upstream_check_deadlines(struct upstream *upstream, int64_t now_us)
         }
     } else if (!request) {
         check_idle(upstream, now_us);
-    } else if (server_is_doomed(upstream->server, now_us)) {
-        request_lose_upstream(request);
-    } else if ((request->step == STEP_SEND || request->reply_bytes > 0) && !request->is_starved &&
-               now_us - upstream->progress_us > config->message_timeout_us) {
+    } else if (server_is_doomed(upstream->server, now_us) || is_stuck(upstream, now_us)) {
         request_lose_upstream(request);
     }
 }

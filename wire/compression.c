@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <snappy-c.h>
 #include <stdlib.h>
+#define ZLIB_CONST // it takes what it reads as const
 #include <zlib.h>
 #include <zstd.h>
 
@@ -213,7 +214,7 @@ static bool zlib_inflate(struct codec *codec, struct bytes packed, uint8_t *ret_
 {
     uint8_t none; // zlib wants a place to write to also where nothing is to be written
     z_stream *stream = fresh_inflate(codec);
-    stream->next_in = (Bytef *)(uintptr_t)packed.at;
+    stream->next_in = packed.at;
     stream->avail_in = (uInt)packed.len;
     stream->next_out = len > 0 ? ret_body : &none;
     stream->avail_out = (uInt)len;
@@ -270,7 +271,7 @@ static size_t snappy_deflate(struct bytes body, uint8_t *at, size_t room)
 static size_t zlib_deflate(struct codec *codec, struct bytes body, uint8_t *at, size_t room)
 {
     z_stream *stream = fresh_deflate(codec);
-    stream->next_in = (Bytef *)(uintptr_t)body.at;
+    stream->next_in = body.at;
     stream->avail_in = (uInt)body.len;
     stream->next_out = at;
     stream->avail_out = (uInt)room;
