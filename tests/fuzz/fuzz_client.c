@@ -27,8 +27,9 @@ enum act {
 static struct {
     struct side app;
     struct buffer sent;
-    size_t forwarded; // of `sent`: so much has been seen by the server, or passed over
-    size_t answered;  // of `sent`: so much has been answered, or passed over
+    struct buffer last; // that the server got
+    size_t forwarded;   // of `sent`: so much has been seen by the server, or passed over
+    size_t answered;    // of `sent`: so much has been answered, or passed over
     uint8_t how;
     bool app_is_done; // has closed or half-closed
     bool server_was_lost;
@@ -75,9 +76,26 @@ static bool is_sent_on(struct bytes sent, struct bytes got)
     return same;
 }
 
-// The next of the app's messages that it is; none may come twice, or out of order.
+// Whether it is the last one once more, and may be.
+static bool is_sent_again(struct bytes got)
+{
+    struct op_msg msg;
+    struct command command;
+    struct bytes last = {buffer_at(&state.last), buffer_held(&state.last)};
+    return last.len > 0 && same_bytes(got, last) && op_msg_read(got, &msg) == WIRE_OK &&
+           command_read(got, &msg, &command) == WIRE_OK && command_may_repeat(&command);
+}
+
+// The next of the app's messages that it is; none may come out of order, or twice, unless it was
+// lost or refused and does no harm.
 static void find_among_sent(struct bytes got)
 {
+    bool again = (state.server_was_lost || (state.how & HOW_REFUSES)) && is_sent_again(got);
+    if (again) {
+        return;
+    }
+    buffer_consume(&state.last, buffer_held(&state.last));
+    buffer_append(&state.last, got.at, got.len);
     struct bytes sent;
     struct frame frame;
     bool found = false;
@@ -292,8 +310,10 @@ static void end(void)
 {
     struct bytes message;
     struct frame frame;
-    conversation_pass(2000000);
-    settle();
+    for (int i = 0; i < 6; i++) { // what is sent again each half a second is answered in the end
+        conversation_pass(500000);
+        settle();
+    }
     if (state.app.end && !state.app.ended && !state.app_is_done) {
         MUST(!next_to_answer(&message, &frame));
     }
@@ -308,6 +328,7 @@ static void end(void)
     }
     conversation_end();
     buffer_fini(&state.sent);
+    buffer_fini(&state.last);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
