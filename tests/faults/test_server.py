@@ -50,7 +50,7 @@ def test_stalls_and_goes_on(secantus):
             crowd.wait_for("not sent")
             secantus.resume()
             crowd.wait_for_more("ok", 200)
-        crowd.assert_saw("ok", "not sent")  # those under way were only kept waiting
+        crowd.assert_saw("ok", "not sent", may=("lost",))  # what was under way, after serverWait
         crowd.assert_truthful(secantus)
         proxy.wait_until_at_rest()
 
