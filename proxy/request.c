@@ -660,8 +660,12 @@ static unsigned labels_to_drop(const struct request *request)
     return retried ? 0 : reply->labels & LABEL_NO_WRITES_PERFORMED;
 }
 
+// Of nearly every reply it is clear at once that it does not.
 static bool says_state_changed(const struct reply_view *reply)
 {
+    if (reply->code == 0 && reply->write_concern_code == 0) {
+        return false;
+    }
     return reply_is_state_change(reply->code) || reply_is_state_change(reply->write_concern_code);
 }
 
