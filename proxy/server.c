@@ -243,8 +243,8 @@ static void give(struct outcomes *outcomes, struct request *request, struct upst
     tell(outcomes, request, NEWS_GRANTED);
 }
 
-// What it counted as, while it waited or had a permit.
-static void release_shape(struct server *server, struct request *request)
+// Ends what it counted as while it waited or had a permit.
+static void let_go(struct server *server, struct request *request)
 {
     server->pinning -= request->is_pinning;
     request->is_pinning = false;
@@ -277,7 +277,7 @@ static struct request *next_granted(struct server *server, struct outcomes *outc
             return request;
         }
         gate_revoke(server->gate, ticket, REFUSED_PINNED, now_us);
-        release_shape(server, request);
+        let_go(server, request);
         tell(outcomes, request, NEWS_REFUSED);
     }
     return NULL;
@@ -368,7 +368,7 @@ static void grant(struct server *server, struct outcomes *outcomes, int64_t now_
 static void end_permit(struct server *server, struct request *request, bool learn, int64_t now_us)
 {
     gate_done(server->gate, &request->ticket, learn, now_us);
-    release_shape(server, request);
+    let_go(server, request);
 }
 
 // Sends all who wait to ROUTE again: those with a ticket in the queue, and those with a permit and
@@ -378,7 +378,7 @@ static void evict(struct server *server, struct outcomes *outcomes, int64_t now_
     struct ticket *ticket;
     while ((ticket = gate_evict_next(server->gate))) {
         struct request *request = request_of_ticket(ticket);
-        release_shape(server, request);
+        let_go(server, request);
         tell(outcomes, request, NEWS_ELSEWHERE);
     }
     while (server->waiters) {
@@ -404,7 +404,7 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
     ask.shape = request->shape;
     enum gate_answer answer = gate_ask(server->gate, &request->ticket, &ask, now_us);
     if (answer == GATE_REFUSED) {
-        release_shape(server, request);
+        let_go(server, request);
     } else if (answer == GATE_GRANTED) {
         count_as_pinning(server, request);
     }
@@ -547,7 +547,7 @@ bool server_withdraw(struct server *server, struct request *request, int64_t now
         grant(server, &outcomes, now_us);
     } else if (request->ticket.state == TICKET_QUEUED &&
                gate_cancel(server->gate, &request->ticket)) {
-        release_shape(server, request);
+        let_go(server, request);
     } else {
         withdrawn = DEFECT(CANCELLED_GRANTED);
     }
@@ -909,7 +909,7 @@ static void expire(struct server *server, struct outcomes *outcomes, int64_t now
     struct ticket *ticket;
     while ((ticket = gate_expire_next(server->gate, now_us))) {
         struct request *request = request_of_ticket(ticket);
-        release_shape(server, request);
+        let_go(server, request);
         tell(outcomes, request, NEWS_REFUSED);
     }
 }
@@ -948,7 +948,7 @@ static void expire_waiters(struct server *server, struct outcomes *outcomes, int
         if (refusal != REFUSAL_COUNT) {
             stop_waiting(server, request);
             gate_revoke(server->gate, &request->ticket, refusal, now_us);
-            release_shape(server, request);
+            let_go(server, request);
             tell(outcomes, request, NEWS_REFUSED);
         }
     }
