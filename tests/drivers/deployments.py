@@ -35,11 +35,16 @@ def _with_wide_window(uri: str) -> str:
 
 @contextlib.contextmanager
 def weir_before(
-    stub: StubSet, *arguments: str, cap: int = CAP, uri: str | None = None, rejects: bool = False
+    stub: StubSet,
+    *arguments: str,
+    cap: int = CAP,
+    uri: str | None = None,
+    rejects: bool = False,
+    binary: Path | None = None,
 ) -> Iterator[weir.Weir]:
     """weir, which at the end must have asked for nothing wrong and have kept to its cap. It is not
     waited for: ending takes half a second, and there are a hundred of them (conftest.py)."""
-    proxy = weir.Weir(_with_wide_window(uri or stub.uri), *arguments, cap=cap)
+    proxy = weir.Weir(_with_wide_window(uri or stub.uri), *arguments, cap=cap, binary=binary)
     try:
         with stub:
             yield proxy
