@@ -562,6 +562,7 @@ static void rewind_to_route(struct request *request)
 static enum request_step send_again(struct request *request)
 {
     request->in_doubt = true;
+    request->avoid = request->server->id;
     rewind_to_route(request);
     if (request->ticket.serverless_us == 0) {
         request->ticket.serverless_us = request->now_us;

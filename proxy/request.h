@@ -99,6 +99,8 @@ struct request {
     bool is_pinning;         // has a permit, and may leave something open
     int64_t waits_since_us;  // for an upstream, the first time
 
+    uint32_t avoid; // the server that it was sent to before, in vain; 0: none
+
     bool running;
     bool again;        // something happened while it ran
     bool is_ready;     // on the worker's list

@@ -67,6 +67,7 @@ static enum route route_free(const struct request *request, const struct topolog
     selection.random[0] = worker_random(worker);
     selection.random[1] = worker_random(worker);
     selection.now_us = request->now_us;
+    selection.avoid = request->avoid;
     const struct server_info *info = selection_choose(topology, &selection);
     if (!info) {
         return ROUTE_NOBODY;

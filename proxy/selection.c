@@ -188,6 +188,17 @@ static bool gather_by_mode(const struct topology *topology, const struct selecti
     return ret_candidates->count > 0;
 }
 
+static void keep_others_than(struct candidates *candidates, uint32_t avoid)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < candidates->count; i++) {
+        if (candidates->list[i]->id != avoid) {
+            candidates->list[kept++] = candidates->list[i];
+        }
+    }
+    candidates->count = kept > 0 ? kept : candidates->count; // none other: it again
+}
+
 // --- one of them --------------------------------------------------------------------------------
 
 static int64_t rtt_us(const struct server_info *info)
@@ -234,6 +245,9 @@ const struct server_info *selection_choose(const struct topology *topology,
     }
     if (candidates.count == 1) {
         return candidates.list[0];
+    }
+    if (selection->avoid) {
+        keep_others_than(&candidates, selection->avoid);
     }
     keep_near(&candidates, selection->window_us);
     return less_busy_of_two(&candidates, selection->random);

@@ -6,7 +6,7 @@
 // After source/server-selection and source/max-staleness of mongodb/specifications: mode, then
 // staleness, then tag sets (the first that suits any), then the latency window; of two that are
 // left, taken at random, the one with fewer requests in flight. A server that cannot be connected
-// to is only taken if no other suits.
+// to, or that the request has just come back from, is only taken if no other suits.
 
 #ifndef PROXY_SELECTION_H
 #define PROXY_SELECTION_H
@@ -23,6 +23,7 @@ struct selection {
     int64_t window_us;       // localThresholdMS of the URI
     double random[2];        // in [0, 1)
     int64_t now_us;
+    uint32_t avoid; // the id of a server; 0: none
 };
 
 // What a command wants: its read preference, or the primary if it writes, belongs to a transaction,

@@ -67,6 +67,7 @@ static void add(const struct member *member, size_t index)
     struct server_info *info = &topology->servers[index];
     struct server_pulse *pulse = &pulses[index];
     info->name[0] = member->name;
+    info->id = (uint32_t)index + 1;
     info->kind = member->kind;
     info->address_count = member->no_address ? 0 : 1;
     info->pulse = pulse;
@@ -421,6 +422,21 @@ static void who_is_doubted_is_not_chosen_for_a_while(void **state)
     assert_string_equal(choosable(selection), "p");
 }
 
+static void who_was_asked_in_vain_is_asked_again_if_there_is_no_other(void **state)
+{
+    (void)state;
+    deploy((struct member[]){MONGOS('a'), MONGOS('b'), MONGOS('c'), {0}});
+    struct selection selection = wish(READ_PRIMARY);
+    selection.avoid = 2;
+    assert_string_equal(choosable(selection), "ac");
+    atomic_store(&pulses[0].rtt_us, SECOND);
+    atomic_store(&pulses[2].rtt_us, SECOND); // the window begins at the nearest that is left
+    assert_string_equal(choosable(selection), "ac");
+    deploy((struct member[]){MONGOS('a'), MONGOS('b', .failing = true), {0}});
+    selection.avoid = 1;
+    assert_string_equal(choosable(selection), "a");
+}
+
 static void more_than_it_looks_at(void **state)
 {
     (void)state;
@@ -517,6 +533,7 @@ int main(void)
         cmocka_unit_test(chance_near_its_ends_stays_within),
         cmocka_unit_test(who_fails_is_the_last_resort),
         cmocka_unit_test(who_is_doubted_is_not_chosen_for_a_while),
+        cmocka_unit_test(who_was_asked_in_vain_is_asked_again_if_there_is_no_other),
         cmocka_unit_test(more_than_it_looks_at),
         cmocka_unit_test(what_commands_want),
     };
