@@ -75,7 +75,7 @@ test-packages:
 test-drivers: build certs $(VENV)/.tests-ready  ## real drivers through weir, on real servers
 	@cmake -S tests/bench -B $(BUILD)/tests/bench -G Ninja >/dev/null
 	@cmake --build $(BUILD)/tests/bench
-	@BENCH_TOOLS=$(BUILD)/tests/bench $(PYTEST) tests/stubset tests/bench tests/servers tests/drivers
+	@BENCH_TOOLS=$(BUILD)/tests/bench $(PYTEST) tests/stubset tests/bench tests/servers tests/commands tests/drivers
 
 test-stubset: $(VENV)/.tests-ready certs  ## the stub of a deployment that other tests use, by itself
 	@$(PYTEST) tests/stubset

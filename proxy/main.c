@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "proxy/admin/plan.h"
 #include "proxy/config.h"
 #include "proxy/log.h"
 #include "proxy/weir.h"
@@ -74,6 +75,11 @@ static int run(const struct config *config)
 int main(int argc, char **argv)
 {
     open_standard_descriptors();
+    if (argc > 1 && strcmp(argv[1], "plan") == 0) {
+        static char name[] = "weir plan";
+        argv[1] = name;
+        return plan_main(argc - 1, argv + 1);
+    }
     if (asks_for(argc, argv, "--help") || asks_for(argc, argv, "-h")) {
         return print(config_print_help);
     }
