@@ -16,7 +16,7 @@ SPEC := $(BUILD)/spec
 
 .DEFAULT_GOAL := build
 .PHONY: build run test test-c test-asan test-tsan test-valgrind test-defects test-drivers sim fuzz \
-        check-format check-clang check-tidy bench bench-failover storms certs test-stubset test-faults \
+        check-format check-clang check-tidy bench bench-failover bench-story storms certs test-stubset test-faults \
         test-spec soak clean help
 
 build:  ## install what it needs and build a release (the default)
@@ -121,6 +121,9 @@ bench: build  ## measure weir beside HAProxy and a raw relay
 
 bench-failover: build $(VENV)/.tests-ready  ## how long apps stand still in a failover, both ways
 	@BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/python tests/bench/failover.py
+
+bench-story: build $(VENV)/.tests-ready  ## the story with several drivers: the table of docs/story.md
+	@BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/python tests/story/matrix.py --docs docs
 
 certs:  ## development certificates into build/certs
 	@deploy/packages.sh run

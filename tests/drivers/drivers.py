@@ -82,16 +82,21 @@ def _pymongo(program: str) -> list[str]:
     return [sys.executable, str(HERE / "python" / f"{program}.py")]
 
 
-def _old_pymongo(program: str) -> list[str]:
-    directory = BUILD / f"pymongo-{OLD_PYMONGO}"
+def python_with_pymongo(version: str) -> str:
+    """A Python that has this version."""
+    directory = BUILD / f"pymongo-{version}"
     python = directory / "bin" / "python"
 
     def make() -> None:
         _run([sys.executable, "-m", "venv", directory], HERE)
-        _run([python, "-m", "pip", "install", "--quiet", f"pymongo=={OLD_PYMONGO}"], HERE)
+        _run([python, "-m", "pip", "install", "--quiet", f"pymongo=={version}"], HERE)
 
-    _once(directory, OLD_PYMONGO, make)
-    return [str(python), str(HERE / "python" / f"{program}.py")]
+    _once(directory, version, make)
+    return str(python)
+
+
+def _old_pymongo(program: str) -> list[str]:
+    return [python_with_pymongo(OLD_PYMONGO), str(HERE / "python" / f"{program}.py")]
 
 
 def _why_no_new_node() -> str | None:

@@ -26,7 +26,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -50,6 +50,7 @@ SLOW_RATE = 200
 SLOW_S = 5.0
 SLOW_DEADLINE_S = 15.0
 SAMPLE_EVERY_S = 0.25
+PATIENCE_S = 2.0  # with a server that is asked how many connections it has
 NORMAL = 0.95
 SCAN_DOCUMENTS = 50_000
 
@@ -124,11 +125,21 @@ class Run:
         return None if normal_from is None else normal_from - phases.calm
 
 
-def run_story(name: str, server: servers.Server, uri: str, phases: Phases, slow: SlowQuery) -> Run:
+Starter = Callable[[dict], subprocess.Popen]  # of one process of the app, by its plan
+
+
+def run_story(
+    name: str,
+    server: servers.Server,
+    uri: str,
+    phases: Phases,
+    slow: SlowQuery,
+    start_app: Starter | None = None,
+) -> Run:
     """Runs the app against `uri` while watching the server from its own side."""
     zero = time.monotonic() + 2.0
     plans = [_plan(number, uri, zero, phases, slow) for number in range(PROCESSES)]
-    children = [_start_app(plan) for plan in plans]
+    children = [(start_app or _start_app)(plan) for plan in plans]
     run = Run(name, phases, slow.text, [])
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(server, zero, stop, run.connections))
@@ -157,6 +168,7 @@ def _plan(number: int, uri: str, zero: float, phases: Phases, slow: SlowQuery) -
         "database": DATABASE,
         "pool": POOL,
         "zero": zero,
+        "zero_unix": zero - time.monotonic() + time.time(),
         **asdict(phases),
         "phase": number / PROCESSES,
         "fast_rate": FAST_RATE / PROCESSES,
@@ -179,7 +191,8 @@ def _watch(
 ) -> None:
     while not stop.wait(SAMPLE_EVERY_S):
         try:
-            count = server.connections()
+            with pymongo.timeout(PATIENCE_S):
+                count = server.connections()
         except PyMongoError:
             continue  # A server too busy to answer leaves a gap in the picture.
         at_s = time.monotonic() - zero
@@ -196,8 +209,12 @@ class SlowQuery:
 
 
 @contextmanager
-def prepared(server: servers.Server) -> Iterator[SlowQuery]:
-    """The story's database, new, and what a slow query is there. Nothing of it stays."""
+def prepared(
+    server: servers.Server, *, scans: bool = False, ends: bool = False
+) -> Iterator[SlowQuery]:
+    """The story's database, new, and what a slow query is there: held up by a failpoint where there
+    are any, unless `scans`. Nothing of it stays, unless the server ends now anyway: it may still be
+    scanning for minutes what the app gave up on."""
     client = server.client()
     client.drop_database(DATABASE)
     orders = client[DATABASE]["orders"]
@@ -206,7 +223,7 @@ def prepared(server: servers.Server) -> Iterator[SlowQuery]:
         {"_id": i, "customer": i % app.CUSTOMERS, "status": f"s{i % 7}"} for i in range(app.ORDERS)
     )
     try:
-        if "failpoints" in server.features:
+        if "failpoints" in server.features and not scans:
             milliseconds = round(SLOW_S * 1000)
             held = {"failCommands": ["distinct"], "blockConnection": True}
             _fail_command(client, "alwaysOn", data={**held, "blockTimeMS": milliseconds})
@@ -214,9 +231,14 @@ def prepared(server: servers.Server) -> Iterator[SlowQuery]:
         else:
             yield _slow_scan(orders)
     finally:
-        if "failpoints" in server.features:
-            _fail_command(client, "off")
-        client.drop_database(DATABASE)
+        if not ends:
+            _clean(server, client)
+
+
+def _clean(server: servers.Server, client: pymongo.MongoClient) -> None:
+    if "failpoints" in server.features:
+        _fail_command(client, "off")
+    client.drop_database(DATABASE)
 
 
 def _fail_command(client: pymongo.MongoClient, mode: str, **more: object) -> None:

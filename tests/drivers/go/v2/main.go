@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The Go programs behind test_drivers.py, test_shedding.py, test_failover.py, ../../../soak and
-// ../../../bench/failover.py, by argument "checks", "shedding", "failover", "soak" or "pacing".
+// The Go programs behind test_drivers.py, test_shedding.py, test_failover.py, ../../../soak,
+// ../../../bench/failover.py and ../../../story, by argument "checks", "shedding", "failover",
+// "soak", "pacing" or "story".
 // ../../README.md has the lines they print.
 package main
 
@@ -19,6 +20,8 @@ func main() {
 		failover()
 	case len(os.Args) == 2 && os.Args[1] == "pacing":
 		pacing()
+	case len(os.Args) == 2 && os.Args[1] == "story":
+		story()
 	default:
 		os.Exit(2)
 	}
