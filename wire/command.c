@@ -55,6 +55,8 @@ static void read_max_time(struct reading *reading, const struct bson_element *el
 {
     struct command *command = &reading->command;
     command->has_max_time = bson_element_i64(element, &command->max_time_ms);
+    command->max_time_offset = (size_t)(element->value.at - reading->message.at);
+    command->max_time_type = element->type;
 }
 
 static void read_comment(struct reading *reading, const struct bson_element *element)

@@ -40,11 +40,13 @@ struct command {
     bool start_transaction; // startTransaction: true
     bool has_max_time;
     int64_t max_time_ms;
-    bool unacknowledged;  // OP_MSG with moreToCome: no reply is expected
-    bool streams;         // opens a change stream or a tailable cursor that awaits data
-    bool writes_out;      // an aggregate that ends in $out or $merge, although its trait is READ
-    int64_t cursor_id;    // of a getMore; 0 otherwise
-    struct bytes cursors; // the array of a killCursors
+    size_t max_time_offset; // where in the message its value stands, if has_max_time
+    uint8_t max_time_type;  // of the field maxTimeMS, whatever it is; 0: there is none
+    bool unacknowledged;    // OP_MSG with moreToCome: no reply is expected
+    bool streams;           // opens a change stream or a tailable cursor that awaits data
+    bool writes_out;        // an aggregate that ends in $out or $merge, although its trait is READ
+    int64_t cursor_id;      // of a getMore; 0 otherwise
+    struct bytes cursors;   // the array of a killCursors
     struct bytes write_concern;
     size_t w_offset; // where in the message the value of writeConcern.w stands if it is the number
                      // 0 (int32, int64 or double), else 0

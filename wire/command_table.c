@@ -13,22 +13,23 @@
 #define CURSOR COMMAND_CURSOR
 #define PRIMARY COMMAND_ON_PRIMARY
 #define PLAIN COMMAND_PLAIN
+#define TIMED COMMAND_TIMED
 
 // By what they are about. The order decides nothing but the indices.
 #define COMMANDS(X)                                                                                \
-    X(find, R | NS | CURSOR)                                                                       \
-    X(aggregate, R | NS | CURSOR)                                                                  \
-    X(count, R | NS)                                                                               \
-    X(distinct, R | NS)                                                                            \
-    X(insert, W | NS)                                                                              \
-    X(update, W | NS)                                                                              \
-    X(delete, W | NS)                                                                              \
-    X(findAndModify, W | NS)                                                                       \
-    X(findandmodify, W | NS)                                                                       \
-    X(bulkWrite, W | CURSOR)                                                                       \
-    X(mapReduce, W | NS)                                                                           \
-    X(mapreduce, W | NS)                                                                           \
-    X(explain, R)                                                                                  \
+    X(find, R | NS | CURSOR | TIMED)                                                               \
+    X(aggregate, R | NS | CURSOR | TIMED)                                                          \
+    X(count, R | NS | TIMED)                                                                       \
+    X(distinct, R | NS | TIMED)                                                                    \
+    X(insert, W | NS | TIMED)                                                                      \
+    X(update, W | NS | TIMED)                                                                      \
+    X(delete, W | NS | TIMED)                                                                      \
+    X(findAndModify, W | NS | TIMED)                                                               \
+    X(findandmodify, W | NS | TIMED)                                                               \
+    X(bulkWrite, W | CURSOR | TIMED)                                                               \
+    X(mapReduce, W | NS | TIMED)                                                                   \
+    X(mapreduce, W | NS | TIMED)                                                                   \
+    X(explain, R | TIMED)                                                                          \
     /* cursors, sessions, transactions */                                                          \
     X(getMore, R | FINISHES | CURSOR)                                                              \
     X(killCursors, R | FINISHES | NS)                                                              \
@@ -69,17 +70,17 @@
     X(cloneCollectionAsCapped, W)                                                                  \
     X(compact, W | NS)                                                                             \
     X(autoCompact, W)                                                                              \
-    X(listDatabases, R | PRIMARY)                                                                  \
-    X(listCollections, R | PRIMARY | CURSOR)                                                       \
-    X(listIndexes, R | PRIMARY | NS | CURSOR)                                                      \
-    X(dbStats, R)                                                                                  \
-    X(dbstats, R)                                                                                  \
-    X(collStats, R | NS)                                                                           \
-    X(collstats, R | NS)                                                                           \
-    X(dataSize, R)                                                                                 \
-    X(datasize, R)                                                                                 \
-    X(dbHash, R)                                                                                   \
-    X(dbhash, R)                                                                                   \
+    X(listDatabases, R | PRIMARY | TIMED)                                                          \
+    X(listCollections, R | PRIMARY | CURSOR | TIMED)                                               \
+    X(listIndexes, R | PRIMARY | NS | CURSOR | TIMED)                                              \
+    X(dbStats, R | TIMED)                                                                          \
+    X(dbstats, R | TIMED)                                                                          \
+    X(collStats, R | NS | TIMED)                                                                   \
+    X(collstats, R | NS | TIMED)                                                                   \
+    X(dataSize, R | TIMED)                                                                         \
+    X(datasize, R | TIMED)                                                                         \
+    X(dbHash, R | TIMED)                                                                           \
+    X(dbhash, R | TIMED)                                                                           \
     X(validate, W | NS)                                                                            \
     X(filemd5, R)                                                                                  \
     X(planCacheClear, W | NS)                                                                      \

@@ -120,6 +120,8 @@ static void check_numbers(const struct command *command, const bson_t *body)
     MUST(command->has_txn_number == has && (!has || command->txn_number == number));
     has = bson_iter_init_find(&iter, body, "maxTimeMS") && number_of(&iter, &number);
     MUST(command->has_max_time == has && (!has || command->max_time_ms == number));
+    bool there = bson_iter_init_find(&iter, body, "maxTimeMS");
+    MUST(command->max_time_type == (there ? (uint8_t)bson_iter_type(&iter) : 0));
 }
 
 static void check_read_preference(const struct command *command, const bson_t *body)

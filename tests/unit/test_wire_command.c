@@ -43,6 +43,7 @@ static enum wire_error read_json(struct buffer *out, const char *json, struct co
 #define R COMMAND_READ
 #define W COMMAND_WRITE
 #define CURSOR COMMAND_CURSOR
+#define TIMED COMMAND_TIMED
 #define HELLO (COMMAND_LOCAL | COMMAND_HELLO | COMMAND_PLAIN)
 
 static void samples_are_classified(void **state)
@@ -61,21 +62,21 @@ static void samples_are_classified(void **state)
         {"pymongo hello", "ismaster", "admin", "", HELLO, false, false},
         {"load-balanced hello", "hello", "admin", "", HELLO, false, false},
         {"sasl start", "saslStart", "admin", "", COMMAND_LOCAL | COMMAND_PLAIN, false, false},
-        {"find", "find", "shop", "orders", R | CURSOR, false, false},
+        {"find", "find", "shop", "orders", R | CURSOR | TIMED, false, false},
         {"get more", "getMore", "shop", "orders", R | CURSOR | COMMAND_FINISHES, true, false},
         {"kill cursors", "killCursors", "shop", "orders", R | COMMAND_FINISHES, true, false},
-        {"insert, sequence first", "insert", "shop", "orders", W, false, true},
-        {"update", "update", "shop", "orders", W, false, true},
-        {"bulk write", "bulkWrite", "admin", "", W | CURSOR, false, false},
-        {"unacknowledged insert", "insert", "shop", "log", W, false, false},
-        {"find and modify", "findAndModify", "shop", "jobs", W, false, true},
-        {"transaction begins", "insert", "shop", "orders", W, false, false},
-        {"transaction goes on", "count", "shop", "orders", R, true, false},
+        {"insert, sequence first", "insert", "shop", "orders", W | TIMED, false, true},
+        {"update", "update", "shop", "orders", W | TIMED, false, true},
+        {"bulk write", "bulkWrite", "admin", "", W | CURSOR | TIMED, false, false},
+        {"unacknowledged insert", "insert", "shop", "log", W | TIMED, false, false},
+        {"find and modify", "findAndModify", "shop", "jobs", W | TIMED, false, true},
+        {"transaction begins", "insert", "shop", "orders", W | TIMED, false, false},
+        {"transaction goes on", "count", "shop", "orders", R | TIMED, true, false},
         {"commit", "commitTransaction", "admin", "", W | COMMAND_FINISHES, true, false},
         {"end sessions", "endSessions", "admin", "", R | COMMAND_FINISHES, true, false},
-        {"aggregate", "aggregate", "shop", "orders", R | CURSOR, false, false},
-        {"current operations", "aggregate", "admin", "", R | CURSOR, false, false},
-        {"explain", "explain", "shop", "", R, false, false},
+        {"aggregate", "aggregate", "shop", "orders", R | CURSOR | TIMED, false, false},
+        {"current operations", "aggregate", "admin", "", R | CURSOR | TIMED, false, false},
+        {"explain", "explain", "shop", "", R | TIMED, false, false},
         {"every type", "doThis", "shop", "", W, false, false},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -255,6 +256,7 @@ static void fields_of_a_wrong_type_are_absent(void **state)
     assert_false(command.has_txn_number || command.in_transaction || command.start_transaction ||
                  command.has_max_time || command.writes_out);
     assert_int_equal(command.w_offset, 0);
+    assert_int_equal(command.max_time_type, BSON_VIEW_DOCUMENT);
     buffer_fini(&out);
 }
 
