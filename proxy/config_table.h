@@ -102,6 +102,15 @@
     OPTION(max_queue, "admission.maxQueue", "max-queue", INT,                                      \
         "10000", "1", "1000000", "N", true,                                                        \
         "How many requests may wait at one time; one more is refused at once.")                    \
+    OPTION(max_time_limit_us, "admission.maxTimeLimit", "max-time-limit", DURATION,                \
+        "0", "0", "24h", "TIME", true,                                                             \
+        "The longest an operation on data may take on the server: a longer maxTimeMS is lowered "  \
+        "to it, and what has none is given it. Change streams, tailable cursors and index builds " \
+        "are left alone. 0: no limit.")                                                            \
+    OPTION(max_time_default_us, "admission.maxTimeDefault", "max-time-default", DURATION,          \
+        "0", "0", "24h", "TIME", true,                                                             \
+        "The maxTimeMS of operations on data that have none (maxTimeMS: 0 counts as having one). " \
+        "0: none.")                                                                                \
     OPTION(slow_share, "admission.slowShare", "slow-share", FRACTION,                              \
         "0.25", "0.01", "1", "SHARE", true,                                                        \
         "The largest part of the cap that one slow kind of request may hold, so that the others "  \

@@ -317,6 +317,16 @@ static enum request_step step_local(struct request *request)
 
 // --- ROUTE --------------------------------------------------------------------------------------
 
+// What is in the message's buffer has changed, and is still a command.
+static void read_again(struct request *request)
+{
+    request->length = buffer_held(&request->message);
+    struct bytes message = {buffer_at(&request->message), request->length};
+    enum wire_error error = read_command(request, message);
+    assert(error == WIRE_OK);
+    (void)error;
+}
+
 // Puts the next part of a killCursors for several servers in the place of the message. False: all
 // have been asked.
 static bool take_next_part(struct request *request)
@@ -329,12 +339,19 @@ static bool take_next_part(struct request *request)
     buffer_consume(message, buffer_held(message));
     buffer_append(message, buffer_at(&part), buffer_held(&part));
     buffer_fini(&part);
-    request->length = buffer_held(message);
-    enum wire_error error =
-        read_command(request, (struct bytes){buffer_at(message), request->length});
-    assert(error == WIRE_OK);
-    (void)error;
+    read_again(request);
     return true;
+}
+
+static void bound_max_time(struct request *request)
+{
+    const struct config *config = request->worker->shared->config;
+    struct max_time_bounds of_all = {config->max_time_limit_us / 1000,
+                                     config->max_time_default_us / 1000};
+    struct max_time_bounds bounds = max_time_both(request->max_time, of_all);
+    if (request->client && max_time_clamp(&request->message, &request->command, bounds)) {
+        read_again(request);
+    }
 }
 
 // The message as it goes up, and what it goes on with.
@@ -344,6 +361,7 @@ static void prepare(struct request *request)
     command_acknowledge(&request->command, buffer_at(message));
     request->length = op_msg_strip(buffer_at(message), request->length);
     message->end = message->begin + request->length;
+    bound_max_time(request);
     if (request->client) {
         affinity_resume(&request->worker->shared->affinity, request, &request->bond);
         request->split = cursor_split_new(&request->worker->shared->affinity, request);
@@ -395,12 +413,8 @@ static enum request_step step_route(struct request *request)
 
 static int64_t deadline_of(const struct request *request)
 {
-    const struct command *command = &request->command;
-    bool own = command->has_max_time && command->max_time_ms > 0 && command->cursor_id == 0;
-    if (!own || command->max_time_ms > INT32_MAX) {
-        return INT64_MAX;
-    }
-    return request->arrived_us + command->max_time_ms * 1000;
+    int64_t ms = max_time_of(&request->command);
+    return ms > 0 ? request->arrived_us + ms * 1000 : INT64_MAX;
 }
 
 static enum request_step granted(struct request *request)
@@ -602,6 +616,17 @@ static enum request_step lose_upstream(struct request *request, const char *reas
     return STEP_FAIL;
 }
 
+// Takes what was spent waiting off the maxTimeMS that goes up. False: nothing is left of it.
+static bool take_waiting_off(struct request *request)
+{
+    int64_t ms = max_time_of(&request->command);
+    int64_t waited_ms = (request->now_us - request->arrived_us) / 1000;
+    if (ms > waited_ms && waited_ms > 0) {
+        max_time_write(&request->command, buffer_at(&request->message), ms - waited_ms);
+    }
+    return ms == 0 || ms > waited_ms;
+}
+
 static enum request_step step_send(struct request *request)
 {
     struct upstream *upstream = request->upstream;
@@ -611,6 +636,11 @@ static enum request_step step_send(struct request *request)
     if (request->abandoned && !request->send_begun) {
         give_back(request);
         return STEP_END;
+    }
+    if (!request->send_begun && !take_waiting_off(request)) {
+        give_back(request);
+        request->failure = request->in_doubt ? FAILURE_UPSTREAM_LOST : FAILURE_DEADLINE;
+        return STEP_FAIL;
     }
     if (!request->send_begun) {
         upstream->progress_us = request->now_us;

@@ -17,6 +17,7 @@
 #include "proxy/upstream.h"
 #include "wire/command.h"
 #include "wire/compression.h"
+#include "wire/max_time.h"
 #include "wire/op_msg.h"
 #include "wire/reply.h"
 
@@ -78,6 +79,7 @@ struct request {
     struct frame frame;
     struct op_msg msg;
     struct command command;
+    struct max_time_bounds max_time; // of maxTimeMS, besides those of the configuration
     struct bond bond;
     struct cursor_split *split; // a killCursors for several servers; else NULL
     enum compressor compressor; // that the message came by, and its reply goes by

@@ -353,12 +353,34 @@ void message_deflate(enum compressor compressor, struct bytes message, struct bu
 
 // --- reading ------------------------------------------------------------------------------------
 
+// The operation's maxTimeMS as it came to a server; 0 if it came without.
+static int64_t max_time_in(const uint8_t *at, size_t len)
+{
+    bson_t body;
+    bson_iter_t iter;
+    bool there = message_body(at, len, &body) && bson_iter_init_find(&iter, &body, "maxTimeMS");
+    return there ? bson_iter_as_int64(&iter) : 0;
+}
+
+// At most what was spent since its app sent it is taken off; nothing of how long a getMore waits.
+static bool is_time_left(const struct op *op, int64_t ms)
+{
+    int64_t spent_ms = (sim_now_us() - op->sent_us) / 1000 + 1;
+    bool may_shrink = op->max_time_ms > 0 && op->kind != OP_GET_MORE;
+    return ms == op->max_time_ms ||
+           (may_shrink && ms > 0 && ms < op->max_time_ms && ms >= op->max_time_ms - spent_ms);
+}
+
 const char *message_difference(const struct op *op, const uint8_t *at, size_t len)
 {
     struct buffer expected = {0};
-    append_op(op, 0, 1, &expected);
+    struct op as_sent = *op;
+    as_sent.max_time_ms = max_time_in(at, len);
+    append_op(&as_sent, 0, 1, &expected);
     const char *difference = NULL;
-    if (buffer_held(&expected) != len) {
+    if (!is_time_left(op, as_sent.max_time_ms)) {
+        difference = "its maxTimeMS";
+    } else if (buffer_held(&expected) != len) {
         difference = "its length";
     } else if (memcmp(buffer_at(&expected), at, HEADER_BYTES + 4) != 0) {
         difference = "its header or flags";
