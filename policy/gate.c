@@ -23,6 +23,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "policy/limit.h"
 #include "policy/memory.h"
 #include "policy/ticket_heap.h"
 #include "policy/ticket_list.h"
@@ -30,6 +31,7 @@
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 10000
 #define SERVICE_WEIGHT 0.125
+#define NEW_SHARE 0.5      // of the limit, for all shapes together that are not known yet
 #define SLOW_LOOKED_AT 256 // of the slow lane's queue, at most, at each grant
 
 struct lane_use {
@@ -41,7 +43,9 @@ struct lane_use {
 
 struct gate {
     struct gate_limits limits;
-    int lane_limit[LANE_COUNT];
+    struct limit limit;
+    int64_t slow_us; // what is slow just now
+    int new_in_flight;
     bool available;
     int64_t now_us;
     int64_t standing_since_us; // while somebody waits
@@ -75,14 +79,14 @@ static int part_of(int limit, double share)
 struct gate *gate_new(const struct gate_limits *limits)
 {
     assert(limits->limit >= 1 && limits->slow_us > 0);
+    assert(limits->floor >= 0 && limits->floor <= limits->limit);
     assert(limits->slow_share > 0 && limits->slow_share <= 1);
     assert(limits->stream_share >= 0 && limits->stream_share <= 1);
     assert(limits->max_wait_us >= 0 && limits->server_wait_us >= 0);
     struct gate *gate = memory_new(1, sizeof(*gate));
     gate->limits = *limits;
-    gate->lane_limit[LANE_NORMAL] = limits->limit;
-    gate->lane_limit[LANE_SLOW] = part_of(limits->limit, limits->slow_share);
-    gate->lane_limit[LANE_STREAM] = part_of(limits->limit, limits->stream_share);
+    gate->slow_us = limits->slow_us;
+    limit_init(&gate->limit, limits->floor ? limits->floor : limits->limit, limits->limit);
     return gate;
 }
 
@@ -94,6 +98,39 @@ void gate_free(struct gate *gate)
     assert(gate->in_flight.count == 0 && gate->by_expiry.count == 0);
     ticket_heap_fini(&gate->by_expiry);
     free(gate);
+}
+
+static int lane_limit(const struct gate *gate, enum lane lane)
+{
+    switch (lane) {
+    case LANE_SLOW:
+        return part_of(limit_value(&gate->limit), gate->limits.slow_share);
+    case LANE_STREAM:
+        return part_of(gate->limits.limit, gate->limits.stream_share);
+    default:
+        return gate->limits.limit;
+    }
+}
+
+// In flight and not for the limit to judge: streams, which wait in the server; and slow ones beyond
+// their lane's limit, which were let in before that was known and must not keep the others out.
+static int beside_limit(const struct gate *gate)
+{
+    int over = gate->lanes[LANE_SLOW].in_flight - lane_limit(gate, LANE_SLOW);
+    return gate->lanes[LANE_STREAM].in_flight + (over > 0 ? over : 0);
+}
+
+static int slow_within_limit(const struct gate *gate)
+{
+    int most = lane_limit(gate, LANE_SLOW);
+    return gate->lanes[LANE_SLOW].in_flight < most ? gate->lanes[LANE_SLOW].in_flight : most;
+}
+
+// How many may be in flight now.
+static int permits(const struct gate *gate)
+{
+    int may = limit_permits(&gate->limit, slow_within_limit(gate)) + beside_limit(gate);
+    return may < gate->limits.limit ? may : gate->limits.limit;
 }
 
 static void enter_lane(struct gate *gate, struct ticket *ticket, enum lane lane)
@@ -111,9 +148,15 @@ static void leave_lane(struct gate *gate, struct ticket *ticket)
     gate->lanes[ticket->lane].granted_us_sum -= ticket->granted_us;
 }
 
+static void end_being_new(struct gate *gate, struct ticket *ticket)
+{
+    gate->new_in_flight -= ticket->is_new;
+    ticket->is_new = false;
+}
+
 static bool is_due_to_age(const struct gate *gate, const struct ticket *ticket, int64_t now_us)
 {
-    return ticket && now_us - ticket->granted_us >= gate->limits.slow_us;
+    return ticket && now_us - ticket->granted_us >= gate->slow_us;
 }
 
 static int64_t later(int64_t a_us, int64_t b_us)
@@ -135,6 +178,7 @@ static int64_t advance(struct gate *gate, int64_t now_us)
         }
         leave_lane(gate, ticket);
         enter_lane(gate, ticket, LANE_SLOW);
+        end_being_new(gate, ticket);
         shape_observe(ticket->shape, true);
     }
     return gate->now_us;
@@ -142,17 +186,20 @@ static int64_t advance(struct gate *gate, int64_t now_us)
 
 static bool has_room(const struct gate *gate, enum lane lane)
 {
-    return lane == LANE_NORMAL || gate->lanes[lane].in_flight < gate->lane_limit[lane];
+    return lane == LANE_NORMAL || gate->lanes[lane].in_flight < lane_limit(gate, lane);
 }
 
 static bool may_grant(const struct gate *gate)
 {
-    return gate->available && gate->in_flight.count < (size_t)gate->limits.limit;
+    return gate->available && gate->in_flight.count < (size_t)permits(gate);
 }
 
-static bool belongs_to_slow_lane(const struct ticket *ticket)
+// Who knows what a new shape is? It counts as fast, but not for more than its share of permits.
+static bool belongs_to_slow_lane(const struct gate *gate, const struct ticket *ticket)
 {
-    return !ticket->exempt && shape_is_slow(ticket->shape);
+    bool doubtful = !ticket->shape->known &&
+                    gate->new_in_flight >= part_of(limit_value(&gate->limit), NEW_SHARE);
+    return !ticket->exempt && (doubtful || shape_is_slow(ticket->shape));
 }
 
 // The first in a queue that is still worth a permit. Those whose own deadline has passed stay for
@@ -200,6 +247,9 @@ static void grant(struct gate *gate, struct ticket *ticket)
 {
     ticket->state = TICKET_IN_FLIGHT;
     ticket->granted_us = gate->now_us;
+    ticket->sent_us = gate->now_us;
+    ticket->is_new = ticket->lane == LANE_NORMAL && !ticket->shape->known;
+    gate->new_in_flight += ticket->is_new;
     enter_lane(gate, ticket, ticket->lane);
     ticket_list_append(&gate->in_flight, ticket);
     if (!gate->next_to_age) {
@@ -311,9 +361,9 @@ enum gate_answer gate_ask(struct gate *gate, struct ticket *ticket, const struct
     ticket->exempt = ask->exempt;
     ticket->serverless_us = ask->serverless_us;
     ticket->aged = false;
-    ticket->lane = ask->streams                   ? LANE_STREAM
-                   : belongs_to_slow_lane(ticket) ? LANE_SLOW
-                                                  : LANE_NORMAL;
+    ticket->lane = ask->streams                         ? LANE_STREAM
+                   : belongs_to_slow_lane(gate, ticket) ? LANE_SLOW
+                                                        : LANE_NORMAL;
     if (ticket->deadline_us > now_us && may_grant(gate) && has_room(gate, ticket->lane) &&
         !would_overtake(gate, ticket->lane, ticket->finishes)) {
         grant(gate, ticket);
@@ -331,6 +381,23 @@ static void learn_service(struct lane_use *use, int64_t served_us)
     }
 }
 
+void gate_sent(struct ticket *ticket, int64_t now_us)
+{
+    ticket->sent_us = now_us;
+}
+
+static void learn_limit(struct gate *gate, const struct ticket *ticket)
+{
+    struct limit_sample sample = {
+        .sent_us = ticket->sent_us,
+        .in_flight = (int)gate->in_flight.count - beside_limit(gate),
+        .held = slow_within_limit(gate),
+        .waiting = gate->by_expiry.count > 0,
+    };
+    limit_learn(&gate->limit, &ticket->shape->time, &sample, gate->now_us);
+    gate->slow_us = (int64_t)((double)gate->limits.slow_us * limit_slowness(&gate->limit));
+}
+
 void gate_done(struct gate *gate, struct ticket *ticket, bool learn, int64_t now_us)
 {
     assert(ticket->state == TICKET_IN_FLIGHT);
@@ -338,13 +405,18 @@ void gate_done(struct gate *gate, struct ticket *ticket, bool learn, int64_t now
     if (ticket == gate->next_to_age) {
         gate->next_to_age = ticket->next;
     }
+    if (learn && ticket->lane != LANE_STREAM) {
+        learn_limit(gate, ticket);
+    }
     ticket_list_remove(&gate->in_flight, ticket);
     leave_lane(gate, ticket);
+    end_being_new(gate, ticket);
     ticket->state = TICKET_IDLE;
     learn_service(&gate->lanes[ticket->lane], now_us - ticket->granted_us);
     if (learn && !ticket->aged && ticket->lane != LANE_STREAM) {
         shape_observe(ticket->shape, false);
     }
+    advance(gate, now_us); // what is slow may have changed
 }
 
 void gate_turn_away(struct gate *gate, struct ticket *ticket, enum refusal refusal)
@@ -386,7 +458,7 @@ static struct ticket *next_of(struct gate *gate, const struct place *place)
         return NULL;
     }
     struct ticket *ticket = first_alive(queue, gate->now_us);
-    while (ticket && lane == LANE_NORMAL && belongs_to_slow_lane(ticket)) {
+    while (ticket && lane == LANE_NORMAL && belongs_to_slow_lane(gate, ticket)) {
         ticket_list_remove(queue, ticket);
         ticket->lane = LANE_SLOW;
         ticket_list_append(queue_of(gate, ticket), ticket);
@@ -474,10 +546,10 @@ static size_t waiting_in(const struct lane_use *use)
 static int permits_of(const struct gate *gate, enum lane lane)
 {
     if (lane != LANE_NORMAL) {
-        return gate->lane_limit[lane];
+        return lane_limit(gate, lane);
     }
     int left =
-        gate->limits.limit - gate->lanes[LANE_SLOW].in_flight - gate->lanes[LANE_STREAM].in_flight;
+        permits(gate) - gate->lanes[LANE_SLOW].in_flight - gate->lanes[LANE_STREAM].in_flight;
     return left > 1 ? left : 1;
 }
 
@@ -528,7 +600,9 @@ void gate_count(const struct gate *gate, int64_t now_us, struct gate_counts *ret
     bool stands = gate->available && gate->by_expiry.count > 0;
     *ret_counts = (struct gate_counts){
         .available = gate->available,
-        .limit = gate->limits.limit,
+        .cap = gate->limits.limit,
+        .limit = permits(gate),
+        .slowness = limit_slowness(&gate->limit),
         .in_flight = (int)gate->in_flight.count,
         .in_flight_streams = gate->lanes[LANE_STREAM].in_flight,
         .in_flight_slow = gate->lanes[LANE_SLOW].in_flight + about_to_age(gate, now_us),

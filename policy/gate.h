@@ -66,6 +66,7 @@ struct ticket {
     size_t heap_index;
     int64_t asked_us;
     int64_t granted_us;
+    int64_t sent_us;       // from when on it has kept the server busy
     int64_t deadline_us;   // the request's own, INT64_MAX if it has none
     int64_t expires_us;    // when its waiting ends
     int64_t serverless_us; // since when it has waited for a server to be there; 0: never
@@ -75,13 +76,15 @@ struct ticket {
     bool finishes;
     bool exempt; // from the slow lane: frees what others wait for
     bool aged;
+    bool is_new; // when it was granted, its shape was not known, and the lane normal
 };
 
 struct gate_limits {
-    int limit;              // permits, 1 or more
+    int limit;              // permits, 1 or more: at most so many
+    int floor;              // and how few, if what the server does asks for that; 0: always all
     double slow_share;      // of the permits for the slow lane, above 0 to 1; at least one permit
-    double stream_share;    // likewise for the stream lane, 0 to 1
-    int64_t slow_us;        // what is slow
+    double stream_share;    // of all there may be for the stream lane, 0 to 1; likewise
+    int64_t slow_us;        // what is slow while the server is not
     int64_t max_wait_us;    // 0: never queue
     int64_t server_wait_us; // waiting for a server that is not there; 0: never
     size_t max_queue;       // tickets, those that finish things not counted
@@ -118,6 +121,9 @@ enum gate_answer {
 // max_wait_us is 0, with REFUSED_NO_SERVER if server_wait_us is.
 enum gate_answer gate_ask(struct gate *gate, struct ticket *ticket, const struct gate_ask *ask,
                           int64_t now_us) __attribute__((warn_unused_result));
+
+// Says that only now a ticket in flight goes to the server: it had to wait for a connection.
+void gate_sent(struct ticket *ticket, int64_t now_us);
 
 // Gives the permit of an in-flight ticket back. Its shape learns that it was not slow if `learn` (a
 // request that failed for a reason of its own does not teach that); that it was slow, it has
@@ -168,7 +174,9 @@ int64_t gate_backoff_ms(const struct gate *gate, enum lane lane, int64_t now_us)
 
 struct gate_counts {
     bool available;
-    int limit;
+    int cap;
+    int limit;       // as it is now
+    double slowness; // of the server as a whole, against itself with little to do; 1 or more
     int in_flight;
     int in_flight_slow;
     int in_flight_streams;

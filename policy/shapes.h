@@ -11,15 +11,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "policy/limit.h"
+
 struct shape {
     struct shape *bucket_next;
     struct shape *newer; // by the last release, while nobody uses it
     struct shape *older;
     uint64_t id;
-    uint32_t users;     // tickets that borrow it
-    int slow_in_flight; // the gate's: its tickets in flight in the slow lane
-    float slow_portion; // of its requests, the latest weighing most: 0 to 1
-    bool known;         // has been observed at least once
+    uint32_t users;          // tickets that borrow it
+    int slow_in_flight;      // the gate's: its tickets in flight in the slow lane
+    float slow_portion;      // of its requests, the latest weighing most: 0 to 1
+    bool known;              // has been observed at least once
+    struct limit_shape time; // the limit's
 };
 
 struct shapes;

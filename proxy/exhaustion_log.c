@@ -60,7 +60,8 @@ void exhaustion_log(const struct exhaustion_report *report, int64_t now_us)
     log_begin(&line, report->notice == EXHAUSTION_END ? LOG_INFO : LOG_WARN,
               events[report->notice]);
     log_str(&line, "server", report->server);
-    log_int(&line, "cap", counts->limit);
+    log_int(&line, "cap", counts->cap);
+    log_int(&line, "limit", counts->limit);
     log_int(&line, "in_flight", counts->in_flight);
     log_int(&line, "in_flight_slow", counts->in_flight_slow);
     log_int(&line, "in_flight_streams", counts->in_flight_streams);

@@ -44,6 +44,7 @@ extern const struct way way_envoy;
 extern const struct way way_probing;
 extern const struct way way_dagor;
 extern const struct way way_weir;
+extern const struct way way_weir_fixed;
 
 // Not one of them: a limit that somebody has set right.
 extern const struct way way_fixed;

@@ -16,7 +16,7 @@ static const struct reference {
     {&way_fixed, "*best fixed limit*"},
     {&way_fifo, "*fifo with that*"},
     {&way_lifo, "*lifo with that*"},
-    {&way_weir, "*weir with that*"},
+    {&way_weir_fixed, "*weir with that*"},
 };
 
 #define REFERENCES ((int)(sizeof references / sizeof references[0]))
@@ -162,7 +162,8 @@ static int best_opponent(const struct column *column, const double *values)
 {
     int best = 0;
     for (int w = 1; w < ways_count; w++) {
-        if (ways[w] != &way_weir && distance(column, values[w]) < distance(column, values[best])) {
+        if (ways[w] != &way_weir && ways[w] != &way_weir_fixed &&
+            distance(column, values[w]) < distance(column, values[best])) {
             best = w;
         }
     }

@@ -9,19 +9,19 @@
 #include "policy/memory.h"
 
 #define SHAPES 1024
+#define FLOOR 4
 
 struct weir {
     struct gate *gate;
     struct shapes *shapes;
-    int cap;
 };
 
-static void *weir_make(int cap, uint64_t seed)
+static struct weir *make(int cap, int floor)
 {
-    (void)seed;
     struct weir *weir = memory_new(1, sizeof(*weir));
     struct gate_limits limits = {
         .limit = cap,
+        .floor = floor,
         .slow_share = 0.25,
         .stream_share = 0.5,
         .slow_us = 100 * MS,
@@ -31,9 +31,20 @@ static void *weir_make(int cap, uint64_t seed)
     };
     weir->gate = gate_new(&limits);
     weir->shapes = shapes_new(SHAPES);
-    weir->cap = cap;
     gate_set_available(weir->gate, true, 0);
     return weir;
+}
+
+static void *weir_make(int cap, uint64_t seed)
+{
+    (void)seed;
+    return make(cap, cap < FLOOR ? cap : FLOOR);
+}
+
+static void *weir_make_fixed(int cap, uint64_t seed)
+{
+    (void)seed;
+    return make(cap, 0);
 }
 
 static void weir_free(void *self)
@@ -114,7 +125,9 @@ static void weir_set_available(void *self, bool available, int64_t now_us)
 
 static int weir_limit(const void *self)
 {
-    return ((const struct weir *)self)->cap;
+    struct gate_counts counts;
+    gate_count(((const struct weir *)self)->gate, 0, &counts);
+    return counts.limit;
 }
 
 static int64_t weir_backoff_ms(const void *self, const struct request *request, int64_t now_us)
@@ -122,18 +135,15 @@ static int64_t weir_backoff_ms(const void *self, const struct request *request, 
     return gate_backoff_ms(((const struct weir *)self)->gate, request->ticket.lane, now_us);
 }
 
-const struct way way_weir = {
-    .name = "weir",
-    .about = "weir's gate as it is today: a fixed limit, a lane for slow shapes",
-    .make = weir_make,
-    .free = weir_free,
-    .ask = weir_ask,
-    .done = weir_done,
-    .grant_next = weir_grant_next,
-    .refuse_next = weir_refuse_next,
-    .next_wake_us = weir_next_wake_us,
-    .cancel = weir_cancel,
-    .set_available = weir_set_available,
-    .limit = weir_limit,
-    .backoff_ms = weir_backoff_ms,
-};
+#define WEIR(called, what, how)                                                                    \
+    {                                                                                              \
+        .name = (called), .about = (what), .make = (how), .free = weir_free, .ask = weir_ask,      \
+        .done = weir_done, .grant_next = weir_grant_next, .refuse_next = weir_refuse_next,         \
+        .next_wake_us = weir_next_wake_us, .cancel = weir_cancel,                                  \
+        .set_available = weir_set_available, .limit = weir_limit, .backoff_ms = weir_backoff_ms    \
+    }
+
+const struct way way_weir =
+    WEIR("weir", "weir's gate as it is: an adaptive limit, a lane for slow shapes", weir_make);
+const struct way way_weir_fixed =
+    WEIR("weir fixed", "the same with a fixed limit: the cap", weir_make_fixed);

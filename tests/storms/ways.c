@@ -115,8 +115,8 @@ const struct way way_no_proxy = {
 };
 
 const struct way *const ways[] = {
-    &way_no_proxy, &way_fifo,  &way_codel,   &way_lifo,  &way_gradient2, &way_vegas,
-    &way_aimd,     &way_envoy, &way_probing, &way_dagor, &way_weir,
+    &way_no_proxy, &way_fifo,  &way_codel,   &way_lifo,  &way_gradient2,  &way_vegas,
+    &way_aimd,     &way_envoy, &way_probing, &way_dagor, &way_weir_fixed, &way_weir,
 };
 
 const int ways_count = sizeof ways / sizeof ways[0];

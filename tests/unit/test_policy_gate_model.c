@@ -23,6 +23,7 @@ struct naive_ticket {
     bool exempt;
     bool streams;
     bool aged;
+    bool is_new;
     int shape;
     int64_t asked_us;
     int64_t granted_us;
@@ -34,8 +35,8 @@ struct naive_ticket {
 
 struct naive {
     struct gate_limits limits;
-    int slow_limit;
-    int stream_limit;
+    struct limit limit;
+    int64_t slow_us;
     bool available;
     int64_t now_us;
     int64_t standing_since_us;
@@ -67,16 +68,54 @@ static int naive_count(const struct naive *naive, enum ticket_state state, int l
     return count;
 }
 
+static int part_of(int limit, double share)
+{
+    int part = (int)(limit * share + 1e-9);
+    return part > 1 ? part : 1;
+}
+
+static int naive_slow_limit(const struct naive *naive)
+{
+    return part_of(limit_value(&naive->limit), naive->limits.slow_share);
+}
+
+// Those in flight that the limit does not count, and the slow ones that it does.
+static int naive_beside(const struct naive *naive, int *ret_held)
+{
+    int slow = naive_count(naive, TICKET_IN_FLIGHT, LANE_SLOW);
+    int most = naive_slow_limit(naive);
+    *ret_held = slow < most ? slow : most;
+    return naive_count(naive, TICKET_IN_FLIGHT, LANE_STREAM) + slow - *ret_held;
+}
+
+static int naive_permits(const struct naive *naive)
+{
+    int held;
+    int beside = naive_beside(naive, &held);
+    int may = limit_permits(&naive->limit, held) + beside;
+    return may < naive->limits.limit ? may : naive->limits.limit;
+}
+
+static int naive_new(const struct naive *naive)
+{
+    int count = 0;
+    for (int i = 0; i < TICKETS; i++) {
+        count += naive->tickets[i].state == TICKET_IN_FLIGHT && naive->tickets[i].is_new;
+    }
+    return count;
+}
+
 static void naive_advance(struct naive *naive, int64_t now_us)
 {
     naive->now_us = now_us > naive->now_us ? now_us : naive->now_us;
     for (int i = 0; i < TICKETS; i++) {
         struct naive_ticket *ticket = &naive->tickets[i];
         if (ticket->state == TICKET_IN_FLIGHT && !ticket->aged &&
-            naive->now_us - ticket->granted_us >= naive->limits.slow_us) {
+            naive->now_us - ticket->granted_us >= naive->slow_us) {
             ticket->aged = true;
             if (!ticket->streams) {
                 ticket->lane = LANE_SLOW;
+                ticket->is_new = false;
                 shape_observe(&naive->shapes[ticket->shape], true);
             }
         }
@@ -90,18 +129,21 @@ static int rank_of(const struct naive_ticket *ticket)
 
 static bool naive_is_slow(const struct naive *naive, const struct naive_ticket *ticket)
 {
-    return !ticket->exempt && shape_is_slow(&naive->shapes[ticket->shape]);
+    const struct shape *shape = &naive->shapes[ticket->shape];
+    bool doubtful = !shape->known && naive_new(naive) >= part_of(limit_value(&naive->limit), 0.5);
+    return !ticket->exempt && (doubtful || shape_is_slow(shape));
 }
 
 static bool naive_may_grant(const struct naive *naive)
 {
     return naive->available &&
-           naive_count(naive, TICKET_IN_FLIGHT, LANE_COUNT) < naive->limits.limit;
+           naive_count(naive, TICKET_IN_FLIGHT, LANE_COUNT) < naive_permits(naive);
 }
 
 static bool naive_has_room(const struct naive *naive, enum lane lane)
 {
-    int limit = lane == LANE_SLOW ? naive->slow_limit : naive->stream_limit;
+    int limit = lane == LANE_SLOW ? naive_slow_limit(naive)
+                                  : part_of(naive->limits.limit, naive->limits.stream_share);
     return lane == LANE_NORMAL || naive_count(naive, TICKET_IN_FLIGHT, (int)lane) < limit;
 }
 
@@ -153,6 +195,7 @@ static void naive_grant(struct naive *naive, int i)
     ticket->state = TICKET_IN_FLIGHT;
     ticket->granted_us = naive->now_us;
     ticket->order = naive->order++;
+    ticket->is_new = ticket->lane == LANE_NORMAL && !naive->shapes[ticket->shape].known;
     naive->granted++;
 }
 
@@ -322,6 +365,25 @@ static void step_ask(struct pair *pair)
     }
 }
 
+static void naive_done(struct naive *naive, struct naive_ticket *ticket, bool learn)
+{
+    if (learn && !ticket->streams) {
+        struct limit_sample sample = {
+            .sent_us = ticket->granted_us,
+            .waiting = naive_count(naive, TICKET_QUEUED, LANE_COUNT) > 0,
+        };
+        sample.in_flight =
+            naive_count(naive, TICKET_IN_FLIGHT, LANE_COUNT) - naive_beside(naive, &sample.held);
+        limit_learn(&naive->limit, &naive->shapes[ticket->shape].time, &sample, naive->now_us);
+        naive->slow_us = (int64_t)((double)naive->limits.slow_us * limit_slowness(&naive->limit));
+    }
+    ticket->state = TICKET_IDLE;
+    if (learn && !ticket->aged && !ticket->streams) {
+        shape_observe(&naive->shapes[ticket->shape], false);
+    }
+    naive_advance(naive, naive->now_us); // what is slow may have changed
+}
+
 static void step_done(struct pair *pair)
 {
     int i = random_ticket(pair, TICKET_IN_FLIGHT);
@@ -331,11 +393,7 @@ static void step_done(struct pair *pair)
     bool learn = chance_percent(&pair->chance, 80);
     int64_t now_us = reading(pair);
     naive_advance(&pair->naive, now_us);
-    struct naive_ticket *ticket = &pair->naive.tickets[i];
-    ticket->state = TICKET_IDLE;
-    if (learn && !ticket->aged && !ticket->streams) {
-        shape_observe(&pair->naive.shapes[ticket->shape], false);
-    }
+    naive_done(&pair->naive, &pair->naive.tickets[i], learn);
     gate_done(pair->gate, &pair->tickets[i], learn, now_us);
 }
 
@@ -420,12 +478,15 @@ static void grant_all(struct pair *pair)
 {
     int expected;
     do {
+        int before = naive_count(&pair->naive, TICKET_IN_FLIGHT, LANE_COUNT);
         int slow_before = naive_count(&pair->naive, TICKET_IN_FLIGHT, LANE_SLOW);
+        int permits = naive_permits(&pair->naive);
         expected = naive_grant_next(&pair->naive);
         struct ticket *ticket = gate_grant_next(pair->gate, reading(pair));
         assert_ptr_equal(ticket, expected < 0 ? NULL : &pair->tickets[expected]);
+        assert_true(!ticket || before < permits);
         if (ticket && ticket->lane == LANE_SLOW) {
-            assert_true(slow_before < pair->naive.slow_limit);
+            assert_true(slow_before < naive_slow_limit(&pair->naive));
         }
     } while (expected >= 0);
     if (naive_may_grant(&pair->naive)) {
@@ -478,7 +539,9 @@ static void check_counts(const struct pair *pair)
     const struct naive *naive = &pair->naive;
     struct gate_counts counts;
     gate_count(pair->gate, naive->now_us, &counts);
-    assert_true(counts.in_flight <= counts.limit);
+    assert_true(counts.in_flight <= counts.cap);
+    assert_int_equal(counts.cap, naive->limits.limit);
+    assert_int_equal(counts.limit, naive_permits(naive));
     assert_int_equal(counts.available, naive->available);
     assert_int_equal(counts.in_flight, naive_count(naive, TICKET_IN_FLIGHT, LANE_COUNT));
     assert_int_equal(counts.in_flight_slow, naive_count(naive, TICKET_IN_FLIGHT, LANE_SLOW));
@@ -544,11 +607,12 @@ static void pair_init(struct pair *pair, uint64_t run)
         .server_wait_us = waits[chance_below(&pair->chance, 3)],
         .max_queue = queues[chance_below(&pair->chance, 4)],
     };
+    if (chance_percent(&pair->chance, 50)) {
+        limits.floor = 1 + chance_below(&pair->chance, limits.limit);
+    }
     pair->naive.limits = limits;
-    int share = (int)(limits.limit * limits.slow_share);
-    pair->naive.slow_limit = share > 1 ? share : 1;
-    share = (int)(limits.limit * limits.stream_share);
-    pair->naive.stream_limit = share > 1 ? share : 1;
+    pair->naive.slow_us = limits.slow_us;
+    limit_init(&pair->naive.limit, limits.floor ? limits.floor : limits.limit, limits.limit);
     pair->gate = gate_new(&limits);
     pair->naive.available = true;
     gate_set_available(pair->gate, true, 0);
