@@ -76,6 +76,12 @@ static int part_of(int limit, double share)
     return part > 1 ? part : 1;
 }
 
+// A floor of 0 says that the limit is fixed.
+static int floor_below(const struct gate_limits *limits, int cap)
+{
+    return limits->floor > 0 && limits->floor < cap ? limits->floor : cap;
+}
+
 struct gate *gate_new(const struct gate_limits *limits)
 {
     assert(limits->limit >= 1 && limits->slow_us > 0);
@@ -86,8 +92,16 @@ struct gate *gate_new(const struct gate_limits *limits)
     struct gate *gate = memory_new(1, sizeof(*gate));
     gate->limits = *limits;
     gate->slow_us = limits->slow_us;
-    limit_init(&gate->limit, limits->floor ? limits->floor : limits->limit, limits->limit);
+    limit_init(&gate->limit, floor_below(limits, limits->limit), limits->limit);
     return gate;
+}
+
+void gate_restrain(struct gate *gate, int limit, int64_t max_wait_us)
+{
+    assert(limit >= 1 && max_wait_us >= 0);
+    gate->limits.max_wait_us = max_wait_us;
+    gate->limits.limit = limit;
+    limit_bound(&gate->limit, floor_below(&gate->limits, limit), limit);
 }
 
 void gate_free(struct gate *gate)
@@ -199,7 +213,7 @@ static bool belongs_to_slow_lane(const struct gate *gate, const struct ticket *t
 {
     bool doubtful = !ticket->shape->known &&
                     gate->new_in_flight >= part_of(limit_value(&gate->limit), NEW_SHARE);
-    return !ticket->exempt && (doubtful || shape_is_slow(ticket->shape));
+    return !ticket->exempt && (ticket->slow || doubtful || shape_is_slow(ticket->shape));
 }
 
 // The first in a queue that is still worth a permit. Those whose own deadline has passed stay for
@@ -359,6 +373,7 @@ enum gate_answer gate_ask(struct gate *gate, struct ticket *ticket, const struct
     ticket->deadline_us = ask->deadline_us;
     ticket->finishes = ask->finishes;
     ticket->exempt = ask->exempt;
+    ticket->slow = ask->slow;
     ticket->serverless_us = ask->serverless_us;
     ticket->aged = false;
     ticket->lane = ask->streams                         ? LANE_STREAM

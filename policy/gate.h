@@ -23,9 +23,10 @@
 // A getMore of a change stream or a tailable cursor holds its permit while nothing happens. It says
 // nothing about slowness, and has a lane of its own, so that a hundred of them do not own the pool.
 //
-// Invariants: in flight <= limit; a permit is given back exactly once; a queued ticket leaves by
-// exactly one of grant, refusal, cancel. After gate_grant_next has returned NULL nobody waits who
-// could go: only gate_done and gate_set_available change that.
+// Invariants: in flight <= limit (but for a limit that was lowered: until so many have ended
+// nothing is granted); a permit is given back exactly once; a queued ticket leaves by exactly one
+// of grant, refusal, cancel. After gate_grant_next has returned NULL nobody waits who could go:
+// only gate_done and gate_set_available change that.
 
 #ifndef POLICY_GATE_H
 #define POLICY_GATE_H
@@ -75,6 +76,7 @@ struct ticket {
     enum refusal refusal; // why, when it was refused
     bool finishes;
     bool exempt; // from the slow lane: frees what others wait for
+    bool slow;   // for the slow lane, whatever its shape
     bool aged;
     bool is_new; // when it was granted, its shape was not known, and the lane normal
 };
@@ -100,12 +102,17 @@ struct gate;
 struct gate *gate_new(const struct gate_limits *limits);
 void gate_free(struct gate *gate); // nothing may be queued or in flight
 
+// The limit and max_wait_us are these from now on. Who is in flight above the limit stays so; who
+// is queued waits as long as it was told. Then call gate_grant_next.
+void gate_restrain(struct gate *gate, int limit, int64_t max_wait_us);
+
 struct gate_ask {
     struct shape *shape;   // borrowed while the ticket is queued or in flight
     int64_t deadline_us;   // INT64_MAX if none
     int64_t serverless_us; // has been waiting for a server since then, elsewhere; 0: has not
     bool finishes; // goes before others; while the server is there, refused only by deadline_us
     bool exempt;   // not bound by the slow lane
+    bool slow;     // belongs to the slow lane, whatever its shape
     bool streams;  // waits in the server for what may come; `finishes` as well
 };
 

@@ -48,6 +48,14 @@ void limit_init(struct limit *limit, int floor, int cap)
     limit->probe_us = PROBE_SOON_US;
 }
 
+void limit_bound(struct limit *limit, int floor, int cap)
+{
+    assert(floor >= 1 && floor <= cap);
+    limit->floor = floor;
+    limit->cap = cap;
+    limit->value = fmin(cap, fmax(floor, limit->value));
+}
+
 static double unit_chance(struct limit *limit)
 {
     limit->chance ^= limit->chance << 13; // xorshift

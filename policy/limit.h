@@ -69,6 +69,9 @@ struct limit {
 // 1 <= floor <= cap. If they are the same the limit is fixed, and only the slowness is found out.
 void limit_init(struct limit *limit, int floor, int cap);
 
+// Other bounds from now on; what was learnt stays.
+void limit_bound(struct limit *limit, int floor, int cap);
+
 // One that is done.
 struct limit_sample {
     int64_t sent_us;

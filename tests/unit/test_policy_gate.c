@@ -864,6 +864,44 @@ static void a_server_that_stopped_shows_in_the_backoff(void **state)
     world_fini(&world);
 }
 
+static void a_lowered_limit_is_reached_by_ending(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, LIMIT, OTHER, 0);
+    gate_restrain(world.gate, 1, 5);
+    assert_int_equal(ask(&world, LIMIT, OTHER, 1), GATE_QUEUED);
+    for (int i = 0; i < LIMIT - 1; i++) {
+        gate_done(world.gate, &world.tickets[i], true, 2);
+        assert_null(gate_grant_next(world.gate, 2));
+    }
+    gate_done(world.gate, &world.tickets[LIMIT - 1], true, 3);
+    assert_ptr_equal(gate_grant_next(world.gate, 3), &world.tickets[LIMIT]);
+    assert_int_equal(ask(&world, 0, OTHER, 4), GATE_QUEUED);
+    assert_int_equal(gate_next_expiry(world.gate), 4 + 5);
+    gate_restrain(world.gate, LIMIT, MAX_WAIT_US);
+    assert_ptr_equal(gate_grant_next(world.gate, 5), &world.tickets[0]);
+    ask_granted(&world, 1, LIMIT - 2, OTHER, 6);
+    assert_int_equal(ask(&world, LIMIT + 1, OTHER, 6), GATE_QUEUED);
+    world_fini(&world);
+}
+
+static void who_is_told_to_be_slow_is(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    struct gate_ask told = {.shape = &world.quick, .deadline_us = FOREVER, .slow = true};
+    for (int i = 0; i <= SLOW_LIMIT; i++) {
+        enum gate_answer answer = gate_ask(world.gate, &world.tickets[i], &told, 0);
+        assert_int_equal(answer, i < SLOW_LIMIT ? GATE_GRANTED : GATE_QUEUED);
+        assert_int_equal(world.tickets[i].lane, LANE_SLOW);
+    }
+    ask_granted(&world, SLOW_LIMIT + 1, 1, OTHER, 0);
+    world_fini(&world);
+}
+
 static void every_refusal_has_its_word(void **state)
 {
     (void)state;
@@ -915,6 +953,8 @@ int main(void)
         cmocka_unit_test(backoff_follows_the_latest_and_is_smoothed),
         cmocka_unit_test(a_quiet_hour_does_not_pass_for_a_slow_one),
         cmocka_unit_test(a_server_that_stopped_shows_in_the_backoff),
+        cmocka_unit_test(a_lowered_limit_is_reached_by_ending),
+        cmocka_unit_test(who_is_told_to_be_slow_is),
         cmocka_unit_test(every_refusal_has_its_word),
         cmocka_unit_test(freeing_nothing_is_no_harm),
     };
