@@ -312,6 +312,15 @@ void client_log_bad_input(const struct client *client, const char *what)
     log_end(&line);
 }
 
+const uint8_t *client_ip(struct client *client)
+{
+    if (!client->asked_ip) {
+        client->asked_ip = true;
+        client->has_ip = ip_read_peer(stream_peer(client->stream), client->ip);
+    }
+    return client->has_ip ? client->ip : NULL;
+}
+
 // Whether it has begun to send a message, and it is up to it to go on.
 static bool is_in_a_message(const struct client *client)
 {

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "policy/pins.h"
+#include "proxy/ip.h"
 #include "proxy/net/stream.h"
 #include "proxy/worker.h"
 #include "wire/buffer.h"
@@ -60,6 +61,9 @@ struct client {
     bool dead;
     bool close_after_reply;
     struct compressor_list compressors; // agreed on in hello
+    bool asked_ip;                      // the following two are known
+    bool has_ip;
+    uint8_t ip[IP_BYTES];
 };
 
 // Takes the socket over. The client lives on the worker until client_close.
@@ -78,6 +82,9 @@ void client_bury(struct client *client);
 // Sends bytes; what the socket does not take is copied to `out` and counted in the budget. A client
 // that breaks here is closed.
 void client_send(struct client *client, const uint8_t *at, size_t len);
+
+// Its address, IP_BYTES long; NULL if it has none (a Unix socket).
+const uint8_t *client_ip(struct client *client);
 
 // Its request has ended: goes on with what was sent ahead, or waits for the next one.
 void client_rest(struct client *client);

@@ -18,6 +18,7 @@
 
 #include "proxy/config_loader.h"
 #include "proxy/mem.h"
+#include "proxy/rule_text.h"
 #include "wire/compression.h"
 
 enum { SHOWN_BYTES = 200 };
@@ -382,6 +383,23 @@ static bool check_compressors(struct loader *loader)
     return true;
 }
 
+static bool check_rules(struct loader *loader)
+{
+    const struct config_entries *entries = &loader->config->rules;
+    for (size_t i = 0; i < entries->count; i++) {
+        struct rule_spec spec = {0};
+        char reason[OPTION_REASON_BYTES];
+        int line;
+        bool fine = rule_spec_read(&spec, &entries->items[i], &line, reason);
+        rule_spec_clear(&spec);
+        if (!fine) {
+            return loader_fail(loader, "%.200s:%d: rules, the %zu. one: %s", loader->config->file,
+                               line, i + 1, reason);
+        }
+    }
+    return true;
+}
+
 static bool check_uri(struct loader *loader)
 {
     return loader->config->uri != NULL ||
@@ -400,7 +418,8 @@ static bool load(struct loader *loader, int argc, char *const argv[], char *cons
     set_presets(loader);
     return (file == NULL || loader_read_file(loader, file)) && set_variables(loader, env) &&
            check_unknown_variables(loader, env) && set_flags(loader, &line) && check_uri(loader) &&
-           check_tls(loader) && check_compressors(loader) && check_remote(loader);
+           check_tls(loader) && check_compressors(loader) && check_remote(loader) &&
+           check_rules(loader);
 }
 
 struct config *config_load(int argc, char *const argv[], char *const env[],
@@ -415,11 +434,24 @@ struct config *config_load(int argc, char *const argv[], char *const env[],
     return NULL;
 }
 
+static void free_entries(struct config_entries *entries)
+{
+    for (size_t i = 0; i < entries->count; i++) {
+        for (size_t j = 0; j < entries->items[i].count; j++) {
+            free(entries->items[i].fields[j].name);
+            free(entries->items[i].fields[j].value);
+        }
+        free(entries->items[i].fields);
+    }
+    free(entries->items);
+}
+
 void config_free(struct config *config)
 {
     if (config == NULL) {
         return;
     }
+    free_entries(&config->rules);
     for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
         option_clear(&option_rows[i], config);
     }

@@ -60,10 +60,33 @@ enum config_option { CONFIG_OPTIONS(CONFIG_ID) CONFIG_OPTION_COUNT };
 #define CONFIG_C_FRACTION double
 #define CONFIG_C_ENUM int
 
+// A list of mappings, which only the file can have: what its fields may be is for those to say who
+// read them.
+//
+//      rules:
+//        - {namespace: shop.orders, deny: true}
+struct config_field {
+    char *name;
+    char *value; // a list's items with commas between them
+    int line;
+};
+
+struct config_entry {
+    struct config_field *fields;
+    size_t count;
+    int line;
+};
+
+struct config_entries {
+    struct config_entry *items;
+    size_t count;
+};
+
 #define CONFIG_FIELD(field, name, flag, type, ...) CONFIG_C_##type field;
 struct config {
     CONFIG_OPTIONS(CONFIG_FIELD)
-    char *file; // as it was given; NULL: none
+    struct config_entries rules; // each makes a rule (rule_text.h)
+    char *file;                  // as it was given; NULL: none
     struct config_origin origins[CONFIG_OPTION_COUNT];
 };
 #undef CONFIG_FIELD

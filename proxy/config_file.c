@@ -7,17 +7,29 @@
 //       tls: {mode: requireTLS}
 //
 // The walk goes no deeper than names in the table do, so an alias to what contains it ends as an
-// unknown key.
+// unknown key. Lists of mappings (rules:) are taken over as they are, bounded in all directions,
+// because aliases make a short file long.
 
 #include "proxy/config_loader.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include <yaml.h>
 
+#include "policy/rules.h"
 #include "proxy/mem.h"
 
 enum { FILE_BYTES = 1 << 20, DOTTED_BYTES = 256 };
+enum { ENTRY_FIELDS = 64, ENTRY_VALUE_BYTES = 4096 };
+
+static const struct entries_row {
+    const char *name;
+    size_t offset;
+    size_t most;
+} entries_rows[] = {
+    {"rules", offsetof(struct config, rules), RULES_MAX},
+};
 
 struct walk {
     struct loader *loader;
@@ -91,6 +103,9 @@ static bool fail_unknown(struct walk *walk, const yaml_node_t *key, const yaml_n
 {
     struct guess guess;
     guess_init(&guess, name);
+    for (size_t i = 0; i < sizeof entries_rows / sizeof entries_rows[0]; i++) {
+        guess_try(&guess, entries_rows[i].name);
+    }
     for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
         if (value->type == YAML_MAPPING_NODE) {
             guess_sections(&guess, option_rows[i].name);
@@ -157,6 +172,104 @@ static bool is_repeated(struct walk *walk, const yaml_node_t *mapping, const yam
     return false;
 }
 
+// --- lists of mappings --------------------------------------------------------------------------
+
+static const struct entries_row *entries_named(const char *name)
+{
+    for (size_t i = 0; i < sizeof entries_rows / sizeof entries_rows[0]; i++) {
+        if (strcmp(entries_rows[i].name, name) == 0) {
+            return &entries_rows[i];
+        }
+    }
+    return NULL;
+}
+
+// The value of a field as one text; NULL, with the error set, if it is none. The caller frees it.
+static char *field_value(struct walk *walk, const yaml_node_t *value, const char *name)
+{
+    if (is_null(value)) {
+        fail_at(walk, value, name, "has no value");
+        return NULL;
+    }
+    bool list = value->type == YAML_SEQUENCE_NODE;
+    char *text = list ? join_items(walk, value) : is_text(value) ? xstrdup(scalar_of(value)) : NULL;
+    if (text == NULL) {
+        fail_at(walk, value, name, "must be one value or a list of texts");
+    } else if (strlen(text) > ENTRY_VALUE_BYTES) {
+        fail_at(walk, value, name, "too long");
+        free(text);
+        text = NULL;
+    }
+    return text;
+}
+
+static bool take_field(struct walk *walk, const yaml_node_t *mapping, const yaml_node_pair_t *pair,
+                       const char *list, struct config_entry *entry)
+{
+    const yaml_node_t *key = yaml_document_get_node(walk->document, pair->key);
+    const yaml_node_t *value = yaml_document_get_node(walk->document, pair->value);
+    if (!is_text(key)) {
+        return fail_at(walk, key, list, "a key must be a name");
+    }
+    const char *name = scalar_of(key);
+    if (strlen(name) > ENTRY_VALUE_BYTES || entry->count == ENTRY_FIELDS) {
+        return fail_at(walk, key, list, "too many keys, or one that is too long");
+    }
+    if (is_repeated(walk, mapping, pair)) {
+        return fail_at(walk, key, name, "given twice");
+    }
+    char *text = field_value(walk, value, name);
+    if (text == NULL) {
+        return false;
+    }
+    entry->fields[entry->count++] = (struct config_field){xstrdup(name), text, line_of(value)};
+    return true;
+}
+
+static bool take_entry(struct walk *walk, const yaml_node_t *node, const char *list,
+                       struct config_entry *entry)
+{
+    entry->line = line_of(node);
+    if (node->type != YAML_MAPPING_NODE) {
+        return fail_at(walk, node, list, "each must hold keys of its own");
+    }
+    entry->fields = (struct config_field *)xcalloc(ENTRY_FIELDS, sizeof *entry->fields);
+    const yaml_node_pair_t *pair = node->data.mapping.pairs.start;
+    for (; pair < node->data.mapping.pairs.top; pair++) {
+        if (!take_field(walk, node, pair, list, entry)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool take_entries(struct walk *walk, const struct entries_row *row, const yaml_node_t *value)
+{
+    struct config_entries *entries =
+        (struct config_entries *)((char *)walk->loader->config + row->offset);
+    if (value->type != YAML_SEQUENCE_NODE) {
+        return is_null(value) || fail_at(walk, value, row->name, "must be a list, each with a -");
+    }
+    size_t count = (size_t)(value->data.sequence.items.top - value->data.sequence.items.start);
+    if (count > row->most) {
+        char what[OPTION_REASON_BYTES];
+        snprintf(what, sizeof what, "%zu are too many, at most %zu", count, row->most);
+        return fail_at(walk, value, row->name, what);
+    }
+    entries->items = (struct config_entry *)xcalloc(count, sizeof *entries->items);
+    while (entries->count < count) {
+        int item = value->data.sequence.items.start[entries->count];
+        const yaml_node_t *node = yaml_document_get_node(walk->document, item);
+        struct config_entry *entry = &entries->items[entries->count++];
+        if (!take_entry(walk, node, row->name, entry)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// --- sections -----------------------------------------------------------------------------------
+
 static bool walk_mapping(struct walk *walk, const yaml_node_t *mapping, const char *section);
 
 static bool walk_pair(struct walk *walk, const yaml_node_t *mapping, const yaml_node_pair_t *pair,
@@ -175,6 +288,10 @@ static bool walk_pair(struct walk *walk, const yaml_node_t *mapping, const yaml_
     int option = option_named(name);
     if (option >= 0) {
         return set_option(walk, option, value);
+    }
+    const struct entries_row *entries = entries_named(name);
+    if (entries != NULL) {
+        return take_entries(walk, entries, value);
     }
     if (!is_section(name)) {
         return fail_unknown(walk, key, value, name);

@@ -39,14 +39,14 @@ static const struct unit *units_of(const struct option_row *row)
                                         : no_units;
 }
 
-static void *field_of(const struct option_row *row, struct config *config)
+static void *field_of(const struct option_row *row, void *values)
 {
-    return (char *)config + row->offset;
+    return (char *)values + row->offset;
 }
 
-static const void *field_in(const struct option_row *row, const struct config *config)
+static const void *field_in(const struct option_row *row, const void *values)
 {
-    return (const char *)config + row->offset;
+    return (const char *)values + row->offset;
 }
 
 __attribute__((format(printf, 2, 3))) static bool refuse(char *ret_reason, const char *format, ...)
@@ -244,7 +244,7 @@ static const char *choice_at(const char *choices, int place)
     return choices;
 }
 
-bool option_set(const struct option_row *row, struct config *config, const char *text,
+bool option_set(const struct option_row *row, void *values, const char *text,
                 char ret_reason[OPTION_REASON_BYTES])
 {
     static bool (*const set[])(const struct option_row *, const char *, void *, char *) = {
@@ -254,7 +254,7 @@ bool option_set(const struct option_row *row, struct config *config, const char 
         [OPTION_BYTES] = set_int64,   [OPTION_FRACTION] = set_fraction,
         [OPTION_ENUM] = set_enum,
     };
-    return set[row->type](row, text, field_of(row, config), ret_reason);
+    return set[row->type](row, text, field_of(row, values), ret_reason);
 }
 
 static bool is_text(const struct option_row *row)
@@ -262,19 +262,19 @@ static bool is_text(const struct option_row *row)
     return row->type == OPTION_STRING || row->type == OPTION_URI;
 }
 
-void option_clear(const struct option_row *row, struct config *config)
+void option_clear(const struct option_row *row, void *values)
 {
     if (row->type == OPTION_LIST) {
-        list_clear((struct config_list *)field_of(row, config));
+        list_clear((struct config_list *)field_of(row, values));
     }
     if (is_text(row)) {
-        free(*(char **)field_of(row, config));
+        free(*(char **)field_of(row, values));
     }
 }
 
-bool option_has_value(const struct option_row *row, const struct config *config)
+bool option_has_value(const struct option_row *row, const void *values)
 {
-    return !is_text(row) || *(char *const *)field_in(row, config) != NULL;
+    return !is_text(row) || *(char *const *)field_in(row, values) != NULL;
 }
 
 static void show_list(const struct config_list *list, char *ret_text, size_t size)
@@ -287,10 +287,9 @@ static void show_list(const struct config_list *list, char *ret_text, size_t siz
     }
 }
 
-void option_show(const struct option_row *row, const struct config *config, char *ret_text,
-                 size_t size)
+void option_show(const struct option_row *row, const void *values, char *ret_text, size_t size)
 {
-    const void *field = field_in(row, config);
+    const void *field = field_in(row, values);
     switch (row->type) {
     case OPTION_STRING:
         snprintf(ret_text, size, "%s", *(char *const *)field);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One setting: its row of config_table.h, and its value between text and struct config. Only for
-// config*.c.
+// One setting: its row in a table, and its value between text and a field of a struct.
+// config_table.h makes struct config so; rule_table.h, struct rule_spec.
 
 #ifndef PROXY_CONFIG_OPTION_H
 #define PROXY_CONFIG_OPTION_H
@@ -37,21 +37,23 @@ enum { OPTION_REASON_BYTES = 160, OPTION_NAME_BYTES = 80 };
 
 extern const struct option_row option_rows[CONFIG_OPTION_COUNT];
 
-// Puts the value that text says into its field of config, whose earlier value is freed. False if it
-// says none that is allowed; then ret_reason is what would be right ("must be 1 to 100000"), and
-// config is unchanged.
-bool option_set(const struct option_row *row, struct config *config, const char *text,
+// Puts the value that text says into its field of the table's struct, whose earlier value is freed.
+// False if it says none that is allowed; then ret_reason is what would be right ("must be 1 to
+// 100000"), and nothing is changed.
+bool option_set(const struct option_row *row, void *values, const char *text,
                 char ret_reason[OPTION_REASON_BYTES]);
 
 // Frees the value's memory.
-void option_clear(const struct option_row *row, struct config *config);
+void option_clear(const struct option_row *row, void *values);
 
 // True if the field holds a value; only texts may not.
-bool option_has_value(const struct option_row *row, const struct config *config);
+bool option_has_value(const struct option_row *row, const void *values);
 
 // Writes the value as option_set would take it, a URI masked; cuts at size.
-void option_show(const struct option_row *row, const struct config *config, char *ret_text,
-                 size_t size);
+void option_show(const struct option_row *row, const void *values, char *ret_text, size_t size);
+
+// Prints the row as --help does.
+void option_print_help(FILE *out, const struct option_row *row);
 
 // Writes the name of the variable that says what the flag says.
 void option_variable(const char *flag, char ret_name[OPTION_NAME_BYTES]);

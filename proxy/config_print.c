@@ -2,7 +2,7 @@
 //
 // What people read about the settings, made from the table: --help and docs/configuration.md.
 
-#include "proxy/config_option.h"
+#include "proxy/rule_text.h"
 
 #include <assert.h>
 #include <string.h>
@@ -99,12 +99,14 @@ static bool has_range(const struct option_row *row)
            row->type == OPTION_FRACTION;
 }
 
-static void print_help_row(FILE *out, const struct option_row *row)
+void option_print_help(FILE *out, const struct option_row *row)
 {
     bool is_switch = row->type == OPTION_BOOL;
     fprintf(out, "  --%s%s%s%s", row->flag, is_switch ? "[=" : " ", row->value,
             is_switch ? "]" : "");
-    if (has_range(row)) {
+    if (has_range(row) && row->preset == NULL) {
+        fprintf(out, "  (%s to %s)\n", row->least, row->most);
+    } else if (has_range(row)) {
         fprintf(out, "  (%s; %s to %s)\n", row->preset, row->least, row->most);
     } else {
         fprintf(out, row->preset != NULL ? "  (%s)\n" : "\n", row->preset);
@@ -116,7 +118,7 @@ void config_print_help(FILE *out)
 {
     fputs(usage, out);
     for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
-        print_help_row(out, &option_rows[i]);
+        option_print_help(out, &option_rows[i]);
     }
 }
 
@@ -137,6 +139,30 @@ static void print_reference_row(FILE *out, const struct option_row *row)
     print_wrapped(out, row->help, "", 100);
 }
 
+static const char about_rules[] =
+    "\n## rules\n"
+    "\n"
+    "A list, only in the file: [rules.md](rules.md) says what rules do. The first that matches an\n"
+    "operation counts. All that a rule matches must be so; it needs something that it does.\n"
+    "\n"
+    "```yaml\n"
+    "rules:\n"
+    "  - {namespace: shop.orders, command: distinct, atOnce: 2, why: no index yet}\n"
+    "  - {app: nightly.*, priority: low, lane: slow}\n"
+    "```\n"
+    "\n";
+
+static void print_rules_reference(FILE *out)
+{
+    fputs(about_rules, out);
+    for (int i = 0; i < RULE_OPTION_COUNT; i++) {
+        const struct option_row *row = &rule_rows[i];
+        char text[512];
+        snprintf(text, sizeof text, "- `%s` (`%s`): %s", row->name, row->value, row->help);
+        print_wrapped(out, text, "", 100);
+    }
+}
+
 // A section is what stands before the first dot; its rows are together in the table.
 void config_print_reference(FILE *out)
 {
@@ -151,4 +177,5 @@ void config_print_reference(FILE *out)
         section = name;
         print_reference_row(out, &option_rows[i]);
     }
+    print_rules_reference(out);
 }

@@ -123,6 +123,20 @@
         DURATION, "100ms", "1ms", "1h", "TIME", true,                                              \
         "A request that takes longer is slow: it is logged, and a kind of request that typically " \
         "does is held to admission.slowShare.")                                                    \
+    OPTION(emergency_share, "emergency.share", "emergency-share", FRACTION,                        \
+        "0.5", "0.01", "1", "SHARE", true,                                                         \
+        "weir ctl emergency on: the part of the cap that is left. Connections over it are closed " \
+        "as soon as they are idle.")                                                               \
+    OPTION(emergency_max_wait_us, "emergency.maxWait", "emergency-max-wait", DURATION,             \
+        "20ms", "0", "10m", "TIME", true,                                                          \
+        "In an emergency, in place of admission.maxWait if that is longer.")                       \
+    OPTION(emergency_max_time_us, "emergency.maxTime", "emergency-max-time", DURATION,             \
+        "5s", "0", "24h", "TIME", true,                                                            \
+        "In an emergency, the most that an operation's maxTimeMS may be; those without one get "   \
+        "this. 0: they are left alone.")                                                           \
+    OPTION(emergency_kill_after_us, "emergency.killAfter", "emergency-kill-after", DURATION,       \
+        "10s", "0", "24h", "TIME", true,                                                           \
+        "In an emergency, what has run for so long is killed. 0: nothing is.")                     \
     OPTION(log_format, "systemLog.format", "log-format", ENUM, "logfmt", "", "",                   \
         "logfmt|json", false,                                                                      \
         "How lines of the log, on standard error, are written.")

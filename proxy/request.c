@@ -2,10 +2,10 @@
 //
 // The life of a request, from top to bottom.
 //
-//      READ -> CLASSIFY -+-> LOCAL ---------------------------------------------+
-//                        +-> ROUTE -> ADMIT -> CHECKOUT -> SEND -> RECEIVE -----+-> REPLY -> end
-//                           ^  \_______________ FAIL _________________________/
-//                           +-- what must look for another server
+//      READ -> CLASSIFY -+-> LOCAL ------------------------------------------------------+
+//                        +-> RULES -> ROUTE -> ADMIT -> CHECKOUT -> SEND -> RECEIVE -----+-> REPLY
+//                                       ^  \______________ FAIL _________________________/
+//                                       +-- what must look for another server
 //
 // Each step is one function that returns the next step, STEP_WAIT or STEP_END. A wake-up (bytes
 // came, a permit or an upstream was given, the client or the upstream went away) sets a fact and
@@ -35,11 +35,13 @@
 #include "proxy/mem.h"
 #include "proxy/packing.h"
 #include "proxy/route.h"
+#include "proxy/rule_text.h"
 #include "proxy/selection.h"
 #include "proxy/servers.h"
 #include "wire/shape.h"
 
 #define READS_PER_RUN 16 // of one reply, before others get their turn
+#define ERROR_WORDS_BYTES 320
 
 // --- READ ---------------------------------------------------------------------------------------
 
@@ -286,7 +288,7 @@ static enum request_step step_classify(struct request *request)
         request->failure = FAILURE_BAD_MESSAGE;
         return STEP_FAIL;
     }
-    return STEP_ROUTE;
+    return STEP_RULES;
 }
 
 // --- LOCAL --------------------------------------------------------------------------------------
@@ -313,6 +315,45 @@ static enum request_step step_local(struct request *request)
     }
     bson_destroy(&document);
     return STEP_REPLY;
+}
+
+// --- RULES --------------------------------------------------------------------------------------
+
+static struct rule_text as_text(struct bytes bytes)
+{
+    return (struct rule_text){(const char *)bytes.at, bytes.len};
+}
+
+static struct rule_facts facts_for(const struct request *request, const struct rules *rules)
+{
+    const struct command *command = &request->command;
+    unsigned traits = command->info->traits;
+    return (struct rule_facts){
+        .database = as_text(command->database),
+        .collection = as_text(command->collection),
+        .command = as_text(command->name),
+        .app = {request->app_name, strlen(request->app_name)},
+        .address = rules_want_address(rules) ? client_ip(request->client) : NULL,
+        .shape = rules_want_shape(rules) ? shape_id(&request->msg, command) : 0,
+        .writes = !(traits & COMMAND_READ) || command->writes_out,
+        .finishes = command_finishes(command),
+    };
+}
+
+// weir's own requests clear up after clients: no rule is about them.
+static enum request_step step_rules(struct request *request)
+{
+    struct rules *rules = request->worker->rules;
+    if (!rules || !request->client) {
+        return STEP_ROUTE;
+    }
+    struct rule_facts facts = facts_for(request, rules);
+    rules_judge(rules, &facts, request->now_us, &request->verdict);
+    if (request->verdict.answer == RULE_PASSES) {
+        return STEP_ROUTE;
+    }
+    request->failure = FAILURE_RULE;
+    return STEP_FAIL;
 }
 
 // --- ROUTE --------------------------------------------------------------------------------------
@@ -458,6 +499,7 @@ static enum request_step ask_for_permit(struct request *request)
         .finishes = finishes,
         .exempt = finishes && request->command.cursor_id == 0,
         .streams = request->bond.streams && request->command.cursor_id != 0,
+        .slow = request->verdict.slow,
     };
     request->asked = true;
     uint64_t shape = shape_id(&request->msg, &request->command);
@@ -1050,14 +1092,51 @@ static void describe_shed(const struct request *request, struct reply_error *err
     error->message = why_shed(request->ticket.refusal);
 }
 
+static const char *explain_rule(const struct request *request, char *words)
+{
+    const struct rule *rule = request->verdict.rule;
+    const char *why = rule_why(rule);
+    char ends[RULE_END_BYTES];
+    rule_end_words(rule, request->now_us, ends);
+    snprintf(words, ERROR_WORDS_BYTES, "weir: %s by rule %lld (%s%s%s); nothing was executed",
+             request->verdict.answer == RULE_DENIES ? "denied" : "throttled",
+             (long long)rule_id(rule), why, why[0] ? "; " : "", ends);
+    return words;
+}
+
+// When a throttled one may come again; 0: no saying.
+static int64_t rule_backoff_ms(const struct request *request)
+{
+    int64_t wait_us = request->verdict.retry_us - request->now_us;
+    return request->verdict.retry_us == 0 ? 0 : wait_us > 100000 ? wait_us / 1000 : 100;
+}
+
+// What is denied for a time only is overload, but nothing to retry; what is throttled is both.
+static void describe_rule(const struct request *request, struct reply_error *error, char *words)
+{
+    error->message = explain_rule(request, words);
+    error->code = 462;
+    error->labels = LABEL_SYSTEM_OVERLOADED;
+    if (request->verdict.answer == RULE_THROTTLES) {
+        error->labels |= LABEL_RETRYABLE;
+        error->base_backoff_ms = rule_backoff_ms(request);
+    } else if (rule_ends_us(request->verdict.rule) == 0) {
+        error->code = 411;
+        error->labels = 0;
+    }
+}
+
 // The one place that says what each failure is answered with; the reasons for codes and labels are
-// in ARCHITECTURE.md.
-static void describe_failure(const struct request *request, struct reply_error *error)
+// in ARCHITECTURE.md. `words` is room for a message that is not always the same.
+static void describe_failure(const struct request *request, struct reply_error *error, char *words)
 {
     switch (request->failure) {
     case FAILURE_BAD_MESSAGE:
         error->code = wire_error_code(request->wire_error);
         error->message = wire_error_text(request->wire_error);
+        break;
+    case FAILURE_RULE:
+        describe_rule(request, error, words);
         break;
     case FAILURE_SHED:
         describe_shed(request, error);
@@ -1090,8 +1169,9 @@ static enum request_step step_fail(struct request *request)
 {
     struct client *client = request->client;
     struct reply_error error = {0};
+    char words[ERROR_WORDS_BYTES];
     assert(request->failure != FAILURE_NONE);
-    describe_failure(request, &error);
+    describe_failure(request, &error, words);
     if (client && request->failure == FAILURE_BAD_MESSAGE) {
         client_log_bad_input(client, error.message);
         client->close_after_reply = wire_error_closes(request->wire_error);
@@ -1180,6 +1260,7 @@ static void request_free(struct request *request)
     release_buffer(&request->message);
     release_buffer(&request->held);
     cursor_split_free(request->split);
+    rule_verdict_end(&request->verdict);
     go_to(request, NULL);
     worker_forget(worker, request);
     worker->request_count--;

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "policy/gate.h"
+#include "policy/rules.h"
 #include "proxy/affinity.h"
 #include "proxy/client.h"
 #include "proxy/cursor_split.h"
@@ -26,6 +27,7 @@
     X(READ, read)         /* take the whole message in                                          */ \
     X(CLASSIFY, classify) /* what is asked; is it ours to answer                                */ \
     X(LOCAL, local)       /* answer it ourselves                                                */ \
+    X(RULES, rules)       /* what the operator says of it                                       */ \
     X(ROUTE, route)       /* which server, which shape                                          */ \
     X(ADMIT, admit)       /* a permit                                                           */ \
     X(CHECKOUT, checkout) /* an upstream                                                        */ \
@@ -46,6 +48,7 @@ enum request_step {
 enum request_failure {
     FAILURE_NONE,
     FAILURE_BAD_MESSAGE,   // request->wire_error tells
+    FAILURE_RULE,          // a rule refused
     FAILURE_SHED,          // the gate refused
     FAILURE_DEADLINE,      // its own time is over
     FAILURE_NO_SERVER,     // nothing was sent: no server in time
@@ -87,6 +90,8 @@ struct request {
     size_t packing_bytes;       // claimed of the budget, for `packed` and a large `held`
     uint64_t client_id;
     char app_name[CLIENT_APP_NAME_BYTES]; // copied: the client may die before its request
+
+    struct rule_verdict verdict; // of the rules
 
     struct reply_scan scan;
     struct buffer held; // the beginning of a reply that is not whole and not large

@@ -62,6 +62,27 @@ struct server *server_new(struct servers *servers, uint32_t id)
     return server;
 }
 
+static int64_t earlier(int64_t a_us, int64_t b_us)
+{
+    return a_us < b_us ? a_us : b_us;
+}
+
+// In an emergency everything else is the less for it; but no less than one.
+void server_restrain(struct server *server, bool restrained)
+{
+    const struct config *config = server->servers->config;
+    int cap = config->max_connections;
+    int64_t max_wait_us = config->max_wait_us;
+    if (restrained) {
+        int share = (int)(cap * config->emergency_share);
+        cap = share > 1 ? share : 1;
+        max_wait_us = earlier(max_wait_us, config->emergency_max_wait_us);
+    }
+    atomic_store(&server->restrained, restrained);
+    server->ledger.cap = cap;
+    gate_restrain(server->gate, cap, max_wait_us);
+}
+
 void server_free(struct server *server)
 {
     gate_free(server->gate);
@@ -78,11 +99,6 @@ bool server_is_unused(struct server *server)
                   server->ledger.open == 0;
     pthread_mutex_unlock(&server->lock);
     return unused;
-}
-
-static int64_t earlier(int64_t a_us, int64_t b_us)
-{
-    return a_us < b_us ? a_us : b_us;
 }
 
 // Ends a section that may have changed who is in flight: server selection goes by it.
@@ -508,6 +524,7 @@ static bool is_to_be_replaced(const struct server *server, const struct upstream
 {
     return upstream->pins == 0 &&
            (atomic_load(&server->is_gone) || upstream_is_old(upstream, now_us) ||
+            count_entered(server) > server->ledger.cap ||
             servers_want_room(server->servers, server->ledger.open));
 }
 
@@ -698,6 +715,20 @@ bool server_take_idle(struct server *server, struct upstream *upstream)
     return taken;
 }
 
+bool server_take_surplus(struct server *server, struct upstream *upstream)
+{
+    if (!atomic_load_explicit(&server->restrained, memory_order_relaxed)) {
+        return false;
+    }
+    pthread_mutex_lock(&server->lock);
+    bool taken = upstream->is_idle && count_entered(server) > server->ledger.cap;
+    if (taken) {
+        idle_remove(server, upstream);
+    }
+    pthread_mutex_unlock(&server->lock);
+    return taken;
+}
+
 // The idle upstream of any worker that was used last.
 static struct upstream *find_idle(const struct server *server)
 {
@@ -747,6 +778,23 @@ void server_feed(struct server *server, struct worker *worker, int fewer_than, i
         open_if_needed(server, &outcomes, now_us);
     }
     pthread_mutex_unlock(&server->lock);
+
+    deliver(server, worker, &outcomes);
+}
+
+void server_adapt(struct server *server, struct worker *worker, bool restrained)
+{
+    struct outcomes outcomes;
+    int64_t now_us = loop_now_us(worker->loop);
+    outcomes_init(&outcomes);
+
+    pthread_mutex_lock(&server->lock);
+    if (atomic_load(&server->restrained) != restrained) {
+        server_restrain(server, restrained);
+        grant(server, &outcomes, now_us);
+        open_if_needed(server, &outcomes, now_us);
+    }
+    unlock(server);
 
     deliver(server, worker, &outcomes);
 }

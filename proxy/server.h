@@ -43,6 +43,7 @@ struct server {
     atomic_bool is_gone;            // the newest snapshot does not have it
     atomic_int_fast64_t give_up_us; // from then on what was sent to it is given up; 0: it is not
     atomic_int_fast64_t suspect_us; // when a connection to it was last lost
+    atomic_bool restrained;         // in an emergency
     atomic_int routed;              // requests that were routed to it, and may look at it
     pthread_mutex_t lock;           // guards all that follows
     struct gate *gate;
@@ -68,6 +69,13 @@ struct server {
 // The limits come from the configuration.
 struct server *server_new(struct servers *servers, uint32_t id);
 void server_free(struct server *server);
+
+// Sets its bounds for an emergency, or without one. Of a server that no worker knows yet.
+void server_restrain(struct server *server, bool restrained);
+
+// The same while it is at work: who may go now goes. What is open above the cap is closed when it
+// is idle.
+void server_adapt(struct server *server, struct worker *worker, bool restrained);
 
 // Whether nothing of it is in use: no request is routed to it, no upstream is there.
 bool server_is_unused(struct server *server);
@@ -120,6 +128,10 @@ void server_closed(struct server *server, struct upstream *upstream, struct work
 // Takes an idle upstream out of the pool so that it may be closed. False: a request of another
 // worker has claimed it.
 bool server_take_idle(struct server *server, struct upstream *upstream)
+    __attribute__((warn_unused_result));
+
+// The same if it is one too many, the cap having been lowered.
+bool server_take_surplus(struct server *server, struct upstream *upstream)
     __attribute__((warn_unused_result));
 
 // MAIL_HAND_OVER: sends a claimed upstream on to its claimer, or, if it is broken, closes it and

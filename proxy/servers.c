@@ -77,6 +77,7 @@ static void part_with_gone(struct servers *servers, const struct topology *topol
 static struct server *add(struct servers *servers, const char *name)
 {
     struct server *server = server_new(servers, ++servers->last_id);
+    server_restrain(server, servers->restrained);
     snprintf(server->name, sizeof server->name, "%s", name);
     server->next = servers->list;
     servers->list = server;
@@ -142,6 +143,28 @@ void servers_follow(struct servers *servers, struct worker *worker, const struct
     each(servers, worker, follow, &snapshots);
     server_evict(servers->lobby, worker);
     atomic_store(&worker->seen_generation, topology->generation);
+}
+
+// --- emergencies --------------------------------------------------------------------------------
+
+void servers_restrain(struct servers *servers, bool restrained)
+{
+    pthread_mutex_lock(&servers->lock);
+    servers->restrained = restrained;
+    pthread_mutex_unlock(&servers->lock);
+}
+
+static void adapt(struct server *server, struct worker *worker, void *arg)
+{
+    server_adapt(server, worker, *(bool *)arg);
+}
+
+void servers_adapt(struct servers *servers, struct worker *worker)
+{
+    pthread_mutex_lock(&servers->lock);
+    bool restrained = servers->restrained;
+    pthread_mutex_unlock(&servers->lock);
+    each(servers, worker, adapt, &restrained);
 }
 
 // --- time ---------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ struct servers {
                           // more than the fewest that such a server has; 0: there is none
     pthread_mutex_t lock; // guards all that follows
     struct server *list;  // without the lobby
+    bool restrained;      // in an emergency
     uint32_t last_id;
 };
 
@@ -42,6 +43,11 @@ void servers_adopt(struct servers *servers, struct topology *topology);
 // A worker has a new snapshot, after `former` (NULL before the first).
 void servers_follow(struct servers *servers, struct worker *worker, const struct topology *former,
                     const struct topology *topology);
+
+// Says whether there is an emergency: what servers may do then is less (emergency.* of the
+// configuration). Then each worker calls servers_adapt.
+void servers_restrain(struct servers *servers, bool restrained);
+void servers_adapt(struct servers *servers, struct worker *worker);
 
 // Does what time brings, at each server. Called by any worker's tick.
 void servers_tick(struct servers *servers, struct worker *worker, int64_t now_us);

@@ -343,6 +343,8 @@ static void check_idle(struct upstream *upstream, int64_t now_us)
     if ((too_long || gone || upstream_is_old(upstream, now_us)) &&
         server_take_idle(upstream->server, upstream)) {
         upstream_close(upstream, "idle too long, too old or of a former server", false);
+    } else if (upstream->pins == 0 && server_take_surplus(upstream->server, upstream)) {
+        upstream_close(upstream, "over the cap of an emergency", false);
     }
 }
 

@@ -22,6 +22,7 @@
 #include "proxy/mem.h"
 #include "proxy/net/listener.h"
 #include "proxy/report.h"
+#include "proxy/rulebook.h"
 #include "proxy/worker.h"
 
 #define LISTENERS_MAX 32
@@ -32,9 +33,10 @@
 struct weir {
     struct shared shared;
     struct deployment *deployment;
+    struct rulebook *rulebook;
     struct worker **workers;
     int worker_count;
-    pthread_mutex_t posting; // guards the following two
+    pthread_mutex_t posting; // guards the following three
     pthread_cond_t found_it;
     bool found;  // some snapshot has had a server that can be used
     bool ending; // no snapshot is posted after the workers were told to end
@@ -279,6 +281,23 @@ static void topology_changed(void *arg, struct topology *topology)
     topology_drop(topology);
 }
 
+// --- rules --------------------------------------------------------------------------------------
+
+// On whichever thread has the rulebook: each worker gets a reference of its own.
+static void rules_changed(void *arg, struct rules *rules, bool emergency)
+{
+    struct weir *weir = arg;
+    servers_restrain(weir->shared.servers, emergency);
+    pthread_mutex_lock(&weir->posting);
+    for (int i = 0; i < weir->worker_count && !weir->ending; i++) {
+        struct rules_mail *mail = xcalloc(1, sizeof *mail);
+        mail->rules = rules_keep(rules);
+        worker_post(weir->workers[i], &mail->mail, MAIL_RULES);
+    }
+    pthread_mutex_unlock(&weir->posting);
+    rules_drop(rules);
+}
+
 // --- signals ------------------------------------------------------------------------------------
 
 static void block_signals(sigset_t *ret_set)
@@ -386,6 +405,8 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
         return false;
     }
     make_workers(weir);
+    weir->rulebook = rulebook_new(shared->config,
+                                  (struct rulebook_reader){.changed = rules_changed, .arg = weir});
     return true;
 }
 
@@ -445,6 +466,7 @@ static bool stop(struct weir *weir)
 
 static void dispose(struct weir *weir)
 {
+    rulebook_free(weir->rulebook);
     for (int i = 0; i < weir->worker_count; i++) {
         worker_free(weir->workers[i]);
     }

@@ -249,6 +249,19 @@ static void take_topology(struct worker *worker, struct topology_mail *mail)
     topology_drop(former);
 }
 
+// Rules that do nothing are none, so that a request need not go through them.
+static void take_rules(struct worker *worker, struct rules_mail *mail)
+{
+    rules_drop(worker->rules);
+    worker->rules = mail->rules;
+    free(mail);
+    if (rules_are_empty(worker->rules)) {
+        rules_drop(worker->rules);
+        worker->rules = NULL;
+    }
+    servers_adapt(worker->shared->servers, worker);
+}
+
 static void begin_to_end(struct worker *worker)
 {
     worker->ending = true;
@@ -285,6 +298,9 @@ static void deliver(void *arg, struct mail *mail)
         break;
     case MAIL_TOPOLOGY:
         take_topology(worker, CONTAINER(mail, struct topology_mail));
+        break;
+    case MAIL_RULES:
+        take_rules(worker, CONTAINER(mail, struct rules_mail));
         break;
     case MAIL_REPORT:
         report_add(CONTAINER(mail, struct report_mail)->report, worker);
@@ -360,6 +376,7 @@ void worker_free(struct worker *worker)
     if (worker->topology) {
         topology_drop(worker->topology);
     }
+    rules_drop(worker->rules);
     request_free_all(worker);
     meter_fini(&worker->meter);
     codec_free(worker->apps_codec);

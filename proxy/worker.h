@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "policy/rules.h"
 #include "proxy/affinity.h"
 #include "proxy/budget.h"
 #include "proxy/config.h"
@@ -49,6 +50,7 @@ enum worker_mail {
     MAIL_HAND_OVER,  // struct upstream: its new user is on another worker, or it makes room
     MAIL_DERIVED,    // struct upstream: its key is there
     MAIL_TOPOLOGY,   // struct topology_mail
+    MAIL_RULES,      // struct rules_mail
     MAIL_REPORT,     // struct report_mail
     MAIL_END,        // struct mail: close everything, then stop
 };
@@ -61,6 +63,11 @@ struct new_client {
 struct topology_mail {
     struct mail mail;
     struct topology *topology; // one reference
+};
+
+struct rules_mail {
+    struct mail mail;
+    struct rules *rules; // one reference
 };
 
 // Collects every worker's meters; the last worker prints and frees it.
@@ -84,6 +91,7 @@ struct worker {
     atomic_uint_fast64_t seen_generation; // its generation
     struct face face;                     // what hello says; the last that was known
     bool has_face;                        // false before the first
+    struct rules *rules;                  // in force; NULL: none
     struct client *clients;
     struct client *dead_clients;
     struct upstream *upstreams; // all we own now

@@ -13,7 +13,9 @@
 
 #include <cmocka.h>
 
+#include "proxy/ip.h"
 #include "proxy/log.h"
+#include "proxy/rule_text.h"
 
 #define URI "mongodb://127.0.0.1:27018"
 #define MOST 8
@@ -303,6 +305,150 @@ static void test_contradictions(void **state)
          "required of everybody: TLS mode requireTLS, a CA file, none allowed without"},
     };
     EXPECT_ALL(refusals);
+}
+
+// Of the second rule of a file, on its line 3.
+#define RULE(text)                                                                                 \
+    {                                                                                              \
+        .file = "rules:\n  - {app: web, lane: slow}\n  - {" text "}\n", .arguments = { URI }       \
+    }
+#define RULE_2 "FILE:3: rules, the 2. one: "
+#define NO_EFFECT                                                                                  \
+    "it has no effect: needs one of deny, perSecond, atOnce, maxTime, defaultTime, priority, "     \
+    "lane, killAfter"
+
+static void test_bad_rules(void **state)
+{
+    (void)state;
+    static const struct refusal refusals[] = {
+        {IN_FILE("rules: deny"), "FILE:1: rules: must be a list, each with a -"},
+        {IN_FILE("rules: {deny: true}"), "FILE:1: rules: must be a list, each with a -"},
+        {IN_FILE("rules: [deny]"), "FILE:1: rules: each must hold keys of its own"},
+        {IN_FILE("rule: []"), "FILE:1: rule: unknown key, did you mean rules?"},
+        {IN_FILE("rules: [{app: }]"), "FILE:1: app: has no value"},
+        {IN_FILE("rules: [{app: {a: b}}]"), "FILE:1: app: must be one value or a list of texts"},
+        {IN_FILE("rules: [{app: a, app: b}]"), "FILE:1: app: given twice"},
+        {RULE("namespce: a.b, deny: true"),
+         RULE_2 "namespce: unknown field, did you mean namespace?"},
+        {RULE("zzzzzzzzz: 1"), RULE_2 "zzzzzzzzz: unknown field of a rule"},
+        {RULE("app: a"), RULE_2 NO_EFFECT},
+        {RULE("app: a, deny: false"), RULE_2 NO_EFFECT},
+        {RULE("app: a, why: none"), RULE_2 NO_EFFECT},
+        {RULE("deny: true"), RULE_2 "it matches every operation; if that is meant, say all: true"},
+        {RULE("all: false, deny: true"),
+         RULE_2 "it matches every operation; if that is meant, say all: true"},
+        {RULE("all: true, app: a, deny: true"), RULE_2 "all: contradicts app"},
+        {RULE("app: a, deny: true, atOnce: 3"), RULE_2 "deny: contradicts atOnce"},
+        {RULE("app: a, deny: true, maxTime: 3s"), RULE_2 "deny: contradicts maxTime"},
+        {RULE("app: a, maxTime: 1s, defaultTime: 2s"),
+         RULE_2 "defaultTime: contradicts maxTime, which is less"},
+        {RULE("app: a, deny: true, for: 5m"),
+         RULE_2 "for: a rule of the file lasts until it is taken out of it; weir ctl rule add "
+                "makes one that ends"},
+        {RULE("app: a, deny: true, last: true"),
+         RULE_2 "last: the order in the file is as written"},
+        {RULE("app: a, perSecond: 0"), RULE_2 "perSecond: must be 1 to 1000000"},
+        {RULE("app: a, atOnce: many"), RULE_2 "atOnce: must be 1 to 1000000"},
+        {RULE("app: a, maxTime: 5"), RULE_2 "maxTime: must be a time such as 100ms, 10s, 5m or 1h"},
+        {RULE("app: a, priority: urgent"), RULE_2 "priority: must be normal|high|low"},
+        {RULE("app: a, lane: fast"), RULE_2 "lane: must be slow"},
+        {RULE("kind: reads, deny: true"), RULE_2 "kind: must be read|write"},
+        {RULE("namespace: orders, deny: true"),
+         RULE_2 "namespace: must be database.collection or database.*"},
+        {RULE("namespace: '*.a', deny: true"),
+         RULE_2 "namespace: a * may only be the end of a collection's name"},
+        {RULE("app: '*', deny: true"),
+         RULE_2 "app: must be a name, or the beginning of one and a *"},
+        {RULE("command: getmore, deny: true"), RULE_2 "command: unknown, did you mean getMore?"},
+        {RULE("command: hello, deny: true"),
+         RULE_2 "command: weir answers that itself: no rule is asked"},
+        {RULE("shape: find, deny: true"),
+         RULE_2 "shape: must be 16 hexadecimal digits, a shape_id of the log"},
+        {RULE("client: 10.0.0.1/8, deny: true"),
+         RULE_2 "client: must be an address or a net such as 10.1.0.0/16, whose host bits are 0"},
+        {RULE("client: 0.0.0.0/0, deny: true"),
+         RULE_2 "client: must be an address or a net such as 10.1.0.0/16, whose host bits are 0"},
+        {RULE("app: a, deny: true, why: \"a\\nb\""),
+         RULE_2 "why: must not have control characters"},
+    };
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        expect(&refusals[i]);
+    }
+}
+
+static void test_too_many_rules(void **state)
+{
+    (void)state;
+    static char text[16384];
+    struct start start = {.file = text, .arguments = {URI}};
+    char error[CONFIG_ERROR_BYTES];
+    for (int count = 256; count <= 257; count++) {
+        int used = snprintf(text, sizeof text, "rules:\n- &r {app: web, deny: true}\n");
+        for (int i = 1; i < count; i++) {
+            used += snprintf(text + used, sizeof text - (size_t)used, "- *r\n");
+        }
+        struct config *config = load(&start, error);
+        assert_int_equal(config != NULL, count == 256);
+        config_free(config);
+    }
+    assert_non_null(strstr(error, ":2: rules: 257 are too many, at most 256"));
+}
+
+static void test_rules(void **state)
+{
+    (void)state;
+    struct start start = {.file = "rules:\n"
+                                  "  - namespace: shop.ord*\n"
+                                  "    command: find\n"
+                                  "    atOnce: 20\n"
+                                  "    maxTime: 2s\n"
+                                  "    deny: false\n"
+                                  "  - {client: 'fd00::/8', kind: write, priority: low}\n",
+                          .arguments = {URI}};
+    static const char *const words[] = {"namespace shop.ord*, command find: atOnce 20, maxTime 2s",
+                                        "client fd00::/8, kind write: priority low"};
+    struct config *config = load_fine(&start);
+    assert_int_equal(config->rules.count, 2);
+    for (size_t i = 0; i < 2; i++) {
+        struct rule_spec spec = {0};
+        char reason[OPTION_REASON_BYTES], said[RULE_WORDS_BYTES];
+        int line;
+        assert_true(rule_spec_read(&spec, &config->rules.items[i], &line, reason));
+        rule_spec_words(&spec, said);
+        assert_string_equal(said, words[i]);
+        rule_spec_clear(&spec);
+    }
+    config_free(config);
+}
+
+static void test_nets(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int bits; // 0: is none
+    } nets[] = {
+        {"10.1.2.3", 128},  {"10.0.0.0/8", 104}, {"128.0.0.0/1", 97},
+        {"::1", 128},       {"fd00::/8", 8},     {"10.1.2.3/32", 128},
+        {"10.0.0.0/33", 0}, {"fd00::/129", 0},   {"10.0.0.0/", 0},
+        {"/8", 0},          {"10.0.0.0/8 ", 0},  {"10.0.0.0/-8", 0},
+        {"localhost", 0},   {"10.0.0", 0},       {"fd00::/0", 0},
+        {"10.0.0.1/8", 0},
+    };
+    uint8_t address[IP_BYTES], peer[IP_BYTES];
+    for (size_t i = 0; i < sizeof nets / sizeof nets[0]; i++) {
+        int bits = 0;
+        bool is_net = ip_read_net(nets[i].text, address, &bits);
+        assert_int_equal(is_net, nets[i].bits > 0);
+        assert_true(!is_net || bits == nets[i].bits);
+    }
+    assert_true(ip_read("10.1.2.3", address) && ip_read_peer("10.1.2.3:50123", peer));
+    assert_memory_equal(address, peer, IP_BYTES);
+    assert_true(ip_read("fe80::1", address) && ip_read_peer("[fe80::1%lo]:50123", peer));
+    assert_memory_equal(address, peer, IP_BYTES);
+    assert_true(ip_read("::ffff:10.1.2.3", address) && ip_read("10.1.2.3", peer));
+    assert_memory_equal(address, peer, IP_BYTES);
+    assert_false(ip_read_peer("unix", peer) || ip_read_peer("/tmp/a.sock", peer));
 }
 
 #define TLS "--tls-mode=requireTLS", "--tls-certificate-key-file=/a.pem", "--tls-ca-file=/ca.pem"
@@ -671,6 +817,8 @@ int main(void)
         cmocka_unit_test(test_describe),       cmocka_unit_test(test_each),
         cmocka_unit_test(test_masks),          cmocka_unit_test(test_mask_cuts),
         cmocka_unit_test(test_each_masks),     cmocka_unit_test(test_any_file),
+        cmocka_unit_test(test_bad_rules),      cmocka_unit_test(test_too_many_rules),
+        cmocka_unit_test(test_rules),          cmocka_unit_test(test_nets),
         cmocka_unit_test(test_reference_page), cmocka_unit_test(test_example_on_page),
         cmocka_unit_test(test_help),
     };

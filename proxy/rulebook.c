@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/rulebook.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proxy/log.h"
+#include "proxy/mem.h"
+
+struct rulebook {
+    const struct config *config;
+    struct rulebook_reader reader;
+    struct emergency emergency;
+    int64_t last_id;
+    size_t count;
+    struct rule *rules[RULES_MAX];
+};
+
+static int64_t seconds_left(int64_t ends_us, int64_t now_us)
+{
+    return ends_us > now_us ? (ends_us - now_us) / 1000000 : 0;
+}
+
+static void publish(struct rulebook *book)
+{
+    const struct config *config = book->config;
+    struct rule_bounds bounds = {0};
+    if (book->emergency.on) {
+        bounds.max_time_ms = config->emergency_max_time_us / 1000;
+        bounds.kill_after_us = config->emergency_kill_after_us;
+    }
+    book->reader.changed(book->reader.arg, rules_new(book->rules, book->count, &bounds),
+                         book->emergency.on);
+}
+
+// --- rules --------------------------------------------------------------------------------------
+
+static void log_rule(const char *event, const struct rule *rule, const char *by, int64_t now_us)
+{
+    struct log_line line;
+    struct rule_counts counts;
+    rule_count(rule, &counts);
+    log_begin(&line, LOG_WARN, event);
+    log_int(&line, "rule", rule_id(rule));
+    log_str(&line, "says", rule_words(rule));
+    if (rule_is_dry_run(rule)) {
+        log_str(&line, "dry_run", "true");
+    }
+    log_str(&line, "by", by);
+    log_str(&line, "why", rule_why(rule));
+    if (rule_ends_us(rule) > 0) {
+        log_int(&line, "ends_in_s", seconds_left(rule_ends_us(rule), now_us));
+    }
+    log_int(&line, "hits", (int64_t)counts.hits);
+    log_int(&line, "refused", (int64_t)counts.refused);
+    log_end(&line);
+}
+
+static void insert(struct rulebook *book, size_t place, struct rule *rule)
+{
+    memmove(&book->rules[place + 1], &book->rules[place],
+            (book->count - place) * sizeof book->rules[0]);
+    book->rules[place] = rule;
+    book->count++;
+}
+
+static void take_out(struct rulebook *book, size_t place)
+{
+    rule_drop(book->rules[place]);
+    book->count--;
+    memmove(&book->rules[place], &book->rules[place + 1],
+            (book->count - place) * sizeof book->rules[0]);
+}
+
+static void read_file(struct rulebook *book)
+{
+    const struct config *config = book->config;
+    for (size_t i = 0; i < config->rules.count; i++) {
+        struct rule_spec spec = {0};
+        char reason[OPTION_REASON_BYTES];
+        int line;
+        bool fine = rule_spec_read(&spec, &config->rules.items[i], &line, reason);
+        assert(fine);
+        (void)fine;
+        struct rule *rule = rule_spec_build(&spec, ++book->last_id, config->file, 0);
+        log_rule("rule_added", rule, rule_by(rule), 0);
+        insert(book, book->count, rule);
+        rule_spec_clear(&spec);
+    }
+}
+
+struct rulebook *rulebook_new(const struct config *config, struct rulebook_reader reader)
+{
+    struct rulebook *book = xcalloc(1, sizeof *book);
+    book->config = config;
+    book->reader = reader;
+    read_file(book);
+    publish(book);
+    return book;
+}
+
+void rulebook_free(struct rulebook *book)
+{
+    if (!book) {
+        return;
+    }
+    while (book->count > 0) {
+        take_out(book, book->count - 1);
+    }
+    free(book);
+}
+
+int64_t rulebook_add(struct rulebook *book, const struct rule_spec *spec, const char *by,
+                     int64_t now_us, char ret_reason[OPTION_REASON_BYTES])
+{
+    if (!rule_spec_check(spec, RULE_LIVE, ret_reason)) {
+        return 0;
+    }
+    if (book->count == RULES_MAX) {
+        snprintf(ret_reason, OPTION_REASON_BYTES, "there are %d rules already: remove some first",
+                 RULES_MAX);
+        return 0;
+    }
+    int64_t lasts_us = spec->given[RULE_OPTION_for_us] ? spec->for_us : RULE_LASTS_US;
+    struct rule *rule = rule_spec_build(spec, ++book->last_id, by, now_us + lasts_us);
+    insert(book, spec->last ? book->count : 0, rule);
+    log_rule("rule_added", rule, rule_by(rule), now_us);
+    publish(book);
+    return book->last_id;
+}
+
+bool rulebook_remove(struct rulebook *book, int64_t id, const char *by, int64_t now_us)
+{
+    for (size_t i = 0; i < book->count; i++) {
+        if (rule_id(book->rules[i]) == id) {
+            log_rule("rule_removed", book->rules[i], by, now_us);
+            take_out(book, i);
+            publish(book);
+            return true;
+        }
+    }
+    return false;
+}
+
+const struct rule *rulebook_at(const struct rulebook *book, size_t place)
+{
+    return place < book->count ? book->rules[place] : NULL;
+}
+
+// --- the emergency ------------------------------------------------------------------------------
+
+static void log_emergency(const struct rulebook *book, const char *event, const char *by,
+                          int64_t now_us)
+{
+    const struct emergency *emergency = &book->emergency;
+    struct log_line line;
+    log_begin(&line, LOG_WARN, event);
+    log_str(&line, "by", by);
+    log_str(&line, "why", emergency->why);
+    if (emergency->ends_us > 0) {
+        log_int(&line, "ends_in_s", seconds_left(emergency->ends_us, now_us));
+    }
+    log_int(&line, "lasted_s", (now_us - emergency->since_us) / 1000000);
+    log_end(&line);
+}
+
+void rulebook_begin_emergency(struct rulebook *book, const char *by, const char *why,
+                              int64_t lasts_us, int64_t now_us)
+{
+    struct emergency *emergency = &book->emergency;
+    *emergency = (struct emergency){
+        .on = true,
+        .since_us = now_us,
+        .ends_us = lasts_us > 0 ? now_us + lasts_us : 0,
+    };
+    snprintf(emergency->by, sizeof emergency->by, "%s", by);
+    snprintf(emergency->why, sizeof emergency->why, "%s", why);
+    log_emergency(book, "emergency_on", by, now_us);
+    publish(book);
+}
+
+bool rulebook_end_emergency(struct rulebook *book, const char *by, int64_t now_us)
+{
+    if (!book->emergency.on) {
+        return false;
+    }
+    log_emergency(book, "emergency_off", by, now_us);
+    book->emergency = (struct emergency){0};
+    publish(book);
+    return true;
+}
+
+const struct emergency *rulebook_emergency(const struct rulebook *book)
+{
+    return &book->emergency;
+}
+
+// --- time ---------------------------------------------------------------------------------------
+
+static bool take_out_ended(struct rulebook *book, int64_t now_us)
+{
+    size_t before = book->count;
+    for (size_t i = book->count; i > 0; i--) {
+        int64_t ends_us = rule_ends_us(book->rules[i - 1]);
+        if (ends_us > 0 && ends_us <= now_us) {
+            log_rule("rule_ended", book->rules[i - 1], rule_by(book->rules[i - 1]), now_us);
+            take_out(book, i - 1);
+        }
+    }
+    return book->count < before;
+}
+
+static int64_t next_end_us(const struct rulebook *book)
+{
+    int64_t next_us = book->emergency.ends_us > 0 ? book->emergency.ends_us : INT64_MAX;
+    for (size_t i = 0; i < book->count; i++) {
+        int64_t ends_us = rule_ends_us(book->rules[i]);
+        next_us = ends_us > 0 && ends_us < next_us ? ends_us : next_us;
+    }
+    return next_us;
+}
+
+int64_t rulebook_tick(struct rulebook *book, int64_t now_us)
+{
+    const struct emergency *emergency = &book->emergency;
+    bool changed = take_out_ended(book, now_us);
+    if (emergency->ends_us > 0 && emergency->ends_us <= now_us) {
+        rulebook_end_emergency(book, "its time is over", now_us);
+    } else if (changed) {
+        publish(book);
+    }
+    return next_end_us(book);
+}
