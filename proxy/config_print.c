@@ -11,6 +11,7 @@ static const char usage[] =
     "Usage: weir URI [--max-connections N] [FLAG...]\n"
     "       weir check FILE [URI] [FLAG...]\n"
     "       weir plan --tier TIER [--dynos N] [--pool N] ...\n"
+    "       weir ctl ORDER (see weir ctl --help)\n"
     "\n"
     "weir stands between an app and its MongoDB deployment: it terminates TLS, carries\n"
     "any number of connections of the app over a capped number of its own, refuses what\n"

@@ -137,6 +137,11 @@
     OPTION(emergency_kill_after_us, "emergency.killAfter", "emergency-kill-after", DURATION,       \
         "10s", "0", "24h", "TIME", true,                                                           \
         "In an emergency, what has run for so long is killed. 0: nothing is.")                     \
+    OPTION(control_socket, "control.socket", "control-socket", STRING, NULL, "1", "107",           \
+        "PATH|disabled", false,                                                                    \
+        "The Unix socket of weir ctl, for weir's own user and root. By default weir/PORT.sock in " \
+        "$XDG_RUNTIME_DIR, for root in /run, else /tmp/weir-UID/PORT.sock; if that cannot be "     \
+        "made, weir runs without it and says so.")                                                 \
     OPTION(log_format, "systemLog.format", "log-format", ENUM, "logfmt", "", "",                   \
         "logfmt|json", false,                                                                      \
         "How lines of the log, on standard error, are written.")

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "proxy/admin/ctl.h"
 #include "proxy/admin/plan.h"
 #include "proxy/config.h"
 #include "proxy/log.h"
@@ -79,6 +80,9 @@ int main(int argc, char **argv)
         static char name[] = "weir plan";
         argv[1] = name;
         return plan_main(argc - 1, argv + 1);
+    }
+    if (argc > 1 && strcmp(argv[1], "ctl") == 0) {
+        return ctl_main(argc - 1, argv + 1);
     }
     if (asks_for(argc, argv, "--help") || asks_for(argc, argv, "-h")) {
         return print(config_print_help);

@@ -593,6 +593,7 @@ void server_count(struct server *server, int64_t now_us, struct server_counts *r
     ret_counts->opening = server->ledger.opening;
     ret_counts->open = server->ledger.open;
     ret_counts->idle = count_idle(server);
+    ret_counts->cap = server->ledger.cap;
     pthread_mutex_unlock(&server->lock);
 }
 

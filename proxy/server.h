@@ -170,6 +170,7 @@ struct server_counts {
     int opening;
     int open;
     int idle; // of those open
+    int cap;
 };
 void server_count(struct server *server, int64_t now_us, struct server_counts *ret_counts);
 

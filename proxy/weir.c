@@ -3,6 +3,7 @@
 //      main thread       waits for signals
 //      acceptor          listens; gives each new client to the worker that has the fewest
 //      control           follows the deployment; posts snapshots to all workers
+//      control socket    answers weir ctl; posts rules to all workers
 //      worker 0 … N-1    everything else
 
 #include "proxy/weir.h"
@@ -18,11 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proxy/admin/control_socket.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
 #include "proxy/net/listener.h"
 #include "proxy/report.h"
-#include "proxy/rulebook.h"
 #include "proxy/worker.h"
 
 #define LISTENERS_MAX 32
@@ -33,7 +34,8 @@
 struct weir {
     struct shared shared;
     struct deployment *deployment;
-    struct rulebook *rulebook;
+    struct rulebook *rulebook; // the control socket's thread has it, if there is one
+    struct control_socket *control_socket;
     struct worker **workers;
     int worker_count;
     pthread_mutex_t posting; // guards the following three
@@ -298,6 +300,90 @@ static void rules_changed(void *arg, struct rules *rules, bool emergency)
     rules_drop(rules);
 }
 
+// --- the control socket -------------------------------------------------------------------------
+
+static void append_server(void *arg, const struct server *server,
+                          const struct server_counts *counts)
+{
+    bson_t *list = arg;
+    bson_t item;
+    char buffer[16];
+    const char *key;
+    bson_uint32_to_string(bson_count_keys(list), &key, buffer, sizeof buffer);
+    BSON_APPEND_DOCUMENT_BEGIN(list, key, &item);
+    BSON_APPEND_UTF8(&item, "server", server->name[0] ? server->name : "(none that suits)");
+    BSON_APPEND_INT64(&item, "cap", counts->cap);
+    BSON_APPEND_INT64(&item, "inFlight", counts->gate.in_flight);
+    BSON_APPEND_INT64(&item, "queued", (int64_t)counts->gate.queued);
+    BSON_APPEND_INT64(&item, "waitingForUpstream", counts->waiters);
+    BSON_APPEND_INT64(&item, "upstreamsOpening", counts->opening);
+    BSON_APPEND_INT64(&item, "upstreamsOpen", counts->open);
+    BSON_APPEND_INT64(&item, "upstreamsIdle", counts->idle);
+    bson_append_document_end(list, &item);
+}
+
+// What event=state says, but for what only workers know.
+static void tell_status(void *arg, int64_t now_us, bson_t *reply)
+{
+    struct weir *weir = arg;
+    struct shared *shared = &weir->shared;
+    int64_t clients = 0;
+    bson_t list;
+    for (int i = 0; i < weir->worker_count; i++) {
+        clients += atomic_load(&weir->workers[i]->client_count);
+    }
+    BSON_APPEND_INT64(reply, "clients", clients);
+    BSON_APPEND_INT64(reply, "pins", (int64_t)affinity_count(&shared->affinity));
+    BSON_APPEND_INT64(reply, "bufferedBytes", (int64_t)atomic_load(&shared->budget.used));
+    BSON_APPEND_ARRAY_BEGIN(reply, "servers", &list);
+    servers_count_from_outside(shared->servers, now_us, append_server, &list);
+    bson_append_array_end(reply, &list);
+}
+
+static int listening_port(const struct weir *weir)
+{
+    struct address address;
+    char text[160];
+    listener_address(weir->listeners[0], &address);
+    address_format(&address, text, sizeof text);
+    return atoi(strrchr(text, ':') + 1);
+}
+
+static void log_no_control_socket(const char *reason)
+{
+    struct log_line line;
+    log_begin(&line, LOG_WARN, "no_control_socket");
+    log_str(&line, "reason", reason);
+    log_end(&line);
+}
+
+// Where nothing was asked for, weir runs without one if it must.
+static bool open_control_socket(struct weir *weir, char *ret_error, size_t capacity)
+{
+    const struct config *config = weir->shared.config;
+    const struct control_desk desk = {weir->rulebook, tell_status, weir};
+    char path[CONTROL_PATH_BYTES];
+    char error[CONTROL_ERROR_BYTES] = "its path is too long";
+    if (config->control_socket && strcmp(config->control_socket, "disabled") == 0) {
+        return true;
+    }
+    if (config->control_socket) {
+        weir->control_socket = control_socket_open(config->control_socket, &desk, error);
+        if (!weir->control_socket) {
+            blame(config, CONFIG_OPTION_control_socket, error, ret_error, capacity);
+        }
+        return weir->control_socket != NULL;
+    }
+    control_make_directory();
+    if (control_path_of_port(listening_port(weir), path)) {
+        weir->control_socket = control_socket_open(path, &desk, error);
+    }
+    if (!weir->control_socket) {
+        log_no_control_socket(error);
+    }
+    return true;
+}
+
 // --- signals ------------------------------------------------------------------------------------
 
 static void block_signals(sigset_t *ret_set)
@@ -407,7 +493,7 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
     make_workers(weir);
     weir->rulebook = rulebook_new(shared->config,
                                   (struct rulebook_reader){.changed = rules_changed, .arg = weir});
-    return true;
+    return open_control_socket(weir, ret_error, capacity);
 }
 
 // What hello says depends on what the deployment is: a driver that takes a standalone for a mongos
@@ -433,6 +519,9 @@ static void start(struct weir *weir)
     for (int i = 0; i < weir->worker_count; i++) {
         worker_start(weir->workers[i]);
     }
+    if (weir->control_socket) {
+        control_socket_start(weir->control_socket);
+    }
     wait_for_deployment(weir);
     int error = pthread_create(&weir->acceptor_thread, NULL, run_acceptor, weir);
     assert(error == 0);
@@ -453,6 +542,8 @@ static void tell_workers_to_end(struct weir *weir)
 // Returns whether all requests came to their end in time.
 static bool stop(struct weir *weir)
 {
+    control_socket_free(weir->control_socket);
+    weir->control_socket = NULL;
     mailbox_post(weir->acceptor_mailbox, &weir->stop_accepting);
     pthread_join(weir->acceptor_thread, NULL);
     tell_workers_to_end(weir);
@@ -466,6 +557,7 @@ static bool stop(struct weir *weir)
 
 static void dispose(struct weir *weir)
 {
+    control_socket_free(weir->control_socket);
     rulebook_free(weir->rulebook);
     for (int i = 0; i < weir->worker_count; i++) {
         worker_free(weir->workers[i]);

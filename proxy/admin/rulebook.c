@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "proxy/rulebook.h"
+#include "proxy/admin/rulebook.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -131,17 +131,31 @@ int64_t rulebook_add(struct rulebook *book, const struct rule_spec *spec, const 
     return book->last_id;
 }
 
+// The count if there is none.
+static size_t place_of(const struct rulebook *book, int64_t id)
+{
+    size_t place = 0;
+    while (place < book->count && rule_id(book->rules[place]) != id) {
+        place++;
+    }
+    return place;
+}
+
 bool rulebook_remove(struct rulebook *book, int64_t id, const char *by, int64_t now_us)
 {
-    for (size_t i = 0; i < book->count; i++) {
-        if (rule_id(book->rules[i]) == id) {
-            log_rule("rule_removed", book->rules[i], by, now_us);
-            take_out(book, i);
-            publish(book);
-            return true;
-        }
+    size_t place = place_of(book, id);
+    if (place == book->count) {
+        return false;
     }
-    return false;
+    log_rule("rule_removed", book->rules[place], by, now_us);
+    take_out(book, place);
+    publish(book);
+    return true;
+}
+
+const struct rule *rulebook_find(const struct rulebook *book, int64_t id)
+{
+    return rulebook_at(book, place_of(book, id));
 }
 
 const struct rule *rulebook_at(const struct rulebook *book, size_t place)

@@ -8,8 +8,8 @@
 //
 // For one thread at a time.
 
-#ifndef PROXY_RULEBOOK_H
-#define PROXY_RULEBOOK_H
+#ifndef PROXY_ADMIN_RULEBOOK_H
+#define PROXY_ADMIN_RULEBOOK_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -61,5 +61,8 @@ const struct emergency *rulebook_emergency(const struct rulebook *book);
 
 // The rule at a place from 0 on, in the order in which they are asked; NULL after the last.
 const struct rule *rulebook_at(const struct rulebook *book, size_t place);
+
+// The rule of an id; NULL if there is none.
+const struct rule *rulebook_find(const struct rulebook *book, int64_t id);
 
 #endif

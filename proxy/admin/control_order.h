@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What `weir ctl` asks for, and what it is answered: one JSON document each.
+//
+//      {"order": "rule add", "fields": {"namespace": "shop.orders", "deny": "true", "for": "5m"}}
+//      {"ok": true, "id": 3}
+//
+//      {"order": "rule remove", "id": 4}
+//      {"ok": false, "error": "there is no rule 4"}
+//
+// Orders are rule add, rule list, rule remove, emergency on, emergency off, emergency status and
+// status. The fields are those of rule_table.h, as texts; an emergency has for, why and by.
+
+#ifndef PROXY_ADMIN_CONTROL_ORDER_H
+#define PROXY_ADMIN_CONTROL_ORDER_H
+
+#include <bson/bson.h>
+
+#include "proxy/admin/rulebook.h"
+
+struct control_desk {
+    struct rulebook *book;
+    void (*tell_status)(void *arg, int64_t now_us, bson_t *reply); // appends to it
+    void *arg;
+};
+
+// Does what the order says, in the name of `by`, and appends the answer. Any bytes are allowed.
+void control_order_answer(const struct control_desk *desk, const char *order, size_t len,
+                          const char *by, int64_t now_us, bson_t *reply);
+
+#endif

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/admin/control_socket.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "proxy/log.h"
+#include "proxy/mem.h"
+#include "proxy/net/listener.h"
+#include "proxy/net/stream.h"
+#include "wire/buffer.h"
+
+#define LINE_BYTES 16384
+#define PIECE_BYTES 4096
+#define CONVERSATIONS_MAX 16
+#define CONVERSATION_US 5000000
+#define SWEEP_US 1000000
+
+struct conversation {
+    struct conversation *next;
+    struct conversation *prev;
+    struct control_socket *socket;
+    struct stream *stream;
+    struct buffer order;
+    struct buffer answer;
+    int64_t begun_us;
+    bool shaken;
+    char by[RULEBOOK_NOTE_BYTES];
+};
+
+struct control_socket {
+    struct control_desk desk;
+    struct loop *loop;
+    struct listener *listener;
+    struct mailbox *mailbox;
+    struct mail stop;
+    struct timer *sweep;
+    struct timer *tick; // of the rulebook
+    struct conversation *conversations;
+    int conversation_count;
+    pthread_t thread;
+    bool started;
+};
+
+// --- a conversation -----------------------------------------------------------------------------
+
+static void end(struct conversation *talk)
+{
+    struct control_socket *socket = talk->socket;
+    if (talk->prev) {
+        talk->prev->next = talk->next;
+    } else {
+        socket->conversations = talk->next;
+    }
+    if (talk->next) {
+        talk->next->prev = talk->prev;
+    }
+    socket->conversation_count--;
+    stream_free(talk->stream);
+    buffer_fini(&talk->order);
+    buffer_fini(&talk->answer);
+    free(talk);
+}
+
+static void put_answer(struct conversation *talk, const bson_t *reply)
+{
+    char *json = bson_as_relaxed_extended_json(reply, NULL);
+    buffer_append(&talk->answer, json, strlen(json));
+    buffer_append(&talk->answer, "\n", 1);
+    bson_free(json);
+}
+
+static void refuse(struct conversation *talk, const char *error)
+{
+    bson_t reply = BSON_INITIALIZER;
+    BSON_APPEND_BOOL(&reply, "ok", false);
+    BSON_APPEND_UTF8(&reply, "error", error);
+    put_answer(talk, &reply);
+    bson_destroy(&reply);
+}
+
+static void tick(void *arg)
+{
+    struct control_socket *socket = arg;
+    timer_set(socket->tick, rulebook_tick(socket->desk.book, loop_now_us(socket->loop)));
+}
+
+static void answer(struct conversation *talk, size_t len)
+{
+    struct control_socket *socket = talk->socket;
+    bson_t reply = BSON_INITIALIZER;
+    control_order_answer(&socket->desk, (const char *)buffer_at(&talk->order), len, talk->by,
+                         loop_now_us(socket->loop), &reply);
+    put_answer(talk, &reply);
+    bson_destroy(&reply);
+    tick(socket);
+}
+
+// Reads until there is an answer. False: there is none to come, or not yet.
+static bool listen_to(struct conversation *talk, bool *ret_over)
+{
+    for (;;) {
+        size_t len;
+        uint8_t *room = buffer_reserve(&talk->order, PIECE_BYTES);
+        enum stream_status status = stream_read(talk->stream, room, PIECE_BYTES, &len);
+        if (status != STREAM_OK) {
+            *ret_over = status != STREAM_WAIT;
+            return false;
+        }
+        buffer_commit(&talk->order, len);
+        const uint8_t *line = buffer_at(&talk->order);
+        const uint8_t *newline = memchr(line, '\n', buffer_held(&talk->order));
+        if (newline) {
+            answer(talk, (size_t)(newline - line));
+            return true;
+        }
+        if (buffer_held(&talk->order) > LINE_BYTES) {
+            refuse(talk, "what was asked is too long");
+            return true;
+        }
+    }
+}
+
+// Returns whether it is over.
+static bool speak(struct conversation *talk)
+{
+    while (buffer_held(&talk->answer) > 0) {
+        size_t len;
+        enum stream_status status =
+            stream_write(talk->stream, buffer_at(&talk->answer), buffer_held(&talk->answer), &len);
+        if (status != STREAM_OK) {
+            stream_watch(talk->stream, STREAM_WRITE);
+            return status != STREAM_WAIT;
+        }
+        buffer_consume(&talk->answer, len);
+    }
+    return true;
+}
+
+static void on_ready(void *arg, unsigned directions)
+{
+    struct conversation *talk = arg;
+    (void)directions;
+    bool over = false;
+    if (!talk->shaken) {
+        enum stream_status status = stream_handshake(talk->stream);
+        if (status != STREAM_OK) {
+            if (status != STREAM_WAIT) {
+                end(talk);
+            }
+            return;
+        }
+        talk->shaken = true;
+        stream_watch(talk->stream, STREAM_READ);
+    }
+    if (buffer_held(&talk->answer) > 0 || listen_to(talk, &over)) {
+        over = speak(talk);
+    }
+    if (over) {
+        end(talk);
+    }
+}
+
+// --- who it is ----------------------------------------------------------------------------------
+
+static void log_refused(struct control_socket *socket, const char *reason, uid_t uid)
+{
+    static struct log_limit limit = {.per_second = 1};
+    struct log_line line;
+    if (log_begin_limited(&line, LOG_WARN, "control_refused", &limit, loop_now_us(socket->loop))) {
+        log_str(&line, "reason", reason);
+        log_int(&line, "uid", (int64_t)uid);
+        log_end(&line);
+    }
+}
+
+static void name_user(uid_t uid, char ret_name[RULEBOOK_NOTE_BYTES])
+{
+    char buffer[2048];
+    struct passwd entry, *found = NULL;
+    (void)getpwuid_r(uid, &entry, buffer, sizeof buffer, &found);
+    if (found) {
+        snprintf(ret_name, RULEBOOK_NOTE_BYTES, "%s", found->pw_name);
+    } else {
+        snprintf(ret_name, RULEBOOK_NOTE_BYTES, "uid %u", (unsigned)uid);
+    }
+}
+
+static void begin(struct control_socket *socket, int fd, uid_t uid)
+{
+    struct conversation *talk = xcalloc(1, sizeof *talk);
+    struct stream_handler handler = {.ready = on_ready, .arg = talk};
+    talk->socket = socket;
+    talk->begun_us = loop_now_us(socket->loop);
+    talk->stream = stream_accept(socket->loop, fd, NULL, true, handler);
+    talk->next = socket->conversations;
+    if (talk->next) {
+        talk->next->prev = talk;
+    }
+    socket->conversations = talk;
+    socket->conversation_count++;
+    name_user(uid, talk->by);
+}
+
+static void accepted(void *arg, int fd)
+{
+    struct control_socket *control = arg;
+    struct ucred peer = {.uid = (uid_t)-1};
+    socklen_t len = sizeof peer;
+    if (fd < 0) {
+        return;
+    }
+    bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0;
+    if (!known || (peer.uid != geteuid() && peer.uid != 0)) {
+        log_refused(control, "another user", peer.uid);
+        close(fd);
+    } else if (control->conversation_count >= CONVERSATIONS_MAX) {
+        log_refused(control, "too many at once", peer.uid);
+        close(fd);
+    } else {
+        begin(control, fd, peer.uid);
+    }
+}
+
+static void sweep(void *arg)
+{
+    struct control_socket *socket = arg;
+    int64_t now_us = loop_now_us(socket->loop);
+    struct conversation *next;
+    for (struct conversation *talk = socket->conversations; talk; talk = next) {
+        next = talk->next;
+        if (now_us - talk->begun_us >= CONVERSATION_US) {
+            end(talk);
+        }
+    }
+    timer_set(socket->sweep, now_us + SWEEP_US);
+}
+
+// --- life ---------------------------------------------------------------------------------------
+
+static struct listener *listen_on(struct control_socket *socket, const char *path, char *ret_error)
+{
+    struct address address;
+    const char *error;
+    char full[CONTROL_PATH_BYTES + 2];
+    // A name without a slash is a file of the working directory, not a host.
+    snprintf(full, sizeof full, "%s%s", strchr(path, '/') ? "" : "./", path);
+    if (address_resolve(full, 0, &address, 1, &error) == 0) {
+        snprintf(ret_error, CONTROL_ERROR_BYTES, "%s", error);
+        return NULL;
+    }
+    if (!control_path_is_safe(full, ret_error)) {
+        return NULL;
+    }
+    mode_t former = umask(0177); // so that it is never for others, not even for a moment
+    struct listener *listener =
+        listener_open(socket->loop, &address, accepted, socket, ret_error, CONTROL_ERROR_BYTES);
+    umask(former);
+    return listener;
+}
+
+// Its only mail: stop.
+static void stop(void *arg, struct mail *mail)
+{
+    struct control_socket *socket = arg;
+    (void)mail;
+    loop_stop(socket->loop);
+}
+
+struct control_socket *control_socket_open(const char *path, const struct control_desk *desk,
+                                           char ret_error[CONTROL_ERROR_BYTES])
+{
+    struct control_socket *socket = xcalloc(1, sizeof *socket);
+    socket->desk = *desk;
+    socket->loop = loop_new();
+    socket->mailbox = mailbox_new(socket->loop, stop, socket);
+    socket->sweep = timer_new(socket->loop, sweep, socket);
+    socket->tick = timer_new(socket->loop, tick, socket);
+    socket->listener = listen_on(socket, path, ret_error);
+    if (!socket->listener) {
+        control_socket_free(socket);
+        return NULL;
+    }
+    struct log_line line;
+    log_begin(&line, LOG_INFO, "control_socket");
+    log_str(&line, "path", path);
+    log_end(&line);
+    return socket;
+}
+
+static void *run(void *arg)
+{
+    struct control_socket *socket = arg;
+    sweep(socket);
+    loop_run(socket->loop);
+    return NULL;
+}
+
+void control_socket_start(struct control_socket *socket)
+{
+    int error = pthread_create(&socket->thread, NULL, run, socket);
+    assert(error == 0);
+    (void)error;
+    socket->started = true;
+}
+
+void control_socket_free(struct control_socket *socket)
+{
+    if (!socket) {
+        return;
+    }
+    if (socket->started) {
+        mailbox_post(socket->mailbox, &socket->stop);
+        pthread_join(socket->thread, NULL);
+    }
+    while (socket->conversations) {
+        end(socket->conversations);
+    }
+    listener_free(socket->listener);
+    timer_free(socket->sweep);
+    timer_free(socket->tick);
+    mailbox_free(socket->mailbox);
+    loop_free(socket->loop);
+    free(socket);
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The control socket: a Unix socket on a thread of its own, where weir's own user and root may ask
+// for what control_order.h lists. A connection brings one line, gets one line, and is closed.
+//
+// The thread has the rulebook from the start to the stop, and takes out what has ended.
+
+#ifndef PROXY_ADMIN_CONTROL_SOCKET_H
+#define PROXY_ADMIN_CONTROL_SOCKET_H
+
+#include "proxy/admin/control_order.h"
+#include "proxy/admin/control_path.h"
+
+struct control_socket;
+
+// Listens. NULL, with one line in ret_error. The desk is copied.
+struct control_socket *control_socket_open(const char *path, const struct control_desk *desk,
+                                           char ret_error[CONTROL_ERROR_BYTES]);
+
+void control_socket_start(struct control_socket *socket);
+
+// Ends and frees it, started or not; the path is free again.
+void control_socket_free(struct control_socket *socket);
+
+#endif

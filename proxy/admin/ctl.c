@@ -1,0 +1,502 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/admin/ctl.h"
+
+#include <bson/bson.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "proxy/admin/control_path.h"
+#include "proxy/config_loader.h"
+#include "proxy/mem.h"
+#include "proxy/rule_text.h"
+#include "wire/buffer.h"
+
+enum { EXIT_USAGE = 2, PATIENCE_S = 10, NAME_BYTES = 64, ANSWER_BYTES = 1 << 22, WEIRS_MAX = 64 };
+
+static const char usage[] =
+    "Usage: weir ctl [--socket PATH | --port N] [--json] ORDER\n"
+    "\n"
+    "Asks a weir that runs on this machine. One that was started by the same user is found by\n"
+    "itself; among several, --port says which. Root may ask every weir: --socket PATH.\n"
+    "\n"
+    "  status                what is held just now\n"
+    "  rule list             the rules in their order; the first that matches an operation counts\n"
+    "  rule add FIELDS       a rule before all others, for 15 minutes unless --for says otherwise\n"
+    "  rule remove ID\n"
+    "  emergency on [--for TIME] [--why TEXT]\n"
+    "                        a smaller cap, short waits, bounded times, runaways killed, as\n"
+    "                        emergency.* of the configuration says\n"
+    "  emergency off         takes back exactly that\n"
+    "  emergency status\n"
+    "\n"
+    "Examples:\n"
+    "  weir ctl emergency on --for 30m --why 'deploy went wrong'\n"
+    "  weir ctl rule add --namespace shop.orders --command distinct --deny --why 'no index'\n"
+    "  weir ctl rule add --app 'report*' --at-once 2 --for 2h\n"
+    "  weir ctl rule add --all --kind write --per-second 100 --dry-run\n"
+    "  weir ctl rule remove 3\n"
+    "\n"
+    "  --json                the answer as it came\n"
+    "  --help                this\n"
+    "\n"
+    "Fields of a rule: what it matches, all of which must be so; what it does; the rest.\n"
+    "\n";
+
+// What the command line says.
+struct wish {
+    const char *socket;
+    const char *port;
+    bool json;
+    bool help;
+    bool has_by;
+    char order[NAME_BYTES]; // its words, but for a number
+    const char *id;
+    bson_t fields;
+};
+
+__attribute__((format(printf, 2, 3))) static int complain(int status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("weir ctl: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    return status;
+}
+
+// --- the command line ---------------------------------------------------------------------------
+
+static int field_of_flag(const char *flag, size_t length)
+{
+    int field = 0;
+    while (field < RULE_OPTION_COUNT && (strlen(rule_rows[field].flag) != length ||
+                                         strncmp(rule_rows[field].flag, flag, length) != 0)) {
+        field++;
+    }
+    return field;
+}
+
+static int complain_of_flag(const char *flag, size_t length)
+{
+    char typed[NAME_BYTES];
+    struct guess guess;
+    snprintf(typed, sizeof typed, "%.*s", (int)length, flag);
+    guess_init(&guess, typed);
+    for (int i = 0; i < RULE_OPTION_COUNT; i++) {
+        guess_try(&guess, rule_rows[i].flag);
+    }
+    if (guess.match[0] == '\0') {
+        return complain(EXIT_USAGE, "--%s: unknown flag, see weir ctl --help", typed);
+    }
+    return complain(EXIT_USAGE, "--%s: unknown flag, did you mean --%s?", typed, guess.match);
+}
+
+static int take_flag(struct wish *wish, int argc, char *const argv[], int *at)
+{
+    const char *flag = argv[*at] + 2;
+    size_t length = strcspn(flag, "=");
+    const char *value = flag[length] == '=' ? flag + length + 1 : NULL;
+    bool is_socket = length == 6 && strncmp(flag, "socket", length) == 0;
+    bool is_port = length == 4 && strncmp(flag, "port", length) == 0;
+    int field = field_of_flag(flag, length);
+    if (strcmp(flag, "json") == 0) {
+        wish->json = true;
+        return 0;
+    }
+    if (strcmp(flag, "help") == 0) {
+        wish->help = true;
+        return 0;
+    }
+    if (!is_socket && !is_port && field == RULE_OPTION_COUNT) {
+        return complain_of_flag(flag, length);
+    }
+    if (!value && field < RULE_OPTION_COUNT && rule_rows[field].type == OPTION_BOOL) {
+        value = "true";
+    }
+    if (!value && *at + 1 == argc) {
+        return complain(EXIT_USAGE, "%s: needs a value", argv[*at]);
+    }
+    value = value ? value : argv[++*at];
+    if (is_socket) {
+        wish->socket = value;
+    } else if (is_port) {
+        wish->port = value;
+    } else if (!bson_utf8_validate(value, strlen(value), false)) {
+        return complain(EXIT_USAGE, "--%s: is not UTF-8", rule_rows[field].flag);
+    } else {
+        BSON_APPEND_UTF8(&wish->fields, rule_rows[field].name, value);
+        wish->has_by |= field == RULE_OPTION_by;
+    }
+    return 0;
+}
+
+static int take_word(struct wish *wish, const char *word)
+{
+    size_t used = strlen(wish->order);
+    if (word[0] != '\0' && word[strspn(word, "0123456789")] == '\0' && !wish->id) {
+        wish->id = word;
+        return 0;
+    }
+    int length =
+        snprintf(wish->order + used, sizeof wish->order - used, "%s%s", used ? " " : "", word);
+    return (size_t)length < sizeof wish->order - used
+               ? 0
+               : complain(EXIT_USAGE, "too many words, see weir ctl --help");
+}
+
+static int read_command_line(struct wish *wish, int argc, char *const argv[])
+{
+    int status = 0;
+    for (int i = 1; i < argc && status == 0; i++) {
+        status = strncmp(argv[i], "--", 2) == 0 ? take_flag(wish, argc, argv, &i)
+                 : strcmp(argv[i], "-h") == 0   ? (wish->help = true, 0)
+                                                : take_word(wish, argv[i]);
+    }
+    return status;
+}
+
+static void print_help(void)
+{
+    fputs(usage, stdout);
+    for (int i = 0; i < RULE_OPTION_COUNT; i++) {
+        option_print_help(stdout, &rule_rows[i]);
+    }
+}
+
+// --- the socket ---------------------------------------------------------------------------------
+
+// -1 with errno.
+static int connect_to(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct timeval patience = {.tv_sec = PATIENCE_S};
+    if (strlen(path) >= sizeof address.sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return -1;
+    }
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    if (connect(fd, (const struct sockaddr *)&address, sizeof address) == 0) {
+        return fd;
+    }
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+// What listens there may be somebody else's, who only waits to be asked.
+static bool is_trusted(int fd)
+{
+    struct ucred peer;
+    socklen_t len = sizeof peer;
+    return geteuid() == 0 || (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+                              (peer.uid == geteuid() || peer.uid == 0));
+}
+
+// The sockets of our directory that somebody listens on, as a list of ports. Returns how many.
+static int find_weirs(const char *directory, char ret_path[CONTROL_PATH_BYTES], char *ret_ports,
+                      size_t size)
+{
+    int count = 0;
+    DIR *dir = opendir(directory);
+    const struct dirent *entry;
+    while (dir && (entry = readdir(dir)) && count < WEIRS_MAX) {
+        char path[CONTROL_PATH_BYTES];
+        int port;
+        int end = 0;
+        if (sscanf(entry->d_name, "%5d.sock%n", &port, &end) != 1 || end == 0 ||
+            !control_path_of_port(port, path)) {
+            continue;
+        }
+        int fd = connect_to(path);
+        if (fd >= 0) {
+            size_t used = strlen(ret_ports);
+            snprintf(ret_ports + used, size - used, "%s%d", count > 0 ? ", " : "", port);
+            memcpy(ret_path, path, sizeof path);
+            count++;
+            close(fd);
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
+    return count;
+}
+
+static int choose_path(const struct wish *wish, char ret_path[CONTROL_PATH_BYTES])
+{
+    const char *variable = getenv("WEIR_CONTROL_SOCKET");
+    const char *given = wish->socket ? wish->socket : wish->port ? NULL : variable;
+    if (given) {
+        return snprintf(ret_path, CONTROL_PATH_BYTES, "%s", given) < CONTROL_PATH_BYTES
+                   ? 0
+                   : complain(EXIT_USAGE, "%s: too long a path", given);
+    }
+    if (wish->port) {
+        return control_path_of_port(atoi(wish->port), ret_path)
+                   ? 0
+                   : complain(EXIT_FAILURE, "--port %s: no such path", wish->port);
+    }
+    char directory[CONTROL_PATH_BYTES] = "";
+    char ports[512] = "";
+    if (!control_directory(directory)) {
+        return complain(EXIT_FAILURE, "say which weir: --socket PATH");
+    }
+    int count = find_weirs(directory, ret_path, ports, sizeof ports);
+    if (count == 0) {
+        return complain(EXIT_FAILURE,
+                        "no weir of yours runs (looked in %s); --socket PATH says "
+                        "where another one is",
+                        directory);
+    }
+    return count == 1
+               ? 0
+               : complain(EXIT_FAILURE, "several run, on ports %s: say which by --port", ports);
+}
+
+static bool send_all(int fd, const char *text, size_t len)
+{
+    while (len > 0) {
+        ssize_t sent = send(fd, text, len, MSG_NOSIGNAL);
+        if (sent <= 0) {
+            return false;
+        }
+        text += sent;
+        len -= (size_t)sent;
+    }
+    return true;
+}
+
+static bool receive_line(int fd, struct buffer *line)
+{
+    while (buffer_held(line) < ANSWER_BYTES) {
+        ssize_t got = recv(fd, buffer_reserve(line, 4096), 4096, 0);
+        if (got <= 0) {
+            return false;
+        }
+        buffer_commit(line, (size_t)got);
+        if (buffer_at(line)[buffer_held(line) - 1] == '\n') {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int exchange(const char *path, const bson_t *order, struct buffer *answer)
+{
+    int fd = connect_to(path);
+    if (fd < 0) {
+        return complain(EXIT_FAILURE, "%s: %s", path, strerror(errno));
+    }
+    if (!is_trusted(fd)) {
+        close(fd);
+        return complain(EXIT_FAILURE, "%s: somebody else listens there", path);
+    }
+    char *json = bson_as_relaxed_extended_json(order, NULL);
+    bool done =
+        send_all(fd, json, strlen(json)) && send_all(fd, "\n", 1) && receive_line(fd, answer);
+    bson_free(json);
+    close(fd);
+    return done ? 0 : complain(EXIT_FAILURE, "%s: weir gave no answer; its log may say why", path);
+}
+
+// --- what people read ---------------------------------------------------------------------------
+
+static const char *text_of(const bson_t *document, const char *key)
+{
+    bson_iter_t iter;
+    return bson_iter_init_find(&iter, document, key) && BSON_ITER_HOLDS_UTF8(&iter)
+               ? bson_iter_utf8(&iter, NULL)
+               : "";
+}
+
+static int64_t number_of(const bson_t *document, const char *key)
+{
+    bson_iter_t iter;
+    return bson_iter_init_find(&iter, document, key) ? bson_iter_as_int64(&iter) : 0;
+}
+
+static void print_rule(const bson_t *rule)
+{
+    const char *why = text_of(rule, "why");
+    printf("%4lld  %-14s %9lld %9lld  %s%s  [%s%s%s]\n", (long long)number_of(rule, "id"),
+           text_of(rule, "ends"), (long long)number_of(rule, "hits"),
+           (long long)number_of(rule, "refused"), text_of(rule, "says"),
+           number_of(rule, "dryRun") ? " (dry run)" : "", text_of(rule, "by"), why[0] ? ": " : "",
+           why);
+}
+
+static void print_server(const bson_t *server)
+{
+    printf("%-40s cap %lld, in flight %lld, queued %lld, connections %lld (idle %lld)\n",
+           text_of(server, "server"), (long long)number_of(server, "cap"),
+           (long long)number_of(server, "inFlight"), (long long)number_of(server, "queued"),
+           (long long)number_of(server, "upstreamsOpen"),
+           (long long)number_of(server, "upstreamsIdle"));
+}
+
+// Calls a function for each document of an array. Returns how many.
+static int for_each(const bson_iter_t *array, void (*print)(const bson_t *item))
+{
+    bson_iter_t item;
+    int count = 0;
+    if (!BSON_ITER_HOLDS_ARRAY(array) || !bson_iter_recurse(array, &item)) {
+        return 0;
+    }
+    for (; bson_iter_next(&item); count++) {
+        const uint8_t *data;
+        uint32_t len;
+        bson_t document;
+        if (BSON_ITER_HOLDS_DOCUMENT(&item)) {
+            bson_iter_document(&item, &len, &data);
+            if (bson_init_static(&document, data, len)) {
+                print(&document);
+            }
+        }
+    }
+    return count;
+}
+
+static void print_rules(const bson_iter_t *rules)
+{
+    printf("%4s  %-14s %9s %9s\n", "ID", "END", "HITS", "REFUSED");
+    if (for_each(rules, print_rule) == 0) {
+        puts("no rules");
+    }
+}
+
+static void print_emergency(const bson_iter_t *iter)
+{
+    const uint8_t *data;
+    uint32_t len;
+    bson_t emergency;
+    bson_iter_document(iter, &len, &data);
+    if (!bson_init_static(&emergency, data, len) || !number_of(&emergency, "on")) {
+        puts("no emergency");
+        return;
+    }
+    const char *why = text_of(&emergency, "why");
+    long long ends_s = number_of(&emergency, "endsInSeconds");
+    printf("EMERGENCY for %llds [%s%s%s], ", (long long)number_of(&emergency, "forSeconds"),
+           text_of(&emergency, "by"), why[0] ? ": " : "", why);
+    if (ends_s > 0) {
+        printf("ends in %llds\n", ends_s);
+    } else {
+        puts("until weir ctl emergency off");
+    }
+}
+
+static void print_answer(const bson_t *answer)
+{
+    bson_iter_t iter;
+    bool silent = true;
+    for (bson_iter_init(&iter, answer); bson_iter_next(&iter);) {
+        const char *key = bson_iter_key(&iter);
+        if (strcmp(key, "rules") == 0) {
+            print_rules(&iter);
+        } else if (strcmp(key, "servers") == 0) {
+            for_each(&iter, print_server);
+        } else if (strcmp(key, "emergency") == 0 && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
+            print_emergency(&iter);
+        } else if (strcmp(key, "id") == 0) {
+            printf("rule %lld: %s\n", (long long)bson_iter_as_int64(&iter),
+                   text_of(answer, "says"));
+        } else if (BSON_ITER_HOLDS_INT(&iter)) {
+            printf("%s %lld\n", key, (long long)bson_iter_as_int64(&iter));
+        } else {
+            continue;
+        }
+        silent = false;
+    }
+    if (silent) {
+        puts("done");
+    }
+}
+
+static int show(const struct wish *wish, const struct buffer *line)
+{
+    bson_error_t error;
+    bson_t *answer = bson_new_from_json(buffer_at(line), (ssize_t)buffer_held(line) - 1, &error);
+    if (!answer) {
+        return complain(EXIT_FAILURE, "the answer cannot be read: %s", error.message);
+    }
+    bool fine = number_of(answer, "ok") != 0;
+    int status = fine ? EXIT_SUCCESS : EXIT_FAILURE;
+    if (wish->json) {
+        printf("%.*s", (int)buffer_held(line), (const char *)buffer_at(line));
+    } else if (fine) {
+        print_answer(answer);
+    } else {
+        complain(status, "%s", text_of(answer, "error"));
+    }
+    bson_destroy(answer);
+    return status;
+}
+
+// ------------------------------------------------------------------------------------------------
+
+static void write_order(struct wish *wish, bson_t *order)
+{
+    const char *sudo = getenv("SUDO_USER");
+    bool named = strcmp(wish->order, "rule add") == 0 || strcmp(wish->order, "emergency on") == 0;
+    if (sudo && geteuid() == 0 && named && !wish->has_by &&
+        bson_utf8_validate(sudo, strlen(sudo), false)) {
+        BSON_APPEND_UTF8(&wish->fields, "by", sudo);
+    }
+    BSON_APPEND_UTF8(order, "order", wish->order);
+    if (wish->id) {
+        BSON_APPEND_INT64(order, "id", strtoll(wish->id, NULL, 10));
+    }
+    BSON_APPEND_DOCUMENT(order, "fields", &wish->fields);
+}
+
+static int ask(struct wish *wish)
+{
+    char path[CONTROL_PATH_BYTES] = "";
+    if (!bson_utf8_validate(wish->order, strlen(wish->order), false)) {
+        return complain(EXIT_USAGE, "that is not UTF-8");
+    }
+    int status = choose_path(wish, path);
+    if (status != 0) {
+        return status;
+    }
+    struct buffer answer = {0};
+    bson_t order = BSON_INITIALIZER;
+    write_order(wish, &order);
+    status = exchange(path, &order, &answer);
+    status = status == 0 ? show(wish, &answer) : status;
+    bson_destroy(&order);
+    buffer_fini(&answer);
+    return status;
+}
+
+int ctl_main(int argc, char *const argv[])
+{
+    struct wish wish = {.fields = BSON_INITIALIZER};
+    int status = read_command_line(&wish, argc, argv);
+    if (status == 0 && wish.help) {
+        print_help();
+    } else if (status == 0 && wish.order[0] == '\0') {
+        status = complain(EXIT_USAGE, "say what is to be done, see weir ctl --help");
+    } else if (status == 0) {
+        status = ask(&wish);
+    }
+    bson_destroy(&wish.fields);
+    return status;
+}
