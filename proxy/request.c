@@ -349,6 +349,8 @@ static enum request_step step_rules(struct request *request)
     }
     struct rule_facts facts = facts_for(request, rules);
     rules_judge(rules, &facts, request->now_us, &request->verdict);
+    request->max_time =
+        (struct max_time_bounds){request->verdict.max_time_ms, request->verdict.default_time_ms};
     if (request->verdict.answer == RULE_PASSES) {
         return STEP_ROUTE;
     }
@@ -1215,6 +1217,8 @@ static void log_slow(const struct request *request, const int64_t measured[MEASU
     log_text(&line, "collection", (const char *)command->collection.at, command->collection.len);
     shape_text(&request->msg, command, shape, sizeof shape);
     log_str(&line, "shape", shape);
+    snprintf(shape, sizeof shape, "%016" PRIx64, shape_id(&request->msg, command));
+    log_str(&line, "shape_id", shape);
     log_int(&line, "waited_us", measured[MEASURE_WAITED_US]);
     log_int(&line, "served_us", measured[MEASURE_SERVED_US]);
     log_int(&line, "total_us", measured[MEASURE_TOTAL_US]);

@@ -28,7 +28,8 @@
 
 #define LISTENERS_MAX 32
 #define EXIT_REFUSED 2
-#define FIRST_LOOK_S 2 // how long apps wait at the start for the deployment to be found
+#define SEEN_PAUSES 5000 // of 0.2 ms
+#define FIRST_LOOK_S 2   // how long apps wait at the start for the deployment to be found
 #define ERROR_BYTES (CONFIG_ERROR_BYTES - CONFIG_SUBJECT_BYTES - 2) // without its subject
 
 struct weir {
@@ -36,6 +37,7 @@ struct weir {
     struct deployment *deployment;
     struct rulebook *rulebook; // the control socket's thread has it, if there is one
     struct control_socket *control_socket;
+    uint64_t rules_generation;
     struct worker **workers;
     int worker_count;
     pthread_mutex_t posting; // guards the following three
@@ -285,19 +287,43 @@ static void topology_changed(void *arg, struct topology *topology)
 
 // --- rules --------------------------------------------------------------------------------------
 
+static bool all_have_seen(const struct weir *weir, uint64_t generation)
+{
+    for (int i = 0; i < weir->worker_count; i++) {
+        if (atomic_load(&weir->workers[i]->seen_rules) < generation) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// So that who is told that a rule was added can count on it. A worker takes its mail in every turn.
+static void wait_until_seen(const struct weir *weir, uint64_t generation)
+{
+    static const struct timespec pause = {.tv_nsec = 200000};
+    for (int i = 0; i < SEEN_PAUSES && !all_have_seen(weir, generation); i++) {
+        nanosleep(&pause, NULL);
+    }
+}
+
 // On whichever thread has the rulebook: each worker gets a reference of its own.
 static void rules_changed(void *arg, struct rules *rules, bool emergency)
 {
     struct weir *weir = arg;
     servers_restrain(weir->shared.servers, emergency);
+    uint64_t generation = ++weir->rules_generation;
     pthread_mutex_lock(&weir->posting);
     for (int i = 0; i < weir->worker_count && !weir->ending; i++) {
         struct rules_mail *mail = xcalloc(1, sizeof *mail);
         mail->rules = rules_keep(rules);
+        mail->generation = generation;
         worker_post(weir->workers[i], &mail->mail, MAIL_RULES);
     }
     pthread_mutex_unlock(&weir->posting);
     rules_drop(rules);
+    if (weir->rulebook) { // else the workers do not run yet
+        wait_until_seen(weir, generation);
+    }
 }
 
 // --- the control socket -------------------------------------------------------------------------
@@ -361,14 +387,13 @@ static void log_no_control_socket(const char *reason)
 static bool open_control_socket(struct weir *weir, char *ret_error, size_t capacity)
 {
     const struct config *config = weir->shared.config;
-    const struct control_desk desk = {weir->rulebook, tell_status, weir};
     char path[CONTROL_PATH_BYTES];
     char error[CONTROL_ERROR_BYTES] = "its path is too long";
     if (config->control_socket && strcmp(config->control_socket, "disabled") == 0) {
         return true;
     }
     if (config->control_socket) {
-        weir->control_socket = control_socket_open(config->control_socket, &desk, error);
+        weir->control_socket = control_socket_open(config->control_socket, error);
         if (!weir->control_socket) {
             blame(config, CONFIG_OPTION_control_socket, error, ret_error, capacity);
         }
@@ -376,7 +401,7 @@ static bool open_control_socket(struct weir *weir, char *ret_error, size_t capac
     }
     control_make_directory();
     if (control_path_of_port(listening_port(weir), path)) {
-        weir->control_socket = control_socket_open(path, &desk, error);
+        weir->control_socket = control_socket_open(path, error);
     }
     if (!weir->control_socket) {
         log_no_control_socket(error);
@@ -491,8 +516,6 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
         return false;
     }
     make_workers(weir);
-    weir->rulebook = rulebook_new(shared->config,
-                                  (struct rulebook_reader){.changed = rules_changed, .arg = weir});
     return open_control_socket(weir, ret_error, capacity);
 }
 
@@ -515,12 +538,15 @@ static void wait_for_deployment(struct weir *weir)
 static void start(struct weir *weir)
 {
     struct control_listener listener = {.topology_changed = topology_changed, .arg = weir};
+    weir->rulebook = rulebook_new(weir->shared.config,
+                                  (struct rulebook_reader){.changed = rules_changed, .arg = weir});
     weir->shared.control = control_start(weir->deployment, listener);
     for (int i = 0; i < weir->worker_count; i++) {
         worker_start(weir->workers[i]);
     }
     if (weir->control_socket) {
-        control_socket_start(weir->control_socket);
+        const struct control_desk desk = {weir->rulebook, tell_status, weir};
+        control_socket_start(weir->control_socket, &desk);
     }
     wait_for_deployment(weir);
     int error = pthread_create(&weir->acceptor_thread, NULL, run_acceptor, weir);

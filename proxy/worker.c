@@ -252,6 +252,7 @@ static void take_topology(struct worker *worker, struct topology_mail *mail)
 // Rules that do nothing are none, so that a request need not go through them.
 static void take_rules(struct worker *worker, struct rules_mail *mail)
 {
+    uint64_t generation = mail->generation;
     rules_drop(worker->rules);
     worker->rules = mail->rules;
     free(mail);
@@ -260,6 +261,7 @@ static void take_rules(struct worker *worker, struct rules_mail *mail)
         worker->rules = NULL;
     }
     servers_adapt(worker->shared->servers, worker);
+    atomic_store(&worker->seen_rules, generation);
 }
 
 static void begin_to_end(struct worker *worker)

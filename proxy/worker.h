@@ -68,6 +68,7 @@ struct topology_mail {
 struct rules_mail {
     struct mail mail;
     struct rules *rules; // one reference
+    uint64_t generation;
 };
 
 // Collects every worker's meters; the last worker prints and frees it.
@@ -92,6 +93,7 @@ struct worker {
     struct face face;                     // what hello says; the last that was known
     bool has_face;                        // false before the first
     struct rules *rules;                  // in force; NULL: none
+    atomic_uint_fast64_t seen_rules;      // their generation
     struct client *clients;
     struct client *dead_clients;
     struct upstream *upstreams; // all we own now

@@ -274,11 +274,9 @@ static void stop(void *arg, struct mail *mail)
     loop_stop(socket->loop);
 }
 
-struct control_socket *control_socket_open(const char *path, const struct control_desk *desk,
-                                           char ret_error[CONTROL_ERROR_BYTES])
+struct control_socket *control_socket_open(const char *path, char ret_error[CONTROL_ERROR_BYTES])
 {
     struct control_socket *socket = xcalloc(1, sizeof *socket);
-    socket->desk = *desk;
     socket->loop = loop_new();
     socket->mailbox = mailbox_new(socket->loop, stop, socket);
     socket->sweep = timer_new(socket->loop, sweep, socket);
@@ -303,8 +301,9 @@ static void *run(void *arg)
     return NULL;
 }
 
-void control_socket_start(struct control_socket *socket)
+void control_socket_start(struct control_socket *socket, const struct control_desk *desk)
 {
+    socket->desk = *desk;
     int error = pthread_create(&socket->thread, NULL, run, socket);
     assert(error == 0);
     (void)error;

@@ -3,7 +3,7 @@
 // The control socket: a Unix socket on a thread of its own, where weir's own user and root may ask
 // for what control_order.h lists. A connection brings one line, gets one line, and is closed.
 //
-// The thread has the rulebook from the start to the stop, and takes out what has ended.
+// The thread has the desk's rulebook from the start to the end, and takes out what has ended.
 
 #ifndef PROXY_ADMIN_CONTROL_SOCKET_H
 #define PROXY_ADMIN_CONTROL_SOCKET_H
@@ -13,11 +13,11 @@
 
 struct control_socket;
 
-// Listens. NULL, with one line in ret_error. The desk is copied.
-struct control_socket *control_socket_open(const char *path, const struct control_desk *desk,
-                                           char ret_error[CONTROL_ERROR_BYTES]);
+// Listens. NULL, with one line in ret_error.
+struct control_socket *control_socket_open(const char *path, char ret_error[CONTROL_ERROR_BYTES]);
 
-void control_socket_start(struct control_socket *socket);
+// Begins to answer. The desk is copied.
+void control_socket_start(struct control_socket *socket, const struct control_desk *desk);
 
 // Ends and frees it, started or not; the path is free again.
 void control_socket_free(struct control_socket *socket);

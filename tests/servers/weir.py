@@ -92,8 +92,9 @@ class Weir:
         self.events: list[dict[str, str]] = []
         self.echo = echo
         self._changed = threading.Condition()
+        self._binary = binary or default_binary()
         self._child = subprocess.Popen(
-            [str(binary or default_binary()), uri, *self._arguments(cap), *arguments],
+            [str(self._binary), uri, *self._arguments(cap), *arguments],
             stdin=subprocess.DEVNULL, stderr=open(log, "ab") if log else subprocess.PIPE,
             env={**os.environ, **(env or {})}, start_new_session=True,
         )  # fmt: skip
@@ -200,6 +201,19 @@ class Weir:
         assert asked, f"weir logged no state{self.tail()}"
         state = [one for one in list(self.events) if one["event"] == "state"][-1]
         return {key: int(value) for key, value in state.items() if value.isdecimal()}
+
+    def ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Asks it by `weir ctl`."""
+        command = [str(self._binary), "ctl", "--port", str(self.port), *arguments]
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20
+        )
+
+    def order(self, *arguments: str) -> dict:
+        """The same for what must succeed: the answer."""
+        done = self.ctl("--json", *arguments)
+        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}{self.tail()}"
+        return json.loads(done.stdout)
 
     def wait_until_at_rest(self, timeout: float = 10.0, clients: int = 0) -> dict[str, int]:
         """Until nothing is held for anybody, but for so many connections of clients at most."""
