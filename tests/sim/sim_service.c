@@ -144,8 +144,9 @@ static bool refuse_if_lost(struct server_conn *conn, const struct op *op)
         refuse(conn, op, 251, transient, op->kind == OP_TRANSACT);
         return true;
     }
-    if (op->kind == OP_GET_MORE && !cursor_of(server, op)) {
-        refuse(conn, op, 43, NULL, 0);
+    const struct held *cursor = cursor_of(server, op);
+    if (op->kind == OP_GET_MORE && (!cursor || cursor->session != op->session)) {
+        refuse(conn, op, cursor ? 50738 : 43, NULL, 0);
         return true;
     }
     return false;
