@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import time
+
+from bson import Int64
+
 from .cursors import Cursor
 from .dispatch import READ, WRITE, Context, command
 from .errors import ServerError
@@ -149,11 +153,51 @@ def drop_indexes(context: Context) -> dict:
 # Sessions
 
 
-@command("endSessions", "killSessions")
+@command("endSessions")
 def end_sessions(context: Context) -> dict:
-    for lsid in context.body[context.name]:
+    for lsid in context.body["endSessions"]:
         context.member.end_session((bytes(lsid["id"]), context.connection.user))
     return {}
+
+
+@command("killSessions")
+def kill_sessions(context: Context) -> dict:
+    for lsid in context.body["killSessions"]:
+        context.member.kill_session((bytes(lsid["id"]), context.connection.user))
+    return {}
+
+
+@command("killOp")
+def kill_op(context: Context) -> dict:
+    if context.database != "admin":
+        raise ServerError(13, "killOp may only be run against the admin database.")
+    number = context.body["op"]
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise ServerError(14, "Expected field \"op\" to be of numeric type")
+    operation = context.member.operations.get(number)
+    if operation and operation.context.connection.user == context.connection.user:
+        operation.interrupt(11601)
+    return {"info": "attempting to kill op"}
+
+
+def current_operations(context: Context) -> list[dict]:
+    """What the stage $currentOp finds: those of the user's own."""
+    options = context.body["pipeline"][0]["$currentOp"]
+    if context.body["aggregate"] != 1 or context.database != "admin":
+        raise ServerError(73, "$currentOp must be run against the 'admin' database with {aggregate: 1}")
+    if context.member.is_mongos and not options.get("localOps"):
+        return []  # the shards' operations, whose connections are the mongos's
+    user = context.connection.user
+    return [
+        {
+            "type": "op", "active": True, "opid": operation.number,
+            "connectionId": Int64(operation.context.connection.number),
+            "microsecs_running": Int64((time.monotonic() - operation.began) * 1e6),
+            "op": "command", "ns": operation.context.namespace,
+        }
+        for operation in context.member.operations.values()
+        if operation.context.connection.user == user
+    ]  # fmt: skip
 
 
 @command("killAllSessions")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bson import ObjectId
 
-from . import documents
+from . import admin, documents
 from .cursors import ChangeStream, Cursor, TailableCursor
 from .dispatch import DATA, READ, WRITE, Context, command
 from .errors import ServerError
@@ -59,6 +59,9 @@ def aggregate(context: Context) -> dict:
         return cursors.first(stream, size)
     if pipeline and (target := _target_of(pipeline[-1])):
         return _write_out(context, pipeline, target)
+    if pipeline and "$currentOp" in pipeline[0]:
+        found = documents.aggregate(admin.current_operations(context), pipeline[1:])
+        return cursors.first(Cursor(context.namespace, found, context.owner), size)
     if pipeline and "$match" in pipeline[0]:
         found, rest = _found(context, pipeline[0]["$match"]), pipeline[1:]
     else:
@@ -115,7 +118,7 @@ def get_more(context: Context):
     if not cursor.is_tailable:
         return member.cursors.pass_on(cursor, cursor.take(count))
     wait_s = DEFAULT_AWAIT_S if wait_s is None else wait_s / 1000
-    return lambda: member.interruptible(member.cursors.await_more(cursor, count, wait_s))
+    return lambda: member.interruptible(context, member.cursors.await_more(cursor, count, wait_s))
 
 
 @command("killCursors")

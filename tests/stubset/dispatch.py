@@ -88,6 +88,12 @@ class Context:
         return Owner(key, number, self.connection.user, self.connection)
 
     @property
+    def session_key(self) -> tuple | None:
+        """Whose session it is, also before it was entered."""
+        lsid = self.body.get("lsid")
+        return lsid and (bytes(lsid["id"]), self.connection.user)
+
+    @property
     def of_change_stream(self) -> bool:
         if self.name == "aggregate":
             pipeline = self.body.get("pipeline")

@@ -18,7 +18,7 @@ NAMES = {
     288: "ChecksumMismatch", 334: "MechanismUnavailable", 352: "UnsupportedOpQueryCommand",
     354: "LoadBalancerSupportMismatch", 462: "IngressRequestRateLimitExceeded",
     9001: "SocketException", 10107: "NotWritablePrimary", 10334: "BSONObjectTooLarge",
-    11000: "DuplicateKey", 11600: "InterruptedAtShutdown",
+    11000: "DuplicateKey", 11600: "InterruptedAtShutdown", 11601: "Interrupted",
     11602: "InterruptedDueToReplStateChange", 13435: "NotPrimaryNoSecondaryOk",
     13436: "NotPrimaryOrSecondary",
 }  # fmt: skip

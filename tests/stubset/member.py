@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import ssl
 import time
@@ -33,6 +34,22 @@ class Command(NamedTuple):
     txn_number: int | None
     read_preference: dict | None
     body: dict
+
+
+@dataclass(eq=False)
+class Operation:
+    """One that is under way, and can be interrupted."""
+
+    number: int
+    context: object
+    is_write: bool
+    began: float
+    interrupted: asyncio.Future
+
+    def interrupt(self, code: int) -> None:
+        if not self.interrupted.done():
+            message = "operation was interrupted"
+            self.interrupted.set_exception(ServerError(code, message, misuse=False))
 
 
 class Rejection(NamedTuple):
@@ -87,7 +104,8 @@ class Member:
         self.logins = Logins()
         self.connections: set[Connection] = set()
         self._tallies: dict[str | None, Tally] = {}
-        self._interrupts: dict[asyncio.Future, bool] = {}
+        self.operations: dict[int, Operation] = {}
+        self._operation_numbers = itertools.count(1)
         self._server: asyncio.Server | None = None
         self._place = socket.socket()  # keeps the port ours while nobody listens
         self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -176,24 +194,26 @@ class Member:
 
     # What is under way
 
-    async def interruptible(self, work, *, is_write: bool = False):
+    async def interruptible(self, context, work, *, is_write: bool = False):
         task = asyncio.ensure_future(work)
         interrupted = asyncio.get_running_loop().create_future()
-        self._interrupts[interrupted] = is_write
+        number = next(self._operation_numbers)
+        self.operations[number] = Operation(
+            number, context, is_write, time.monotonic(), interrupted
+        )
         try:
             await asyncio.wait((task, interrupted), return_when=asyncio.FIRST_COMPLETED)
             return task.result() if task.done() else interrupted.result()
         finally:
-            del self._interrupts[interrupted]
+            del self.operations[number]
             if not interrupted.cancel():
                 interrupted.exception()  # else asyncio complains where the task was done as well
             task.cancel()
 
     def interrupt(self, code: int, *, writes_only: bool = False) -> None:
-        for future, is_write in self._interrupts.items():
-            if not future.done() and (is_write or not writes_only):
-                message = "operation was interrupted"
-                future.set_exception(ServerError(code, message, misuse=False))
+        for operation in self.operations.values():
+            if operation.is_write or not writes_only:
+                operation.interrupt(code)
 
     def bound_connection(self, connection: Connection) -> Connection | None:
         """The connection that cursors and transactions are bound to, if they are."""
@@ -202,6 +222,13 @@ class Member:
     def end_session(self, key: tuple) -> None:
         self.transactions.drop(key)
         self.cursors.kill_if(lambda owner: owner.session == key)
+
+    def kill_session(self, key: tuple) -> None:
+        for operation in self.operations.values():
+            session = operation.context.session_key
+            if session == key:
+                operation.interrupt(11601)
+        self.end_session(key)
 
     # What is remembered
 
