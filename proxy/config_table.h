@@ -119,6 +119,15 @@
         "0.5", "0.01", "1", "SHARE", true,                                                         \
         "The largest part of the cap that waiting change streams and tailable cursors may hold: "  \
         "each of their getMores keeps a connection while it waits for something to happen.")       \
+    OPTION(kill_after_us, "admission.killAfter", "kill-after", DURATION,                           \
+        "0", "0", "720h", "TIME", true,                                                            \
+        "A request that a server has worked on for this long is killed there (killOp, else "       \
+        "killSessions, else by closing its connection), and gets error 11601, Interrupted. Not "   \
+        "index builds and the like, nor waiting change streams. 0: never.")                        \
+    OPTION(kill_abandoned_after_us, "admission.killAbandonedAfter", "kill-abandoned-after",        \
+        DURATION, "1s", "0", "720h", "TIME", true,                                                 \
+        "A read whose app's connection has been gone for this long is killed on its server, as a " \
+        "server itself does with an app that is connected to it. 0: it is let finish.")            \
     OPTION(slow_op_threshold_us, "operationProfiling.slowOpThreshold", "slow-op-threshold",        \
         DURATION, "100ms", "1ms", "1h", "TIME", true,                                              \
         "A request that takes longer is slow: it is logged, and a kind of request that typically " \

@@ -267,6 +267,7 @@ static enum request_step step_classify(struct request *request)
     assert(message.at && message.len >= FRAME_HEADER_BYTES);
     request->arrived_us = request->now_us;
     request->no_reply = expects_no_reply(message);
+    request->kill_after_us = request->worker->shared->config->kill_after_us;
     if (request->client) {
         request->client->greeted = true;
     }
@@ -601,7 +602,8 @@ static enum request_step step_checkout(struct request *request)
 
 static bool may_send_again(const struct request *request)
 {
-    return !request->abandoned && !request->reply_begun && command_may_repeat(&request->command);
+    return !request->abandoned && !request->killed && !request->reply_begun &&
+           command_may_repeat(&request->command);
 }
 
 // As if it had not been sent.
@@ -636,8 +638,10 @@ static enum request_step lose_upstream(struct request *request, const char *reas
     request->upstream = NULL;
     request->upstream_lost = false;
     upstream->request = NULL;
-    server_suspect(request->server, request->now_us);
-    upstream_close(upstream, reason, true);
+    if (!request->killed) {
+        server_suspect(request->server, request->now_us);
+    }
+    upstream_close(upstream, reason, !request->killed);
     if (DEFECT(SEND_AGAIN)) {
         request->sent_bytes = 0;
     }
@@ -688,6 +692,8 @@ static enum request_step step_send(struct request *request)
     }
     if (!request->send_begun) {
         upstream->progress_us = request->now_us;
+        request->sent_us = request->now_us;
+        request->kill_asked_us = 0;
         packing_pack_request(request);
     }
     request->send_begun = true;
@@ -983,7 +989,8 @@ static enum request_step step_receive(struct request *request)
     struct upstream *upstream = request->upstream;
     uint8_t *scratch = request->worker->scratch;
     if (request->upstream_lost) {
-        return lose_upstream(request, "reply not complete in time", FAILURE_UPSTREAM_LOST);
+        return lose_upstream(request, "reply not complete in time",
+                             request->killed ? FAILURE_KILLED : FAILURE_UPSTREAM_LOST);
     }
     if (DEFECT(WRONG_CLIENT) && request->abandoned) {
         give_back(request);
@@ -1071,6 +1078,14 @@ static void describe_lost(const struct request *request, struct reply_error *err
                           : "weir: the connection to the server was lost before its reply came; "
                             "outcome unknown";
     error->labels = labels_when_lost(request);
+}
+
+// As a server's own killOp would, and with no label: what ran away once is not tried again.
+static void describe_killed(struct reply_error *error)
+{
+    error->code = 11601;
+    error->message = "weir: operation was interrupted: it ran for longer than it may "
+                     "(admission.killAfter); outcome unknown";
 }
 
 static const char *why_shed(enum refusal refusal)
@@ -1161,6 +1176,9 @@ static void describe_failure(const struct request *request, struct reply_error *
     case FAILURE_UPSTREAM_LOST:
     case FAILURE_BAD_REPLY:
         describe_lost(request, error);
+        break;
+    case FAILURE_KILLED:
+        describe_killed(error);
         break;
     case FAILURE_NONE:
         break;
@@ -1370,6 +1388,7 @@ void request_abandon(struct request *request)
 {
     request->client = NULL;
     request->abandoned = true;
+    request->abandoned_us = loop_now_us(request->worker->loop);
     request_run(request);
 }
 
@@ -1379,6 +1398,12 @@ void request_lose_upstream(struct request *request)
     if (!request->is_ready) {
         worker_make_ready(request->worker, request);
     }
+}
+
+void request_kill(struct request *request)
+{
+    request->killed = true;
+    request_lose_upstream(request);
 }
 
 void request_receive_news(struct request *request)

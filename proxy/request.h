@@ -56,6 +56,7 @@ enum request_failure {
     FAILURE_STALENESS,     // maxStalenessSeconds is too small
     FAILURE_UPSTREAM_LOST, // it was sent, perhaps executed
     FAILURE_BAD_REPLY,     // likewise; the server's answer makes no sense
+    FAILURE_KILLED,        // likewise; it ran for longer than it may
 };
 
 #define REQUEST_KEEP_BYTES 4096 // what a request's buffer keeps between uses; more is budgeted
@@ -123,6 +124,7 @@ struct request {
     bool in_doubt;             // it was sent before: that one may have been executed
     bool was_lost;             // with its connection
     bool upstream_lost;        // found out elsewhere
+    bool killed;               // then this is why
     bool reply_begun;          // some of it went to the client
     bool reply_is_plain;       // although its upstream might have compressed it
     bool no_reply;             // the client expects none
@@ -130,7 +132,11 @@ struct request {
     int64_t now_us;     // of this run
     int64_t arrived_us; // whole
     int64_t granted_us; // 0: never was
+    int64_t sent_us;    // the first byte
     int64_t received_us;
+    int64_t abandoned_us;
+    int64_t kill_after_us; // how long a server may work on it; 0: as long as it likes
+    int64_t kill_asked_us; // 0: not yet
 };
 
 // The request that a ticket is embedded in.
@@ -154,6 +160,9 @@ void request_abandon(struct request *request);
 
 // The upstream makes no progress: it is given up, before the turn ends.
 void request_lose_upstream(struct request *request);
+
+// It has run for too long: the same, and its client is told so.
+void request_kill(struct request *request);
 
 // Mail: it was granted a permit, handed an upstream, refused one, or must look elsewhere.
 void request_receive_news(struct request *request);

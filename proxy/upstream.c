@@ -13,6 +13,7 @@
 #include "proxy/log.h"
 #include "proxy/mem.h"
 #include "proxy/request.h"
+#include "proxy/runaway.h"
 #include "wire/bson_view.h"
 #include "wire/op_msg.h"
 #include "wire/request_build.h"
@@ -149,6 +150,12 @@ static const char *hello_problem(const struct upstream *upstream, const bson_t *
     return NULL;
 }
 
+static int64_t connection_number(const bson_t *hello)
+{
+    bson_iter_t iter;
+    return bson_iter_init_find(&iter, hello, "connectionId") ? bson_iter_as_int64(&iter) : 0;
+}
+
 // The first that we offered of those that the server has.
 static enum compressor agreed_compressor(const struct compressor_list *offered, const bson_t *reply)
 {
@@ -175,6 +182,9 @@ static void on_reply(struct upstream *upstream, const bson_t *reply)
         return;
     }
     opening->authenticating = true;
+    if (!upstream->keeps_pins) { // whose number it would be, nobody can be asked
+        upstream->connection = connection_number(reply);
+    }
     upstream->compressor =
         agreed_compressor(&upstream->worker->shared->deployment->compressors, reply);
     on_auth(upstream, auth_begin(opening->auth, reply, &command), &command);
@@ -371,6 +381,8 @@ void upstream_check_deadlines(struct upstream *upstream, int64_t now_us)
         check_idle(upstream, now_us);
     } else if (server_is_doomed(upstream->server, now_us) || is_stuck(upstream, now_us)) {
         request_lose_upstream(request);
+    } else {
+        runaway_check(request, now_us);
     }
 }
 

@@ -33,6 +33,7 @@ struct upstream {
     struct request *claimer; // of another worker: to be handed over to it. Guarded by the lock
     struct mail mail;
     uint64_t id;                  // of no other upstream, ever
+    int64_t connection;           // the server's own number for it; 0: not known
     int pins;                     // cursors and transactions that only it can go on with
     struct upstream *pinned_next; // of its server, guarded by the lock
     int64_t opened_us;
@@ -64,7 +65,7 @@ void upstream_leave(struct upstream *upstream);
 void upstream_join(struct upstream *upstream, struct worker *worker);
 
 // Closes it if opening takes too long, or if it is idle too long, too old or of a former server;
-// gives it up if its request makes no progress. Called at each sweep.
+// gives it up if its request makes no progress or runs away. Called at each sweep.
 void upstream_check_deadlines(struct upstream *upstream, int64_t now_us);
 
 // Whether it has reached its age limit and should be replaced.

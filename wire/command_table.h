@@ -18,7 +18,7 @@ enum command_trait {
     COMMAND_CURSOR = 1 << 6,     // its reply may leave a cursor open
     COMMAND_ON_PRIMARY = 1 << 7, // for the primary, although it reads and whatever it prefers
     COMMAND_PLAIN = 1 << 8,      // never compressed: holds a secret, or comes before the agreement
-    COMMAND_TIMED = 1 << 9,      // may be given a maxTimeMS, which ends what works on data too long
+    COMMAND_TIMED = 1 << 9,      // works on data: may be given a maxTimeMS, and killed without harm
 };
 
 struct command_info {

@@ -69,6 +69,7 @@ static const struct {
     {411, "QueryRejectedBySettings"},
     {462, "IngressRequestRateLimitExceeded"},
     {10334, "BSONObjectTooLarge"},
+    {11601, "Interrupted"},
     {40430, "Location40430"},
     {40431, "Location40431"},
     {40432, "Location40432"},

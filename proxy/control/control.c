@@ -22,6 +22,7 @@
 #include <time.h>
 
 #include "proxy/control/discovery.h"
+#include "proxy/control/killer.h"
 #include "proxy/control/library.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
@@ -52,6 +53,7 @@ struct members {
 struct control {
     struct control_listener listener;
     struct deployment *deployment;
+    struct killer *killer;
     pthread_t thread;
 
     pthread_mutex_t lock;
@@ -111,6 +113,7 @@ static void control_release(struct control *control)
     pthread_mutex_destroy(&control->lock);
     explicit_bzero(control->uri, strlen(control->uri));
     free(control->uri);
+    killer_free(control->killer);
     free(control->members);
     topology_drop(control->published);
     free(control);
@@ -236,6 +239,7 @@ static void open_discovery(struct control *control)
     control->open_at_us = now_us() + OPEN_RETRY_US;
     if (control->discovery != NULL) {
         adopt_options(control);
+        killer_start(control->killer, control->discovery);
     } else if (strcmp(error, control->open_error) != 0) {
         memcpy(control->open_error, error, sizeof error);
         log_event(LOG_WARN, "discovery_failed", NULL, NULL, error);
@@ -574,6 +578,7 @@ static void *control_main(void *arg)
         run_jobs(control);
         follow(control);
     } while (sleep_until_turn(control));
+    killer_stop(control->killer);
     discovery_close(control->discovery);
     control_set(control, &control->finished);
     control_release(control);
@@ -601,6 +606,7 @@ struct control *control_start(struct deployment *deployment, struct control_list
     control->deployment = deployment;
     control->uri = xstrdup(deployment->uri);
     control->members = xcalloc(1, sizeof *control->members);
+    control->killer = killer_new();
     control->references = 2;
     control->jobs_end = &control->jobs;
     start_thread(control);
@@ -638,6 +644,11 @@ void control_post(struct control *control, struct control_job *job)
     control->jobs_end = &job->next;
     pthread_cond_broadcast(&control->turned);
     pthread_mutex_unlock(&control->lock);
+}
+
+void control_kill(struct control *control, struct kill *kill)
+{
+    killer_add(control->killer, kill);
 }
 
 void control_request_scan(struct control *control)

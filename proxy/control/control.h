@@ -38,6 +38,7 @@ struct deployment *deployment_parse(const char *uri, char *ret_error, size_t err
 void deployment_free(struct deployment *deployment);
 
 struct control;
+struct kill;
 
 struct control_listener {
     // Called on control's thread with each new snapshot, whose one reference it owns.
@@ -64,6 +65,11 @@ struct control_job {
     void (*run)(struct control_job *job);
 };
 void control_post(struct control *control, struct control_job *job);
+
+// Takes the order (from malloc). It is carried out after those that came before, by killOp, or by
+// killSessions where that cannot be; it is dropped when it is late, or when too many wait.
+// The log says what came of it. Any thread.
+void control_kill(struct control *control, struct kill *kill);
 
 // Somebody found that a server is not what the snapshot says: asks for a prompt check. Many
 // requests are one check, and there are at most two checks a second. (Servers of a known kind that

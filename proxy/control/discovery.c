@@ -209,6 +209,7 @@ static mongoc_uri_t *monitoring_uri(const char *text)
     assert(uri != NULL);
     mongoc_uri_set_appname(uri, "weir");
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SELECTION_MS);
+    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, DISCOVERY_COMMAND_MS);
     if (!mongoc_uri_has_option(uri, MONGOC_URI_HEARTBEATFREQUENCYMS)) {
         mongoc_uri_set_option_as_int32(uri, MONGOC_URI_HEARTBEATFREQUENCYMS, HEARTBEAT_MS);
     }
@@ -345,6 +346,11 @@ void discovery_check(struct discovery *discovery, char ret_reason[DISCOVERY_REAS
     const char *list = strchr(error.message, '[');
     snprintf(ret_reason, DISCOVERY_REASON_BYTES, "%.*s", DISCOVERY_REASON_BYTES - 1,
              list == NULL ? "" : list);
+}
+
+mongoc_client_pool_t *discovery_pool(struct discovery *discovery)
+{
+    return discovery->pool;
 }
 
 const char *discovery_auth_source(const struct discovery *discovery)

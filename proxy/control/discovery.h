@@ -14,7 +14,7 @@
 
 #include "proxy/topology.h"
 
-enum { DISCOVERY_REASON_BYTES = 256 };
+enum { DISCOVERY_REASON_BYTES = 256, DISCOVERY_COMMAND_MS = 2000 };
 
 struct discovered_server {
     struct server_info info; // without addresses; of an unknown server the limits it had
@@ -28,6 +28,7 @@ struct discovered {
 };
 
 struct discovery;
+struct _mongoc_client_pool_t;
 
 // Begins to follow what deployment_parse has accepted. `changed` is called on any thread whenever
 // there is something new to take or to listen to, until discovery_close returns; it may not call
@@ -62,6 +63,11 @@ int64_t discovery_heartbeat_ms(const struct discovery *discovery);
 // every two seconds. Takes a few ms. ret_reason: what is wrong with each server that is unknown;
 // "" if nothing is.
 void discovery_check(struct discovery *discovery, char ret_reason[DISCOVERY_REASON_BYTES]);
+
+// libmongoc's clients of this deployment, for commands of one's own; each may block for
+// DISCOVERY_COMMAND_MS, or connectTimeoutMS. Borrowed until discovery_close, to which all must have
+// come back.
+struct _mongoc_client_pool_t *discovery_pool(struct discovery *discovery);
 
 // What the URI and, with mongodb+srv, the TXT record say. Borrowed until discovery_close.
 const char *discovery_auth_source(const struct discovery *discovery);

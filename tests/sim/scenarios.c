@@ -126,6 +126,20 @@ static void slow_shape(struct knobs *knobs)
     knobs->deadline_us = 2 * SECOND;
 }
 
+// Requests run for too long, or on when their apps have gone; not every server ends them.
+static void runaways(struct knobs *knobs)
+{
+    knobs->kill_after_us = dice_scale(20 * MS, 2 * SECOND);
+    knobs->deaf = dice_chance(0.3) ? 0 : 0.5;
+    knobs->mix[OP_SLOW_FIND] = 20;
+    knobs->mix[OP_GET_MORE] = 20;
+    knobs->slow_demand_us = dice_scale(100 * MS, 8 * SECOND);
+    knobs->demand_us = dice_scale(10, 1 * SECOND);
+    knobs->cores = 8;
+    knobs->quit = dice_chance(0.5) ? 0 : 0.1;
+    knobs->close_every_us = dice_chance(0.7) ? 0 : dice_scale(100 * MS, 5 * SECOND);
+}
+
 // Upstreams travel between workers.
 static void hand_over(struct knobs *knobs)
 {
@@ -363,13 +377,14 @@ static void compressed(struct knobs *knobs)
 }
 
 const struct scenario scenarios[] = {
-    {"calm", calm},           {"crowd", crowd},           {"slow_shape", slow_shape},
-    {"hand_over", hand_over}, {"quitters", quitters},     {"orphans", orphans},
-    {"large", large},         {"flaky", flaky},           {"refusing", refusing},
-    {"stalling", stalling},   {"stepdown", stepdown},     {"lying", lying},
-    {"members", members},     {"restless", restless},     {"total", total},
-    {"balanced", balanced},   {"narrow", narrow},         {"ending", ending},
-    {"chaos", chaos},         {"compressed", compressed}, {NULL, NULL},
+    {"calm", calm},         {"crowd", crowd},         {"slow_shape", slow_shape},
+    {"runaways", runaways}, {"hand_over", hand_over}, {"quitters", quitters},
+    {"orphans", orphans},   {"large", large},         {"flaky", flaky},
+    {"refusing", refusing}, {"stalling", stalling},   {"stepdown", stepdown},
+    {"lying", lying},       {"members", members},     {"restless", restless},
+    {"total", total},       {"balanced", balanced},   {"narrow", narrow},
+    {"ending", ending},     {"chaos", chaos},         {"compressed", compressed},
+    {NULL, NULL},
 };
 
 const struct scenario *scenario_find(const char *name)

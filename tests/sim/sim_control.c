@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "proxy/kill.h"
 #include "proxy/mem.h"
 #include "tests/sim/sim_server.h"
 #include "tests/sim/sim_world.h"
@@ -15,6 +16,7 @@ struct control {
     struct control_job **jobs_end;
     struct event work;
     struct event discover;
+    int kills; // that are on their way
     uint64_t generation;
 };
 
@@ -42,6 +44,35 @@ void control_post(struct control *control, struct control_job *job)
     if (!event_is_set(&control->work)) {
         event_set(&control->work, sim_now_us() + dice_scale(1, 50000));
     }
+}
+
+// --- killing ------------------------------------------------------------------------------------
+
+struct killing {
+    struct event event;
+    struct kill *kill;
+};
+
+static void do_kill(void *arg)
+{
+    struct killing *killing = arg;
+    int server;
+    if (sscanf(killing->kill->server, "server%d", &server) == 1 && !dice_chance(world.knobs.deaf)) {
+        server_kill(server, killing->kill->connection, killing->kill->asked_us);
+    }
+    event_cancel(&killing->event);
+    free(killing->kill);
+    free(killing);
+    world.control->kills--;
+}
+
+void control_kill(struct control *control, struct kill *kill)
+{
+    struct killing *killing = xcalloc(1, sizeof *killing);
+    killing->kill = kill;
+    event_init(&killing->event, do_kill, killing);
+    event_set(&killing->event, sim_now_us() + dice_scale(100, 1000000));
+    control->kills++;
 }
 
 // --- discovery ----------------------------------------------------------------------------------
@@ -125,6 +156,7 @@ void control_begin(void)
 void control_finish(void)
 {
     HOLDS(!world.control->jobs, "a job is left when weir has ended");
+    HOLDS(world.control->kills == 0, "killing has not come to its end");
     event_cancel(&world.control->work);
     event_cancel(&world.control->discover);
     free(world.control);

@@ -119,6 +119,10 @@ static void check_own_error(struct op *op, const struct reply *reply)
     } else if (reply->code == 133) {
         bool picky = op->read_mode && strcmp(op->read_mode, "secondary") == 0;
         HOLDS(picky, "operation %lld is told that no server suits, but the primary does", id);
+    } else if (reply->code == 11601) {
+        HOLDS(world.knobs.kill_after_us > 0 &&
+                  sim_now_us() - op->sent_us >= world.knobs.kill_after_us,
+              "operation %lld is told that it was killed, and was not due", id);
     } else if (reply->code == 50) {
         HOLDS(op->max_time_ms > 0, "operation %lld had no maxTimeMS", id);
     } else {

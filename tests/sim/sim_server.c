@@ -124,6 +124,7 @@ static void answer_hello(struct server_conn *conn, const bson_t *hello)
     conn->greeted = true;
     BSON_APPEND_BOOL(&body, "ismaster", conn->server->index == world.primary);
     BSON_APPEND_INT32(&body, "maxWireVersion", 21);
+    BSON_APPEND_INT64(&body, "connectionId", conn->id);
     if (world.knobs.balanced) {
         BSON_APPEND_INT32(&body, "serviceId", 1);
     }

@@ -20,6 +20,9 @@ bool server_is_member(int server);
 int servers_member_count(void);
 enum server_kind server_kind_seen(int server);
 
+// As killOp: ends what that connection was at before asked_us, if it still is.
+void server_kill(int server, int64_t connection, int64_t asked_us);
+
 // What is open in all servers.
 int servers_connection_count(void);
 int servers_cursor_count(void);

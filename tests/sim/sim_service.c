@@ -355,6 +355,7 @@ static void serve(struct server_conn *conn, int64_t demand_us)
     struct sim_server *server = conn->server;
     advance(server);
     conn->serving = true;
+    conn->began_us = sim_now_us();
     conn->left_us = (double)demand_us;
     conn->serving_next = server->serving;
     server->serving = conn;
@@ -453,6 +454,53 @@ void service_begin(struct server_conn *conn, const uint8_t *at, size_t len, cons
     }
     set_in_use(conn->server, op, true);
     serve(conn, op->demand_us);
+}
+
+// Only what has run for long, or for nobody, and works on documents.
+static void check_is_runaway(const struct server_conn *conn, const struct op *op)
+{
+    const struct net_profile *net = &world.knobs.server_net;
+    int64_t travel_us = net->delay_most_us + net->stall_us;
+    bool long_enough = sim_now_us() - conn->began_us + travel_us >= world.knobs.kill_after_us;
+    HOLDS(op->kind != OP_COMMIT && op->kind != OP_ABORT && op->kind != OP_KILL_CURSORS,
+          "weir kills operation %lld (%s)", (long long)op->id, op_kind_name(op->kind));
+    HOLDS(long_enough || !app_connection_is_open(op->conn),
+          "weir kills operation %lld, which has run for %lld us", (long long)op->id,
+          (long long)(sim_now_us() - conn->began_us));
+}
+
+// With an operation go its cursor and its transaction.
+static void end_killed(struct server_conn *conn, const struct op *op)
+{
+    struct sim_server *server = conn->server;
+    struct held *cursor = op->kind == OP_GET_MORE ? cursor_of(server, op) : NULL;
+    struct held *transaction = transaction_of(server, op);
+    if (cursor) {
+        held_remove(&server->cursors, cursor);
+    }
+    if (transaction) {
+        held_remove(&server->transactions, transaction);
+    }
+    refuse(conn, op, 11601, NULL, 0);
+}
+
+void server_kill(int index, int64_t connection, int64_t asked_us)
+{
+    struct sim_server *server = &world.servers[index];
+    struct server_conn *conn = server->serving;
+    while (conn && conn->id != connection) {
+        conn = conn->serving_next;
+    }
+    if (!conn || conn->op == 0 || conn->began_us >= asked_us) {
+        return;
+    }
+    const struct op *op = op_find(conn->op);
+    TRACE("server %lld kills operation %lld", index, op->id);
+    check_is_runaway(conn, op);
+    advance(server);
+    stop_serving(conn);
+    end_killed(conn, op);
+    set_next(server);
 }
 
 // An operation whose connection is closed may be interrupted, or go on unheard.

@@ -30,6 +30,7 @@ struct server_conn {
     // what is being served
     struct server_conn *serving_next;
     bool serving;
+    int64_t began_us;
     double left_us; // of the work
     int64_t op;     // 0: weir's own
     bson_t *own;    // then its body

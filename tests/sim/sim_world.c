@@ -86,6 +86,8 @@ static void configure(void)
         .max_queue = knobs->max_queue,
         .slow_share = knobs->slow_share,
         .slow_op_threshold_us = knobs->slow_us,
+        .kill_after_us = knobs->kill_after_us,
+        .kill_abandoned_after_us = knobs->kill_after_us,
         .compressors = {compressors, 3},
     };
     world.config.origins[CONFIG_OPTION_compressors].source = CONFIG_FROM_FLAG;
