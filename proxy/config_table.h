@@ -47,6 +47,12 @@
         "12s", "0", "10m", "TIME", true,                                                           \
         "How long a request waits for a server that is not there (not yet started, or an "         \
         "election) before it gets error 6, HostUnreachable.")                                      \
+    OPTION(response_timeout_us, "upstream.responseTimeout", "response-timeout", DURATION,          \
+        "0", "0", "24h", "TIME", true,                                                             \
+        "A server that discovery is content with, but that has answered nothing at all for this "  \
+        "long while several requests wait, is given up: they are treated as lost, and new ones "   \
+        "are sent elsewhere or refused until it answers again. Longer than the longest "           \
+        "operation. 0: never.")                                                                    \
     OPTION(bind_ip, "net.bindIp", "bind-ip", LIST, "127.0.0.1", "1", "4096", "ADDRESS[,...]",      \
         false,                                                                                     \
         "Addresses to listen on: IPv4, IPv6 or names. One that other machines can reach needs "    \

@@ -493,6 +493,17 @@ static enum request_step refused(struct request *request)
     return STEP_FAIL;
 }
 
+// Whether it was sent to a server whose breaker has opened since, and another one suits. Once: that
+// one's may be open, too.
+static bool may_go_elsewhere(struct request *request)
+{
+    struct server *server;
+    bool may = request->ticket.refusal == REFUSED_NO_SERVER && !request->was_turned_away &&
+               route_request(request, &server) == ROUTE_FOUND && server != request->server;
+    request->was_turned_away |= may;
+    return may;
+}
+
 static enum request_step ask_for_permit(struct request *request)
 {
     bool finishes = command_finishes(&request->command);
@@ -512,7 +523,7 @@ static enum request_step ask_for_permit(struct request *request)
     case GATE_GRANTED:
         return granted(request);
     case GATE_REFUSED:
-        return refused(request);
+        return may_go_elsewhere(request) ? STEP_ROUTE : refused(request);
     case GATE_QUEUED:
         break;
     }
@@ -638,10 +649,12 @@ static enum request_step lose_upstream(struct request *request, const char *reas
     request->upstream = NULL;
     request->upstream_lost = false;
     upstream->request = NULL;
-    if (!request->killed) {
-        server_suspect(request->server, request->now_us);
-    }
+    int64_t born_us = upstream->opened_us;
+    server_suspect(request->server, request->now_us);
     upstream_close(upstream, reason, !request->killed);
+    if (!request->killed && request->sent_bytes > 0) {
+        server_failed(request->server, request->worker, born_us, request->now_us);
+    }
     if (DEFECT(SEND_AGAIN)) {
         request->sent_bytes = 0;
     }
@@ -989,7 +1002,7 @@ static enum request_step step_receive(struct request *request)
     struct upstream *upstream = request->upstream;
     uint8_t *scratch = request->worker->scratch;
     if (request->upstream_lost) {
-        return lose_upstream(request, "reply not complete in time",
+        return lose_upstream(request, "no reply, or not all of it, in time",
                              request->killed ? FAILURE_KILLED : FAILURE_UPSTREAM_LOST);
     }
     if (DEFECT(WRONG_CLIENT) && request->abandoned) {
@@ -1020,6 +1033,7 @@ static enum request_step step_receive(struct request *request)
                 status == STREAM_CLOSED ? "closed by the server" : stream_error(upstream->stream);
             return lose_upstream(request, reason, FAILURE_UPSTREAM_LOST);
         }
+        atomic_store_explicit(&request->server->heard_us, request->now_us, memory_order_relaxed);
         enum request_step next = take_reply(request, scratch, len);
         if (next != STEP_RECEIVE || len < WORKER_SCRATCH_BYTES) {
             return next == STEP_RECEIVE ? STEP_WAIT : next;

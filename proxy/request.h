@@ -123,6 +123,7 @@ struct request {
     bool send_begun;           // the upstream may hold a part of it, also when sent_bytes is 0
     bool in_doubt;             // it was sent before: that one may have been executed
     bool was_lost;             // with its connection
+    bool was_turned_away;      // by a breaker, and looked elsewhere
     bool upstream_lost;        // found out elsewhere
     bool killed;               // then this is why
     bool reply_begun;          // some of it went to the client

@@ -123,10 +123,12 @@ static bool is_at_hand(const struct server_info *info, const struct selection *s
                        bool failing_too)
 {
     const struct server_pulse *pulse = info->pulse;
-    return server_is_usable(info) &&
-           atomic_load_explicit(&pulse->doubted_until_us, memory_order_relaxed) <=
-               selection->now_us &&
-           (failing_too || !atomic_load_explicit(&pulse->failing, memory_order_relaxed));
+    bool doubted =
+        atomic_load_explicit(&pulse->doubted_until_us, memory_order_relaxed) > selection->now_us;
+    bool failing =
+        atomic_load_explicit(&pulse->failing, memory_order_relaxed) ||
+        atomic_load_explicit(&pulse->tripped_until_us, memory_order_relaxed) > selection->now_us;
+    return server_is_usable(info) && !doubted && (failing_too || !failing);
 }
 
 static bool is_fresh(const struct server_info *info, const struct selection *selection)

@@ -6,7 +6,8 @@
 // After source/server-selection and source/max-staleness of mongodb/specifications: mode, then
 // staleness, then tag sets (the first that suits any), then the latency window; of two that are
 // left, taken at random, the one with fewer requests in flight. A server that cannot be connected
-// to, or that the request has just come back from, is only taken if no other suits.
+// to, whose breaker is open, or that the request has just come back from, is only taken if no other
+// suits.
 
 #ifndef PROXY_SELECTION_H
 #define PROXY_SELECTION_H

@@ -166,6 +166,15 @@ static void deliver(struct server *server, struct worker *worker, struct outcome
     }
 }
 
+static void log_breaker(const struct server *server, const char *event, const char *reason)
+{
+    struct log_line line;
+    log_begin(&line, LOG_WARN, event);
+    log_str(&line, "server", server->name);
+    log_str(&line, "reason", reason);
+    log_end(&line);
+}
+
 // --- under the lock -----------------------------------------------------------------------------
 
 static void wait_for_upstream(struct server *server, struct request *request, int64_t now_us)
@@ -405,6 +414,47 @@ static void evict(struct server *server, struct outcomes *outcomes, int64_t now_
     }
 }
 
+static void publish_breaker(struct server *server)
+{
+    const struct breaker *breaker = &server->breaker;
+    atomic_store_explicit(&server->pulse.tripped_until_us, breaker->is_open ? breaker->probe_us : 0,
+                          memory_order_relaxed);
+}
+
+// While it is open nobody waits there. Returns whether it has just opened. Of a server that is not
+// known, discovery tells.
+static bool note_failure(struct server *server, int64_t born_us, struct outcomes *outcomes,
+                         int64_t now_us)
+{
+    bool was_open = server->breaker.is_open;
+    if (!server->known || !breaker_failed(&server->breaker, born_us, now_us)) {
+        return false;
+    }
+    publish_breaker(server);
+    evict(server, outcomes, now_us);
+    return !was_open;
+}
+
+// Returns whether it was open.
+static bool note_reply(struct server *server)
+{
+    bool was_open = breaker_succeeded(&server->breaker);
+    if (was_open) {
+        publish_breaker(server);
+    }
+    return was_open;
+}
+
+static bool breaker_forbids(struct server *server, int64_t now_us)
+{
+    if (!server->breaker.is_open || !server->known) {
+        return false;
+    }
+    bool forbids = !breaker_pass(&server->breaker, now_us);
+    publish_breaker(server);
+    return forbids;
+}
+
 // --- a request's way through --------------------------------------------------------------------
 
 enum gate_answer server_admit(struct server *server, struct request *request, uint64_t shape_id,
@@ -413,6 +463,11 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
     pthread_mutex_lock(&server->lock);
     if (must_not_pin(server, request)) {
         gate_turn_away(server->gate, &request->ticket, REFUSED_PINNED);
+        pthread_mutex_unlock(&server->lock);
+        return GATE_REFUSED;
+    }
+    if (breaker_forbids(server, now_us)) {
+        gate_turn_away(server->gate, &request->ticket, REFUSED_NO_SERVER);
         pthread_mutex_unlock(&server->lock);
         return GATE_REFUSED;
     }
@@ -537,6 +592,7 @@ void server_checkin(struct server *server, struct request *request, struct upstr
 
     pthread_mutex_lock(&server->lock);
     end_permit(server, request, learn, now_us);
+    bool recovered = request->received_us > 0 && note_reply(server);
     if (upstream && is_to_be_replaced(server, upstream, now_us)) {
         stale = upstream;
     } else if (upstream) {
@@ -545,6 +601,9 @@ void server_checkin(struct server *server, struct request *request, struct upstr
     grant(server, &outcomes, now_us);
     unlock(server);
 
+    if (recovered) {
+        log_breaker(server, "breaker_closed", NULL);
+    }
     deliver(server, request->worker, &outcomes);
     if (stale) {
         upstream_close(stale, "replaced", false);
@@ -624,6 +683,10 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
     pthread_mutex_lock(&server->lock);
     bool first = server->ledger.open == 0;
     ledger_opened(&server->ledger);
+    if (server->failing && server->breaker.is_open) {
+        breaker_hope(&server->breaker, now_us);
+        publish_breaker(server);
+    }
     server->failing = false;
     update_availability(server, &outcomes, now_us);
     bool gone = atomic_load(&server->is_gone);
@@ -664,9 +727,13 @@ void server_open_failed(struct server *server, struct worker *worker, int64_t no
     ledger_failed(&server->ledger, worker_random(worker), now_us);
     server->failing = server->ledger.open == 0;
     update_availability(server, &outcomes, now_us);
+    bool tripped = note_failure(server, now_us, &outcomes, now_us);
     leave(server, &outcomes, now_us);
-    pthread_mutex_unlock(&server->lock);
+    unlock(server);
 
+    if (tripped) {
+        log_breaker(server, "breaker_open", "no connection can be opened");
+    }
     control_request_scan(worker->shared->control);
     deliver(server, worker, &outcomes);
     servers_feed(servers, worker, now_us);
@@ -883,6 +950,7 @@ static bool learn(struct server *server, const struct topology *topology,
     if (changed && server->known) { // it has been away, or asleep: what failed then says nothing
         server->failing = false;
         ledger_forgive(&server->ledger);
+        note_reply(server);
     }
     return changed;
 }
@@ -936,6 +1004,61 @@ void server_evict(struct server *server, struct worker *worker)
 void server_suspect(struct server *server, int64_t now_us)
 {
     atomic_store(&server->suspect_us, now_us);
+}
+
+void server_failed(struct server *server, struct worker *worker, int64_t born_us, int64_t now_us)
+{
+    struct outcomes outcomes;
+    outcomes_init(&outcomes);
+    server_suspect(server, now_us);
+
+    pthread_mutex_lock(&server->lock);
+    bool tripped = note_failure(server, born_us, &outcomes, now_us);
+    unlock(server);
+
+    if (tripped) {
+        log_breaker(server, "breaker_open", "connections are lost before they are answered");
+    }
+    deliver(server, worker, &outcomes);
+}
+
+// Requests that were granted a permit before `since_us`, and have an upstream since then or so; not
+// those that wait for events.
+static int count_patient(const struct server *server, int64_t since_us)
+{
+    int count = 0;
+    const struct ticket *ticket = gate_oldest(server->gate);
+    for (; ticket && ticket->granted_us <= since_us; ticket = ticket->next) {
+        count += ticket->lane != LANE_STREAM && !request_of_ticket(ticket)->waits;
+    }
+    return count;
+}
+
+bool server_is_silent(struct server *server, struct worker *worker, int64_t now_us)
+{
+    int64_t timeout_us = server->servers->config->response_timeout_us;
+    int64_t since_us = now_us - timeout_us;
+    if (timeout_us == 0 || atomic_load(&server->heard_us) > since_us) {
+        return false;
+    }
+    struct outcomes outcomes;
+    outcomes_init(&outcomes);
+
+    pthread_mutex_lock(&server->lock);
+    bool was_open = server->breaker.is_open;
+    bool silent = count_patient(server, since_us) >= (was_open ? 1 : 2);
+    if (silent && !was_open) {
+        breaker_trip(&server->breaker, now_us);
+        publish_breaker(server);
+        evict(server, &outcomes, now_us);
+    }
+    unlock(server);
+
+    if (silent && !was_open) {
+        log_breaker(server, "breaker_open", "no request is answered (upstream.responseTimeout)");
+    }
+    deliver(server, worker, &outcomes);
+    return silent;
 }
 
 bool server_is_doomed(const struct server *server, int64_t now_us)

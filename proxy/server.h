@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "policy/breaker.h"
 #include "policy/exhaustion.h"
 #include "policy/gate.h"
 #include "policy/ledger.h"
@@ -44,11 +45,13 @@ struct server {
     atomic_int_fast64_t give_up_us; // from then on what was sent to it is given up; 0: it is not
     atomic_int_fast64_t suspect_us; // when a connection to it was last lost
     atomic_bool restrained;         // in an emergency
+    atomic_int_fast64_t heard_us;   // when a reply, or a part of one, last came
     atomic_int routed;              // requests that were routed to it, and may look at it
     pthread_mutex_t lock;           // guards all that follows
     struct gate *gate;
     struct shapes *shapes;
     struct ledger ledger;
+    struct breaker breaker;
     struct exhaustion exhaustion;
     int64_t looked_us;       // the lobby: when those who wait there were last sent to look again
     struct request *waiters; // have a permit, need an upstream; oldest first
@@ -92,7 +95,8 @@ void server_evict(struct server *server, struct worker *worker);
 // snapshot has it, or for a while. Who waits there is sent to ROUTE again.
 void server_doubt(struct server *server, struct worker *worker, int64_t now_us);
 
-// Asks for the request's permit. GATE_QUEUED: MAIL_NEWS will come, of a permit, a refusal, or that
+// Asks for the request's permit. While the breaker is open, nearly all are refused with
+// REFUSED_NO_SERVER. GATE_QUEUED: MAIL_NEWS will come, of a permit, a refusal, or that
 // it must go to ROUTE again.
 enum gate_answer server_admit(struct server *server, struct request *request, uint64_t shape_id,
                               struct gate_ask ask, int64_t now_us)
@@ -156,8 +160,16 @@ void server_get_info(struct server *server, struct server_info *ret_info);
 // by any worker's tick.
 void server_tick(struct server *server, struct worker *worker, int64_t now_us);
 
-// A connection to it was lost: those that are idle are looked at before they are used.
+// A connection to it, made at born_us, was lost under a request: those that are idle are looked at
+// before they are used, and the breaker hears of it.
+void server_failed(struct server *server, struct worker *worker, int64_t born_us, int64_t now_us);
+
+// A connection to it was lost, for whatever reason: likewise, but for the breaker.
 void server_suspect(struct server *server, int64_t now_us);
+
+// Whether it has given no sign for upstream.responseTimeout, though several requests, or one that
+// was let pass by the breaker, have waited as long. Then the breaker is open.
+bool server_is_silent(struct server *server, struct worker *worker, int64_t now_us);
 
 // Whether what was sent to it is given up: another one has taken over, or it has been unknown for
 // longer than anybody waits for it.

@@ -367,6 +367,14 @@ static bool is_stuck(const struct upstream *upstream, int64_t now_us)
            now_us - upstream->progress_us > upstream->worker->shared->config->message_timeout_us;
 }
 
+// Whether it waits, and so do others, for a server that is silent to all of them.
+static bool is_unheard(const struct upstream *upstream, int64_t now_us)
+{
+    int64_t timeout_us = upstream->worker->shared->config->response_timeout_us;
+    return timeout_us > 0 && now_us - upstream->progress_us >= timeout_us &&
+           server_is_silent(upstream->server, upstream->worker, now_us);
+}
+
 void upstream_check_deadlines(struct upstream *upstream, int64_t now_us)
 {
     const struct config *config = upstream->worker->shared->config;
@@ -379,7 +387,8 @@ void upstream_check_deadlines(struct upstream *upstream, int64_t now_us)
         }
     } else if (!request) {
         check_idle(upstream, now_us);
-    } else if (server_is_doomed(upstream->server, now_us) || is_stuck(upstream, now_us)) {
+    } else if (server_is_doomed(upstream->server, now_us) || is_stuck(upstream, now_us) ||
+               is_unheard(upstream, now_us)) {
         request_lose_upstream(request);
     } else {
         runaway_check(request, now_us);

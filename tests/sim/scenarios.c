@@ -227,6 +227,21 @@ static void stalling(struct knobs *knobs)
     knobs->deadline_us = 5 * SECOND;
 }
 
+// A server that its monitor is content with takes connections and answers nothing, for long.
+static void silent(struct knobs *knobs)
+{
+    draw_impatience(knobs);
+    knobs->response_timeout_us = dice_scale(200 * MS, 3 * SECOND);
+    knobs->stall_every_us = dice_scale(10 * MS, 1 * SECOND);
+    knobs->down_us = dice_scale(1 * SECOND, 60 * SECOND);
+    knobs->secondary = knobs->servers == 1 ? 0 : 0.5;
+    knobs->cap = (int)dice_between(1, 6);
+    knobs->connections = (int)dice_between(2, 8);
+    knobs->operations = 60;
+    knobs->quit = dice_chance(0.7) ? 0 : 0.05;
+    knobs->close_every_us = dice_chance(0.7) ? 0 : dice_scale(100 * MS, 5 * SECOND);
+}
+
 static void stepdown(struct knobs *knobs)
 {
     draw_impatience(knobs);
@@ -377,13 +392,28 @@ static void compressed(struct knobs *knobs)
 }
 
 const struct scenario scenarios[] = {
-    {"calm", calm},         {"crowd", crowd},         {"slow_shape", slow_shape},
-    {"runaways", runaways}, {"hand_over", hand_over}, {"quitters", quitters},
-    {"orphans", orphans},   {"large", large},         {"flaky", flaky},
-    {"refusing", refusing}, {"stalling", stalling},   {"stepdown", stepdown},
-    {"lying", lying},       {"members", members},     {"restless", restless},
-    {"total", total},       {"balanced", balanced},   {"narrow", narrow},
-    {"ending", ending},     {"chaos", chaos},         {"compressed", compressed},
+    {"calm", calm},
+    {"crowd", crowd},
+    {"slow_shape", slow_shape},
+    {"runaways", runaways},
+    {"hand_over", hand_over},
+    {"quitters", quitters},
+    {"orphans", orphans},
+    {"large", large},
+    {"flaky", flaky},
+    {"refusing", refusing},
+    {"stalling", stalling},
+    {"stepdown", stepdown},
+    {"lying", lying},
+    {"members", members},
+    {"restless", restless},
+    {"total", total},
+    {"balanced", balanced},
+    {"narrow", narrow},
+    {"ending", ending},
+    {"chaos", chaos},
+    {"compressed", compressed},
+    {"silent", silent},
     {NULL, NULL},
 };
 

@@ -78,6 +78,7 @@ static void configure(void)
         .upstream_max_idle_time_us = knobs->max_idle_us,
         .upstream_max_age_us = knobs->max_age_us,
         .server_wait_us = knobs->server_wait_us,
+        .response_timeout_us = knobs->response_timeout_us,
         .max_incoming_connections = 1000,
         .handshake_timeout_us = 10000000,
         .message_timeout_us = knobs->message_timeout_us,

@@ -89,8 +89,9 @@ struct knobs {
     int64_t server_wait_us;
     double slow_share;
     int64_t slow_us;
-    int64_t kill_after_us; // 0: never; also of abandoned reads
-    double deaf;           // chance that a server does not do what killing asks for
+    int64_t kill_after_us;       // 0: never; also of abandoned reads
+    double deaf;                 // chance that a server does not do what killing asks for
+    int64_t response_timeout_us; // 0: none
     int64_t connect_timeout_us;
     int64_t message_timeout_us;
     int64_t max_idle_us;

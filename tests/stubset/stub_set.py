@@ -179,6 +179,15 @@ class StubSet:
         member.kill()
         self._lost(member)
 
+    def cut(self, driver: str) -> None:
+        """All connections of that driver end at once."""
+        self._call(self._cut, driver)
+
+    def _cut(self, driver: str) -> None:
+        for member in self.members:
+            for connection in [c for c in member.connections if c.driver == driver]:
+                connection.hang_up()
+
     def _lost(self, member: Member) -> None:
         if self.kind == "replica_set":
             self.election.lost(member)
