@@ -39,6 +39,7 @@ struct lane_use {
     int in_flight;
     int64_t granted_us_sum; // of those in flight
     double service_us;      // how long a permit is held: exponentially weighted mean
+    double last_turn_us;    // when the last who was sent away is to have its turn
 };
 
 struct gate {
@@ -568,7 +569,8 @@ static int permits_of(const struct gate *gate, enum lane lane)
     return left > 1 ? left : 1;
 }
 
-int64_t gate_backoff_ms(const struct gate *gate, enum lane lane, int64_t now_us)
+// How long it takes at the pace of late until the next of a lane may go.
+static double turn_us(const struct gate *gate, enum lane lane, int64_t now_us)
 {
     const struct lane_use *use = &gate->lanes[lane];
     double service_us = use->service_us;
@@ -578,11 +580,34 @@ int64_t gate_backoff_ms(const struct gate *gate, enum lane lane, int64_t now_us)
             (double)later(gate->now_us, now_us) - (double)use->granted_us_sum / use->in_flight;
         service_us = mean_age_us > service_us ? mean_age_us : service_us;
     }
-    double ms = (double)(waiting_in(use) + 1) * service_us / permits_of(gate, lane) / 1000;
+    return service_us / permits_of(gate, lane);
+}
+
+static int64_t backoff_within_bounds(double us)
+{
+    double ms = us / 1000;
     if (ms < BACKOFF_MIN_MS) {
         return BACKOFF_MIN_MS;
     }
     return ms < BACKOFF_MAX_MS ? (int64_t)ms : BACKOFF_MAX_MS;
+}
+
+int64_t gate_backoff_ms(const struct gate *gate, enum lane lane, int64_t now_us)
+{
+    double in_line = (double)(waiting_in(&gate->lanes[lane]) + 1);
+    return backoff_within_bounds(in_line * turn_us(gate, lane, now_us));
+}
+
+int64_t gate_next_turn_ms(struct gate *gate, enum lane lane, int64_t now_us)
+{
+    struct lane_use *use = &gate->lanes[lane];
+    double one_us = turn_us(gate, lane, now_us);
+    double at_us = (double)now_us + (double)(waiting_in(use) + 1) * one_us;
+    double next_us = use->last_turn_us + one_us;
+    double most_us = (double)now_us + BACKOFF_MAX_MS * 1000.0;
+    at_us = next_us > at_us ? next_us : at_us;
+    use->last_turn_us = at_us < most_us ? at_us : most_us;
+    return backoff_within_bounds(at_us - (double)now_us);
 }
 
 static int64_t longest_wait_us(const struct gate *gate, int64_t now_us)

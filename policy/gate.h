@@ -179,6 +179,11 @@ void gate_set_available(struct gate *gate, bool available, int64_t now_us);
 // that stopped answering shows at once.
 int64_t gate_backoff_ms(const struct gate *gate, enum lane lane, int64_t now_us);
 
+// The same for a client that will come back by it, as drivers with back-off do: after a random time
+// of which this is the mean. Each is told the next turn after the queue and after those who were
+// sent away before, so that a crowd that was refused at once does not come back at once.
+int64_t gate_next_turn_ms(struct gate *gate, enum lane lane, int64_t now_us);
+
 struct gate_counts {
     bool available;
     int cap;

@@ -54,6 +54,7 @@ struct client {
     uint64_t id;
     int64_t waits_since_us;               // the handshake began, or the peer last made progress
     char app_name[CLIENT_APP_NAME_BYTES]; // as hello said, "" if it did not
+    bool backs_off;                       // when it is refused: hello said so
     bool shaken;                          // the stream's handshake is done
     bool greeted;                         // has sent a first message
     bool ended;  // will send no more, but what it sent unacknowledged is still to be done

@@ -27,6 +27,10 @@ void exhaustion_look(struct server *server, struct exhaustion_report *report, in
         return;
     }
     memcpy(report->server, server->name, sizeof report->server);
+    report->shed_for_good = server->shed_for_good;
+    if (report->notice == EXHAUSTION_END) {
+        server->shed_for_good = 0;
+    }
     const struct ticket *ticket = gate_oldest(server->gate);
     for (; ticket && report->holder_count < EXHAUSTION_HOLDERS; ticket = ticket->next) {
         describe_holder(&report->holders[report->holder_count++], request_of_ticket(ticket),
@@ -73,6 +77,7 @@ void exhaustion_log(const struct exhaustion_report *report, int64_t now_us)
         snprintf(key, sizeof key, "shed_%s", refusal_text((enum refusal)i));
         log_int(&line, key, (int64_t)exhaustion_refused(&report->exhaustion, (enum refusal)i));
     }
+    log_int(&line, "shed_without_backoff", (int64_t)report->shed_for_good);
     log_holders(&line, report);
     log_end(&line);
 }

@@ -23,6 +23,7 @@ struct exhaustion_report {
     char server[280];
     struct exhaustion exhaustion;
     struct gate_counts counts;
+    uint64_t shed_for_good; // see struct server
     int holder_count;
     struct holder holders[EXHAUSTION_HOLDERS]; // longest first
 };

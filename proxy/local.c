@@ -76,6 +76,14 @@ static void keep_app_name(struct client *client, const struct command *command)
              (const char *)name.at);
 }
 
+// Drivers have said "2" and true; what counts is that they say it.
+static bool announces_backoff(const struct command *command)
+{
+    struct bson_element field;
+    return bson_find(command->body, "backpressure", &field) &&
+           (field.type != BSON_VIEW_BOOL || bson_element_truth(&field));
+}
+
 // Whether the app is on this machine.
 static bool is_near(const struct client *client)
 {
@@ -124,6 +132,7 @@ static void answer_hello(struct client *client, const struct command *command, b
     const struct face *face = face_of(client->worker);
     bool legacy = !bytes_equal(command->name, "hello");
     keep_app_name(client, command);
+    client->backs_off |= announces_backoff(command);
     BSON_APPEND_BOOL(document, legacy ? "ismaster" : "isWritablePrimary", true);
     if (asks_for(command, "helloOk")) {
         BSON_APPEND_BOOL(document, "helloOk", true);

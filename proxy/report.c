@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "proxy/client.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
 #include "proxy/meter.h"
@@ -15,6 +16,7 @@ struct report {
     int parts; // still to come
     struct meter sum;
     int64_t clients;
+    int64_t clients_without_backoff;
     int64_t requests;
 };
 
@@ -64,6 +66,7 @@ static void log_state(const struct report *report, struct worker *worker)
     struct log_line line;
     log_begin(&line, LOG_INFO, "state");
     log_int(&line, "clients", report->clients);
+    log_int(&line, "clients_without_backoff", report->clients_without_backoff);
     log_int(&line, "requests", report->requests);
     log_counts(&line, &sum);
     log_int(&line, "pins", (int64_t)affinity_count(&shared->affinity));
@@ -71,11 +74,22 @@ static void log_state(const struct report *report, struct worker *worker)
     log_end(&line);
 }
 
+// Of those that have said something.
+static int64_t count_without_backoff(const struct worker *worker)
+{
+    int64_t count = 0;
+    for (const struct client *client = worker->clients; client; client = client->next) {
+        count += client->greeted && !client->backs_off;
+    }
+    return count;
+}
+
 void report_add(struct report *report, struct worker *worker)
 {
     pthread_mutex_lock(&report->lock);
     meter_merge(&report->sum, &worker->meter);
     report->clients += atomic_load(&worker->client_count);
+    report->clients_without_backoff += count_without_backoff(worker);
     report->requests += worker->request_count;
     bool last = --report->parts == 0;
     pthread_mutex_unlock(&report->lock);

@@ -1394,6 +1394,7 @@ struct request *request_new(struct worker *worker, struct client *client)
         client->request = request;
         request->client_id = client->id;
         memcpy(request->app_name, client->app_name, sizeof request->app_name);
+        request->backs_off = client->backs_off;
     }
     return request;
 }

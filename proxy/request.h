@@ -91,6 +91,7 @@ struct request {
     size_t packing_bytes;       // claimed of the budget, for `packed` and a large `held`
     uint64_t client_id;
     char app_name[CLIENT_APP_NAME_BYTES]; // copied: the client may die before its request
+    bool backs_off;                       // likewise
 
     struct rule_verdict verdict; // of the rules
 

@@ -659,7 +659,10 @@ void server_count(struct server *server, int64_t now_us, struct server_counts *r
 int64_t server_backoff_ms(struct server *server, const struct request *request, int64_t now_us)
 {
     pthread_mutex_lock(&server->lock);
-    int64_t backoff_ms = gate_backoff_ms(server->gate, request->ticket.lane, now_us);
+    enum lane lane = request->ticket.lane;
+    server->shed_for_good += !request->backs_off;
+    int64_t backoff_ms = request->backs_off ? gate_next_turn_ms(server->gate, lane, now_us)
+                                            : gate_backoff_ms(server->gate, lane, now_us);
     pthread_mutex_unlock(&server->lock);
     return backoff_ms;
 }

@@ -53,6 +53,7 @@ struct server {
     struct ledger ledger;
     struct breaker breaker;
     struct exhaustion exhaustion;
+    uint64_t shed_for_good;  // in this exhaustion: to clients that do not say that they back off
     int64_t looked_us;       // the lobby: when those who wait there were last sent to look again
     struct request *waiters; // have a permit, need an upstream; oldest first
     struct request **waiters_end;
@@ -186,7 +187,8 @@ struct server_counts {
 };
 void server_count(struct server *server, int64_t now_us, struct server_counts *ret_counts);
 
-// What a refused client should wait.
+// What a client whose request is refused now should wait. Counts those that do not say that they
+// will.
 int64_t server_backoff_ms(struct server *server, const struct request *request, int64_t now_us);
 
 #endif

@@ -30,7 +30,7 @@ struct way {
     void (*set_available)(void *self, bool available, int64_t now_us);
     int (*limit)(const void *self);
     // What a refused request is told to wait, in ms; 0 or NULL: nothing.
-    int64_t (*backoff_ms)(const void *self, const struct request *request, int64_t now_us);
+    int64_t (*backoff_ms)(void *self, const struct request *request, int64_t now_us);
 };
 
 extern const struct way way_no_proxy;

@@ -130,9 +130,9 @@ static int weir_limit(const void *self)
     return counts.limit;
 }
 
-static int64_t weir_backoff_ms(const void *self, const struct request *request, int64_t now_us)
+static int64_t weir_backoff_ms(void *self, const struct request *request, int64_t now_us)
 {
-    return gate_backoff_ms(((const struct weir *)self)->gate, request->ticket.lane, now_us);
+    return gate_next_turn_ms(((struct weir *)self)->gate, request->ticket.lane, now_us);
 }
 
 #define WEIR(called, what, how)                                                                    \

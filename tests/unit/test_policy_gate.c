@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "policy/gate.h"
+#include "tests/chance.h"
 
 #define TICKETS 16
 #define FOREVER INT64_MAX
@@ -902,6 +903,80 @@ static void who_is_told_to_be_slow_is(void **state)
     world_fini(&world);
 }
 
+// 10 permits of 200 ms, nobody in the queue: a turn every 20 ms, the next in 20 ms.
+static int64_t with_turns_of_20_ms(struct world *world)
+{
+    struct gate_limits limits = wide;
+    limits.slow_us = 500 * MS;
+    world_init(world, &limits);
+    return serve(world, OTHER, 50, 200 * MS, 0);
+}
+
+static void each_who_is_sent_away_has_a_turn(void **state)
+{
+    (void)state;
+    struct world world;
+    int64_t now = with_turns_of_20_ms(&world);
+    for (int64_t turn = 1; turn <= 500; turn++) {
+        int64_t ms = gate_next_turn_ms(world.gate, LANE_NORMAL, now);
+        assert_int_equal(ms, turn * 20 < 100 ? 100 : turn * 20);
+    }
+    assert_int_equal(gate_backoff_ms(world.gate, LANE_NORMAL, now), 100); // which takes none
+    assert_int_equal(gate_next_turn_ms(world.gate, LANE_NORMAL, now), 10000);
+    world_fini(&world);
+}
+
+static void turns_pass(void **state)
+{
+    (void)state;
+    struct world world;
+    int64_t now = with_turns_of_20_ms(&world);
+    for (int turn = 1; turn <= 20; turn++) {
+        (void)gate_next_turn_ms(world.gate, LANE_NORMAL, now);
+    }
+    assert_int_equal(gate_next_turn_ms(world.gate, LANE_NORMAL, now + 200 * MS), 420 - 200);
+    assert_int_equal(gate_next_turn_ms(world.gate, LANE_NORMAL, now + 5000 * MS), 100);
+    // However many there were: in 10 s all have come back.
+    for (int turn = 1; turn <= 100000; turn++) {
+        (void)gate_next_turn_ms(world.gate, LANE_NORMAL, now);
+    }
+    assert_int_equal(gate_next_turn_ms(world.gate, LANE_NORMAL, now + 10000 * MS), 100);
+    world_fini(&world);
+}
+
+static void lanes_have_turns_of_their_own(void **state)
+{
+    (void)state;
+    struct world world;
+    int64_t now = with_turns_of_20_ms(&world);
+    now = serve(&world, OTHER_SLOW, 10, 800 * MS, now);
+    for (int turn = 1; turn <= 5; turn++) {
+        assert_int_equal(gate_next_turn_ms(world.gate, LANE_SLOW, now), turn * 400);
+    }
+    assert_int_equal(gate_next_turn_ms(world.gate, LANE_NORMAL, now), 100);
+    world_fini(&world);
+}
+
+// What drivers make of it: a random part of twice the time. Of 500 refused at one moment no more
+// come back in the first second than three times what it serves (50), then than twice that;
+// without turns, all would in the first 200 ms.
+static void a_crowd_does_not_come_back_at_once(void **state)
+{
+    (void)state;
+    struct world world;
+    int64_t now = with_turns_of_20_ms(&world);
+    int back[20] = {0};
+    struct chance chance = {7};
+    for (int i = 0; i < 500; i++) {
+        int64_t most_ms = 2 * gate_next_turn_ms(world.gate, LANE_NORMAL, now);
+        back[chance_below(&chance, (int)most_ms) / 1000]++;
+    }
+    for (int second = 0; second < 20; second++) {
+        assert_in_range(back[second], 0, second < 1 ? 3 * 50 : 2 * 50);
+    }
+    world_fini(&world);
+}
+
 static void every_refusal_has_its_word(void **state)
 {
     (void)state;
@@ -955,6 +1030,10 @@ int main(void)
         cmocka_unit_test(a_server_that_stopped_shows_in_the_backoff),
         cmocka_unit_test(a_lowered_limit_is_reached_by_ending),
         cmocka_unit_test(who_is_told_to_be_slow_is),
+        cmocka_unit_test(each_who_is_sent_away_has_a_turn),
+        cmocka_unit_test(turns_pass),
+        cmocka_unit_test(lanes_have_turns_of_their_own),
+        cmocka_unit_test(a_crowd_does_not_come_back_at_once),
         cmocka_unit_test(every_refusal_has_its_word),
         cmocka_unit_test(freeing_nothing_is_no_harm),
     };

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a refusal tells whom: clients that say in hello that they back off each have a turn of their
+own to come back at; the others, which do not come back, are counted apart."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+import pytest
+import raw
+import weir
+from stub_server import StubServer, fine
+
+CROWD = 20
+HELD_S = 0.2
+
+
+@pytest.fixture
+def stub():
+    with StubServer() as stub:
+        yield stub
+
+
+@contextlib.contextmanager
+def all_permits_held(stub, proxy):
+    """By one command, for HELD_S already."""
+    came, let_go = threading.Event(), threading.Event()
+
+    def script(asked) -> None:
+        if asked.document.get("comment") == "hold":
+            came.set()
+            assert let_go.wait(30)
+        fine(asked)
+
+    stub.script = script
+    with raw.Connection.to(proxy.address) as holder:
+        held = holder.post({"count": "things", "comment": "hold"})
+        assert came.wait(10)
+        time.sleep(HELD_S)
+        yield
+        let_go.set()
+        assert holder.reply_to(held)["ok"] == 1
+
+
+def refused(proxy, hello: dict) -> int:
+    """Asks on a connection that began with this hello; what it is told to wait."""
+    with raw.Connection.to(proxy.address) as connection:
+        assert connection.ask({"hello": 1, **hello}, db="admin")["ok"] == 1
+        reply = connection.ask({"find": "things"})
+        assert (reply["ok"], reply["code"]) == (0, 462)
+        assert sorted(reply["errorLabels"]) == ["RetryableError", "SystemOverloadedError"]
+        return reply["baseBackoffMS"]
+
+
+@pytest.mark.parametrize("says", ["2", True], ids=["text", "bool"])
+def test_a_crowd_does_not_come_back_as_one_wave(stub, says):
+    arguments = ("--max-wait", "0", "--slow-op-threshold", "1h")  # all are in one lane
+    with weir.Weir(stub.uri, *arguments, cap=1) as proxy, all_permits_held(stub, proxy):
+        turns = [refused(proxy, {"backpressure": says}) for _ in range(CROWD)]
+        silent = refused(proxy, {})
+        denies = refused(proxy, {"backpressure": False})
+    assert turns == sorted(turns) and turns[-1] <= 10_000
+    assert turns[-1] >= min(10_000, CROWD * HELD_S * 1000)
+    assert max(silent, denies) <= turns[-1] / 2, "a turn of its own, and it does not come back"
+
+
+def test_clients_that_do_not_back_off_are_counted_apart(stub):
+    with weir.Weir(stub.uri, "--max-wait", "0", cap=1) as proxy:
+        with all_permits_held(stub, proxy):
+            for _ in range(3):
+                refused(proxy, {})
+            for _ in range(2):
+                refused(proxy, {"backpressure": "2"})
+        end = proxy.wait_for("exhaustion_end", timeout=10)
+        assert (end["shed_max_wait"], end["shed_without_backoff"]) == ("5", "3")
+        # The next one counts from the beginning.
+        with all_permits_held(stub, proxy):
+            refused(proxy, {"backpressure": "2"})
+        end = proxy.wait_for("exhaustion_end", timeout=10, shed_max_wait="1")
+        assert end["shed_without_backoff"] == "0"
+
+
+def test_state_tells_how_many_they_are(stub):
+    with weir.Weir(stub.uri) as proxy, contextlib.ExitStack() as stack:
+        for hello in [{}, {}, {"backpressure": "2"}]:
+            connection = stack.enter_context(raw.Connection.to(proxy.address))
+            connection.ask({"hello": 1, **hello}, db="admin")
+        silent = stack.enter_context(raw.Connection.to(proxy.address))
+        deadline = time.monotonic() + 10
+        while (state := proxy.state())["clients"] < 4:
+            assert time.monotonic() < deadline
+        assert (state["clients"], state["clients_without_backoff"]) == (4, 2)
+        silent.ask({"hello": 1}, db="admin")
+        assert proxy.state()["clients_without_backoff"] == 3
+
+
+def test_a_servers_own_refusal_is_passed_on(stub):
+    """But for the label on which some drivers report success."""
+    labels = ["SystemOverloadedError", "RetryableError", "NoWritesPerformed"]
+    error = {"ok": 0.0, "code": 462, "codeName": "IngressRequestRateLimitExceeded", "errmsg": "no"}
+    stub.script = lambda asked: asked.connection.send(
+        asked.answer({**error, "errorLabels": labels, "baseBackoffMS": 250})
+    )
+    with weir.Weir(stub.uri) as proxy, raw.Connection.to(proxy.address) as connection:
+        reply = connection.ask({"insert": "things", "documents": [{}]})
+        assert reply.pop("errorLabels") == labels[:2]
+        assert reply == {**error, "baseBackoffMS": 250}
