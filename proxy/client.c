@@ -216,6 +216,28 @@ static void client_ready(void *arg, unsigned directions)
     }
 }
 
+bool client_has_place(struct client *client)
+{
+    atomic_int *places = &client->worker->shared->places;
+    int most = client->worker->shared->config->max_incoming_connections;
+    int taken = atomic_load(places);
+    while (!client->has_place && taken < most) {
+        client->has_place = atomic_compare_exchange_weak(places, &taken, taken + 1);
+    }
+    return client->has_place;
+}
+
+static void log_no_place(const struct client *client)
+{
+    static struct log_limit limit = {.per_second = 1};
+    struct log_line line;
+    if (log_begin_limited(&line, LOG_WARN, "client_without_place", &limit, client_now_us(client))) {
+        log_int(&line, "client", (int64_t)client->id);
+        log_str(&line, "reason", "net.maxIncomingConnections is reached");
+        log_end(&line);
+    }
+}
+
 void client_accept(struct worker *worker, int fd)
 {
     const struct config *config = worker->shared->config;
@@ -228,6 +250,9 @@ void client_accept(struct worker *worker, int fd)
     }
     worker->clients = client;
     client->waits_since_us = client_now_us(client);
+    if (!client_has_place(client)) {
+        log_no_place(client);
+    }
     struct stream_handler handler = {client_ready, client};
     bool plain_allowed = config->tls_mode != CONFIG_TLS_REQUIRE;
     client->stream =
@@ -249,6 +274,7 @@ static void client_unlink(struct client *client)
     client->next = worker->dead_clients;
     worker->dead_clients = client;
     atomic_fetch_sub(&worker->client_count, 1);
+    atomic_fetch_sub(&worker->shared->places, client->has_place);
 }
 
 // Not what happens all day, nor what was logged as bad input.

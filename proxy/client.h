@@ -55,6 +55,7 @@ struct client {
     int64_t waits_since_us;               // the handshake began, or the peer last made progress
     char app_name[CLIENT_APP_NAME_BYTES]; // as hello said, "" if it did not
     bool backs_off;                       // when it is refused: hello said so
+    bool has_place;                       // among net.maxIncomingConnections
     bool shaken;                          // the stream's handshake is done
     bool greeted;                         // has sent a first message
     bool ended;  // will send no more, but what it sent unacknowledged is still to be done
@@ -86,6 +87,10 @@ void client_send(struct client *client, const uint8_t *at, size_t len);
 
 // Its address, IP_BYTES long; NULL if it has none (a Unix socket).
 const uint8_t *client_ip(struct client *client);
+
+// Whether it may ask for more than hello: it has a place among net.maxIncomingConnections, or is
+// given one that has come free.
+bool client_has_place(struct client *client);
 
 // Its request has ended: goes on with what was sent ahead, or waits for the next one.
 void client_rest(struct client *client);

@@ -65,7 +65,9 @@
         "Worker threads. 0: as many as the machine has cores.")                                    \
     OPTION(max_incoming_connections, "net.maxIncomingConnections", "max-incoming-connections",     \
         INT, "65536", "1", "1000000", "N", true,                                                   \
-        "The most connections of apps at one time; one more is closed at once.")                   \
+        "The most connections of apps that are served at one time. A quarter more are let in, so " \
+        "that drivers see a living server, but what they ask for is refused as overload until a "  \
+        "place is free; beyond that a connection is closed at once.")                              \
     OPTION(handshake_timeout_us, "net.handshakeTimeout", "handshake-timeout", DURATION,            \
         "10s", "100ms", "10m", "TIME", true,                                                       \
         "How long an app's connection may take over TLS and its first message.")                   \

@@ -289,6 +289,11 @@ static enum request_step step_classify(struct request *request)
         request->failure = FAILURE_BAD_MESSAGE;
         return STEP_FAIL;
     }
+    if (request->client && !client_has_place(request->client) &&
+        !command_finishes(&request->command)) {
+        request->failure = FAILURE_NO_PLACE;
+        return STEP_FAIL;
+    }
     return STEP_RULES;
 }
 
@@ -1156,6 +1161,8 @@ static void describe_rule(const struct request *request, struct reply_error *err
         error->labels = 0;
     }
 }
+// How soon somebody's connection ends nobody can tell.
+#define NO_PLACE_BACKOFF_MS 1000
 
 // The one place that says what each failure is answered with; the reasons for codes and labels are
 // in ARCHITECTURE.md. `words` is room for a message that is not always the same.
@@ -1168,6 +1175,13 @@ static void describe_failure(const struct request *request, struct reply_error *
         break;
     case FAILURE_RULE:
         describe_rule(request, error, words);
+        break;
+    case FAILURE_NO_PLACE:
+        error->code = 462;
+        error->labels = LABEL_SYSTEM_OVERLOADED | LABEL_RETRYABLE;
+        error->base_backoff_ms = NO_PLACE_BACKOFF_MS;
+        error->message = "weir: overloaded, more connections than net.maxIncomingConnections; "
+                         "nothing was executed";
         break;
     case FAILURE_SHED:
         describe_shed(request, error);

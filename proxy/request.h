@@ -49,6 +49,7 @@ enum request_failure {
     FAILURE_NONE,
     FAILURE_BAD_MESSAGE,   // request->wire_error tells
     FAILURE_RULE,          // a rule refused
+    FAILURE_NO_PLACE,      // its client is one too many
     FAILURE_SHED,          // the gate refused
     FAILURE_DEADLINE,      // its own time is over
     FAILURE_NO_SERVER,     // nothing was sent: no server in time

@@ -166,7 +166,8 @@ static void accepted(void *arg, int fd)
     }
     int total;
     struct worker *worker = least_loaded(weir, &total);
-    if (total >= weir->shared.config->max_incoming_connections) {
+    int most = weir->shared.config->max_incoming_connections;
+    if (total >= most + most / 4) { // those without a place are still answered hello
         log_not_accepted(weir, "net.maxIncomingConnections is reached");
         close(fd);
         return;

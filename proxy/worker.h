@@ -40,6 +40,7 @@ struct shared {
     struct budget budget;
     atomic_uint_fast64_t next_client_id;
     atomic_uint_fast64_t next_upstream_id;
+    atomic_int places;          // taken of net.maxIncomingConnections
     atomic_int workers_at_work; // those that are not ending, or not at rest yet
     uint8_t process_id[5];      // random; makes serviceIds ours
 };

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a refusal tells whom: clients that say in hello that they back off each have a turn of their
-own to come back at; the others, which do not come back, are counted apart."""
+own to come back at; the others, which do not come back, are counted apart; connections over the
+limit are greeted, and only what they ask for is refused."""
 
 from __future__ import annotations
 
@@ -8,9 +9,12 @@ import contextlib
 import threading
 import time
 
+import pymongo
 import pytest
 import raw
 import weir
+from pymongo.errors import OperationFailure
+from pymongo.monitoring import ConnectionPoolListener, ServerListener
 from stub_server import StubServer, fine
 
 CROWD = 20
@@ -21,6 +25,27 @@ HELD_S = 0.2
 def stub():
     with StubServer() as stub:
         yield stub
+
+
+class Disturbances(ConnectionPoolListener, ServerListener):
+    """What happens to a driver's pool and server that should not."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def pool_cleared(self, _) -> None:
+        self.seen.append("pool cleared")
+
+    def description_changed(self, event) -> None:
+        if event.previous_description.is_server_type_known:
+            self.seen.append(event.new_description.server_type_name)
+
+    def _ignore(self, _) -> None:
+        pass
+
+    pool_created = pool_ready = pool_closed = connection_created = connection_ready = _ignore
+    connection_closed = connection_check_out_started = connection_check_out_failed = _ignore
+    connection_checked_out = connection_checked_in = opened = closed = _ignore
 
 
 @contextlib.contextmanager
@@ -52,6 +77,65 @@ def refused(proxy, hello: dict) -> int:
         assert (reply["ok"], reply["code"]) == (0, 462)
         assert sorted(reply["errorLabels"]) == ["RetryableError", "SystemOverloadedError"]
         return reply["baseBackoffMS"]
+
+
+def greeted(stack, proxy) -> raw.Connection:
+    connection = stack.enter_context(raw.Connection.to(proxy.address))
+    assert connection.hello()["ok"] == 1
+    return connection
+
+
+def wait_for_clients(proxy, most: int) -> None:
+    deadline = time.monotonic() + 10
+    while proxy.state()["clients"] > most:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_connections_over_the_limit_are_greeted_and_wait_for_a_place(stub):
+    with (
+        weir.Weir(stub.uri, "--max-incoming-connections", "4") as proxy,
+        contextlib.ExitStack() as stack,
+    ):
+        served = [greeted(stack, proxy) for _ in range(4)]
+        one_more = greeted(stack, proxy)
+        proxy.wait_for("client_without_place")
+        refusal = one_more.ask({"find": "things"})
+        assert (refusal["ok"], refusal["code"]) == (0, 462)
+        assert sorted(refusal["errorLabels"]) == ["RetryableError", "SystemOverloadedError"]
+        assert refusal["baseBackoffMS"] > 0
+        assert one_more.hello()["ok"] == 1, "it is not closed, and can go on asking"
+        assert all(connection.ask({"ping": 1})["ok"] == 1 for connection in served)
+        with raw.Connection.to(proxy.address) as two_more:
+            assert two_more.is_ended(5), "a quarter of four is one"
+        proxy.wait_for("client_refused")
+        served.pop().stream.close()
+        wait_for_clients(proxy, 4)
+        assert one_more.ask({"find": "things"})["ok"] == 1, "a place came free"
+        last = greeted(stack, proxy)
+        assert last.ask({"find": "things"})["code"] == 462
+        assert one_more.ask({"find": "things"})["ok"] == 1, "a place is kept"
+
+
+def test_a_driver_over_the_limit_keeps_its_pool(secantus):
+    """Its operation is refused; nothing is cleared, no server marked unknown, and then it goes on."""
+    disturbances = Disturbances()
+    with (
+        weir.Weir(secantus.uri, "--max-incoming-connections", "12") as proxy,
+        contextlib.ExitStack() as stack,
+    ):
+        served = [greeted(stack, proxy) for _ in range(12)]
+        client = stack.enter_context(
+            pymongo.MongoClient(proxy.uri, event_listeners=[disturbances], maxPoolSize=1)
+        )
+        with pytest.raises(OperationFailure) as refusal:
+            client.test.things.find_one()
+        assert refusal.value.code == 462
+        for connection in served:
+            connection.stream.close()
+        wait_for_clients(proxy, 3)
+        client.test.things.find_one()
+        assert disturbances.seen == []
 
 
 @pytest.mark.parametrize("says", ["2", True], ids=["text", "bool"])
