@@ -173,6 +173,7 @@ static void forget(struct pins *pins, struct pin *pin)
     pin->bucket_next = pins->free;
     pins->free = pin;
     pins->count--;
+    pin->in_use = false;
 }
 
 static struct pin *take_entry(struct pins *pins)
@@ -196,6 +197,7 @@ static struct pin *add(struct pins *pins, const struct pin_key *key, struct pin_
     pin->key = *key;
     pin->streams = false;
     pin->connection = 0;
+    pin->in_use = true;
     pin->bucket_next = *bucket;
     *bucket = pin;
     use_append(pins, pin);
@@ -219,6 +221,7 @@ struct pin *pins_open(struct pins *pins, const struct pin_key *key, uint32_t ser
     struct pin *pin = find(pins, key);
     if (!pin) {
         pin = add(pins, key, owner);
+        pin->opened_us = now_us;
     }
     use(pins, pin, owner, now_us);
     pin->server = server;
@@ -303,4 +306,16 @@ int64_t pins_next_reap(const struct pins *pins, int64_t grace_us)
 size_t pins_count(const struct pins *pins)
 {
     return pins->count;
+}
+
+size_t pins_places(const struct pins *pins)
+{
+    return pins->touched;
+}
+
+const struct pin *pins_at(const struct pins *pins, size_t place)
+{
+    assert(place < pins->touched);
+    const struct pin *pin = &pins->entries[place];
+    return pin->in_use ? pin : NULL;
 }

@@ -35,10 +35,12 @@ struct pin {
     struct pin *older;
     struct pin_owner *owner; // NULL: an orphan
     struct pin_key key;
-    uint32_t server;                     // the caller's number for it
-    uint64_t connection;                 // likewise, if only this one of the server's will do; or 0
-    int64_t txn_number;                  // PIN_TRANSACTION
-    bool streams;                        // PIN_CURSOR: its getMores wait for what may come
+    uint32_t server;     // the caller's number for it
+    uint64_t connection; // likewise, if only this one of the server's will do; or 0
+    int64_t txn_number;  // PIN_TRANSACTION
+    bool streams;        // PIN_CURSOR: its getMores wait for what may come
+    bool in_use;         // false: the place is free
+    int64_t opened_us;
     int64_t used_us;                     // when it was last
     int64_t orphaned_us;                 // of an orphan
     char namespace[PIN_NAMESPACE_BYTES]; // PIN_CURSOR
@@ -94,5 +96,10 @@ bool pins_reap(struct pins *pins, int64_t grace_us, int64_t now_us, struct pin *
 int64_t pins_next_reap(const struct pins *pins, int64_t grace_us);
 
 size_t pins_count(const struct pins *pins);
+
+// The pin in a place from 0 to pins_places-1, NULL if none is there just now. A pin keeps its
+// place, so what looks at all of them may do so piece by piece.
+size_t pins_places(const struct pins *pins);
+const struct pin *pins_at(const struct pins *pins, size_t place);
 
 #endif

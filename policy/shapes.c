@@ -14,6 +14,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "policy/hash.h"
 #include "policy/memory.h"
@@ -47,6 +48,10 @@ void shapes_free(struct shapes *shapes)
     if (!shapes) {
         return;
     }
+    for (size_t i = 0; i < shapes->count; i++) {
+        free(shapes->entries[i].label);
+    }
+    free(shapes->overflow.label);
     free(shapes->entries);
     free(shapes->buckets);
     free(shapes);
@@ -91,6 +96,7 @@ static void forget(struct shapes *shapes, struct shape *shape)
     }
     *link = shape->bucket_next;
     idle_remove(shapes, shape);
+    free(shape->label);
 }
 
 // An entry that is in no bucket and no list, or NULL.
@@ -141,6 +147,7 @@ void shapes_release(struct shapes *shapes, struct shape *shape)
         return;
     }
     if (shape == &shapes->overflow) {
+        free(shapes->overflow.label);
         shapes->overflow = (struct shape){0};
     } else {
         idle_append(shapes, shape);
@@ -150,6 +157,27 @@ void shapes_release(struct shapes *shapes, struct shape *shape)
 size_t shapes_count(const struct shapes *shapes)
 {
     return shapes->count;
+}
+
+const struct shape *shapes_at(const struct shapes *shapes, size_t place)
+{
+    assert(place < shapes->count);
+    return &shapes->entries[place];
+}
+
+void shape_label(struct shape *shape, const char *label)
+{
+    size_t bytes = strlen(label) + 1;
+    free(shape->label);
+    shape->label = memory_new(1, bytes);
+    memcpy(shape->label, label, bytes);
+}
+
+void shape_charge(struct shape *shape, int64_t waited_us, int64_t held_us)
+{
+    shape->count++;
+    shape->waited_us += waited_us;
+    shape->held_us += held_us;
 }
 
 void shape_observe(struct shape *shape, bool slow)

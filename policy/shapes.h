@@ -23,6 +23,10 @@ struct shape {
     float slow_portion;      // of its requests, the latest weighing most: 0 to 1
     bool known;              // has been observed at least once
     struct limit_shape time; // the limit's
+    char *label;             // for people; NULL until the caller gives it one
+    uint64_t count;          // permits given back
+    int64_t waited_us;       // for these, in all
+    int64_t held_us;         // likewise
 };
 
 struct shapes;
@@ -38,6 +42,16 @@ struct shape *shapes_acquire(struct shapes *shapes, uint64_t id);
 void shapes_release(struct shapes *shapes, struct shape *shape);
 
 size_t shapes_count(const struct shapes *shapes);
+
+// The shape in a place from 0 to shapes_count-1. A shape keeps its place until it is forgotten, so
+// what looks at all of them may do so piece by piece.
+const struct shape *shapes_at(const struct shapes *shapes, size_t place);
+
+// Copies the label, which lives as long as the shape.
+void shape_label(struct shape *shape, const char *label);
+
+// Counts a permit that was waited for and held.
+void shape_charge(struct shape *shape, int64_t waited_us, int64_t held_us);
 
 // Learns from one request: an exponentially weighted mean (1/8) of "was slow", started with the
 // first.

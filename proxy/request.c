@@ -1161,6 +1161,7 @@ static void describe_rule(const struct request *request, struct reply_error *err
         error->labels = 0;
     }
 }
+
 // How soon somebody's connection ends nobody can tell.
 #define NO_PLACE_BACKOFF_MS 1000
 
