@@ -317,3 +317,31 @@ size_t affinity_count(struct affinity *affinity)
     pthread_mutex_unlock(&affinity->lock);
     return count;
 }
+
+// Who owns it cannot die: it would have to give its pins up first, under the lock.
+static uint64_t owner_id(const struct pin *pin)
+{
+    const struct pin_owner *owner = pin->owner;
+    return owner
+               ? ((const struct client *)((const char *)owner - offsetof(struct client, pins)))->id
+               : 0;
+}
+
+size_t affinity_copy(struct affinity *affinity, size_t *place, size_t places, struct pin *ret_pins,
+                     uint64_t *ret_clients)
+{
+    size_t copied = 0;
+    pthread_mutex_lock(&affinity->lock);
+    size_t all = pins_places(affinity->pins);
+    size_t end = *place + places < all ? *place + places : all;
+    for (size_t at = *place; at < end; at++) {
+        const struct pin *pin = pins_at(affinity->pins, at);
+        if (pin) {
+            ret_pins[copied] = *pin;
+            ret_clients[copied++] = owner_id(pin);
+        }
+    }
+    *place = end < all ? end : SIZE_MAX;
+    pthread_mutex_unlock(&affinity->lock);
+    return copied;
+}

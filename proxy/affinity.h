@@ -56,6 +56,12 @@ void affinity_orphan(struct affinity *affinity, struct worker *worker, struct pi
 // for so long that the deployment has forgotten it. Called by any worker's tick.
 void affinity_tick(struct affinity *affinity, struct worker *worker, int64_t now_us);
 
+// Copies the pins in up to `places` places from *place on, which is moved on; their links are
+// meaningless. Returns how many there were; ret_clients: the numbers of the clients that own them,
+// 0 of an orphan. *place is SIZE_MAX when there are no more places.
+size_t affinity_copy(struct affinity *affinity, size_t *place, size_t places, struct pin *ret_pins,
+                     uint64_t *ret_clients);
+
 // How many cursors and transactions are open, as far as is known.
 size_t affinity_count(struct affinity *affinity);
 

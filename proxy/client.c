@@ -5,13 +5,16 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "proxy/affinity.h"
 #include "proxy/config.h"
+#include "proxy/inquiry.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
-#include "proxy/affinity.h"
 #include "proxy/request.h"
 
-static const char *close_reason_text(enum close_reason reason)
+_Static_assert(CLOSE_REASON_COUNT <= WORKER_REASONS_MAX, "room to count them");
+
+const char *close_reason_text(enum close_reason reason)
 {
     static const char *const texts[] = {
 #define X(name, text) [name] = text,
@@ -249,7 +252,8 @@ void client_accept(struct worker *worker, int fd)
         client->next->prev = client;
     }
     worker->clients = client;
-    client->waits_since_us = client_now_us(client);
+    client->accepted_us = client_now_us(client);
+    client->waits_since_us = client->accepted_us;
     if (!client_has_place(client)) {
         log_no_place(client);
     }
@@ -263,6 +267,9 @@ void client_accept(struct worker *worker, int fd)
 static void client_unlink(struct client *client)
 {
     struct worker *worker = client->worker;
+    if (worker->shown_client == client) {
+        worker->shown_client = client->next;
+    }
     if (client->prev) {
         client->prev->next = client->next;
     } else {
@@ -304,11 +311,15 @@ void client_close(struct client *client, enum close_reason reason)
     }
     client->dead = true;
     log_close(client, reason);
+    traffic_add(&client->worker->closed[reason], 1);
     client_unlink(client);
     stream_watch(client->stream, 0);
     release_claim(client, client->claimed_bytes);
     affinity_orphan(&client->worker->shared->affinity, client->worker, &client->pins,
                     client_now_us(client));
+    if (client->has_view) {
+        inquiry_tell_gone(client->worker, client->id);
+    }
     struct request *request = client->request;
     client->request = NULL;
     if (request) {

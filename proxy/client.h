@@ -39,7 +39,10 @@ enum close_reason {
 #define X(name, text) name,
     CLOSE_REASONS(X)
 #undef X
+        CLOSE_REASON_COUNT
 };
+
+const char *close_reason_text(enum close_reason reason);
 
 struct client {
     struct client *next; // among the worker's clients, or its dead
@@ -52,6 +55,7 @@ struct client {
     size_t claimed_bytes;    // of the budget, for `out`
     struct pin_owner pins;   // guarded by affinity's lock
     uint64_t id;
+    int64_t accepted_us;
     int64_t waits_since_us;               // the handshake began, or the peer last made progress
     char app_name[CLIENT_APP_NAME_BYTES]; // as hello said, "" if it did not
     bool backs_off;                       // when it is refused: hello said so
@@ -62,6 +66,7 @@ struct client {
     bool paused; // not read from: it sends faster than it is answered
     bool dead;
     bool close_after_reply;
+    bool has_view;                      // a cursor of its own is open at the observer
     struct compressor_list compressors; // agreed on in hello
     bool asked_ip;                      // the following two are known
     bool has_ip;

@@ -85,7 +85,7 @@ static bool announces_backoff(const struct command *command)
 }
 
 // Whether the app is on this machine.
-static bool is_near(const struct client *client)
+bool local_is_near(const struct client *client)
 {
     static const char *const near[] = {"unix", "127.", "[::1]", "[::ffff:127."};
     const char *peer = stream_peer(client->stream);
@@ -103,7 +103,7 @@ static struct compressor_list compressors_for(const struct client *client)
     const struct config *config = client->worker->shared->config;
     bool preset = config->origins[CONFIG_OPTION_compressors].source == CONFIG_FROM_DEFAULT;
     struct compressor_list list = {0};
-    for (size_t i = 0; i < config->compressors.count && !(preset && is_near(client)); i++) {
+    for (size_t i = 0; i < config->compressors.count && !(preset && local_is_near(client)); i++) {
         const char *name = config->compressors.items[i];
         struct bytes text = {(const uint8_t *)name, strlen(name)};
         compressor_list_add(&list, compressor_find(text));
@@ -174,4 +174,10 @@ void local_answer(struct client *client, const struct command *command, bson_t *
     } else {
         refuse_authentication(document);
     }
+}
+
+bool local_is_about_weir(const struct request *request)
+{
+    return request->worker->shared->observer && request->client &&
+           bytes_equal(request->command.database, "weir");
 }

@@ -30,6 +30,7 @@
 
 #include "policy/defect.h"
 #include "proxy/config.h"
+#include "proxy/inquiry.h"
 #include "proxy/local.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
@@ -284,10 +285,14 @@ static enum request_step step_classify(struct request *request)
     if (request->command.info->traits & COMMAND_LOCAL) {
         return STEP_LOCAL;
     }
+    request->about_weir = local_is_about_weir(request);
     if (request->frame.opcode == OPCODE_QUERY) {
         request->wire_error = WIRE_BAD_QUERY;
         request->failure = FAILURE_BAD_MESSAGE;
         return STEP_FAIL;
+    }
+    if (request->about_weir) {
+        return STEP_LOCAL;
     }
     if (request->client && !client_has_place(request->client) &&
         !command_finishes(&request->command)) {
@@ -312,8 +317,38 @@ static void send_own_reply(struct request *request, const bson_t *document)
     buffer_fini(&out);
 }
 
+// The observer's answer has come.
+static enum request_step take_answer(struct request *request)
+{
+    struct inquiry *inquiry = request->inquiry;
+    request->inquiry = NULL;
+    if (inquiry->opens_view && request->client) {
+        request->client->has_view = true;
+    } else if (inquiry->opens_view) {
+        inquiry_tell_gone(request->worker, request->client_id);
+    }
+    send_own_reply(request, &inquiry->reply);
+    inquiry_free(inquiry);
+    return STEP_REPLY;
+}
+
+static enum request_step ask_observer(struct request *request)
+{
+    if (request->inquiry) {
+        return take_answer(request);
+    }
+    if (!request->asked) {
+        request->asked = true;
+        inquiry_send(request->worker, request);
+    }
+    return STEP_WAIT;
+}
+
 static enum request_step step_local(struct request *request)
 {
+    if (request->about_weir) {
+        return ask_observer(request);
+    }
     bson_t document = BSON_INITIALIZER;
     if (request->client) {
         local_answer(request->client, &request->command, &document);
@@ -1210,9 +1245,30 @@ static void describe_failure(const struct request *request, struct reply_error *
         describe_killed(error);
         break;
     case FAILURE_NONE:
+    case FAILURE_COUNT:
         break;
     }
 }
+
+const char *request_failure_text(enum request_failure failure)
+{
+    static const char *const texts[FAILURE_COUNT] = {
+        [FAILURE_BAD_MESSAGE] = "bad_message",
+        [FAILURE_RULE] = "rule",
+        [FAILURE_NO_PLACE] = "no_place",
+        [FAILURE_SHED] = "shed",
+        [FAILURE_DEADLINE] = "deadline",
+        [FAILURE_NO_SERVER] = "no_server",
+        [FAILURE_AFFINITY_LOST] = "affinity_lost",
+        [FAILURE_STALENESS] = "staleness",
+        [FAILURE_UPSTREAM_LOST] = "connection_lost",
+        [FAILURE_BAD_REPLY] = "bad_reply",
+        [FAILURE_KILLED] = "killed",
+    };
+    return texts[failure];
+}
+
+_Static_assert(FAILURE_COUNT <= WORKER_REASONS_MAX, "room to count them");
 
 static enum request_step step_fail(struct request *request)
 {
@@ -1220,6 +1276,7 @@ static enum request_step step_fail(struct request *request)
     struct reply_error error = {0};
     char words[ERROR_WORDS_BYTES];
     assert(request->failure != FAILURE_NONE);
+    traffic_add(&request->worker->failed[request->failure], 1);
     describe_failure(request, &error, words);
     if (client && request->failure == FAILURE_BAD_MESSAGE) {
         client_log_bad_input(client, error.message);
@@ -1284,6 +1341,8 @@ static void measure(struct request *request)
     };
     meter_record(&request->worker->meter, request->command.info, measured);
     bool waited_for_data = request->ticket.lane == LANE_STREAM;
+    traffic_record(&request->server->traffic[request->worker->index],
+                   traffic_classify(&request->command, waited_for_data), measured);
     if (!waited_for_data &&
         measured[MEASURE_TOTAL_US] >= request->worker->shared->config->slow_op_threshold_us) {
         log_slow(request, measured);

@@ -58,7 +58,11 @@ enum request_failure {
     FAILURE_UPSTREAM_LOST, // it was sent, perhaps executed
     FAILURE_BAD_REPLY,     // likewise; the server's answer makes no sense
     FAILURE_KILLED,        // likewise; it ran for longer than it may
+    FAILURE_COUNT
 };
+
+// A word for metrics. Static.
+const char *request_failure_text(enum request_failure failure);
 
 #define REQUEST_KEEP_BYTES 4096 // what a request's buffer keeps between uses; more is budgeted
 
@@ -86,6 +90,7 @@ struct request {
     struct command command;
     struct max_time_bounds max_time; // of maxTimeMS, besides those of the configuration
     struct bond bond;
+    struct inquiry *inquiry;    // about weir itself, come back with its answer; else NULL
     struct cursor_split *split; // a killCursors for several servers; else NULL
     enum compressor compressor; // that the message came by, and its reply goes by
     struct buffer packed;       // the message as it goes up, then the reply as it came
@@ -131,6 +136,7 @@ struct request {
     bool reply_begun;          // some of it went to the client
     bool reply_is_plain;       // although its upstream might have compressed it
     bool no_reply;             // the client expects none
+    bool about_weir;           // the observer answers it
 
     int64_t now_us;     // of this run
     int64_t arrived_us; // whole

@@ -3,6 +3,7 @@
 #include "proxy/server.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@
 #include "proxy/servers.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
+#include "wire/shape.h"
 
 #define SHAPES_MAX 4096
 #define MAX_OPENING 2   // CMAP's maxConnecting
@@ -59,6 +61,7 @@ struct server *server_new(struct servers *servers, uint32_t id)
     server->waiters_end = &server->waiters;
     server->pinned_limit = pinned_limit(config);
     server->idle = xcalloc((size_t)servers->worker_count, sizeof *server->idle);
+    server->traffic = xcalloc((size_t)servers->worker_count, sizeof *server->traffic);
     return server;
 }
 
@@ -89,6 +92,7 @@ void server_free(struct server *server)
     shapes_free(server->shapes);
     pthread_mutex_destroy(&server->lock);
     free(server->idle);
+    free(server->traffic);
     free(server);
 }
 
@@ -392,6 +396,9 @@ static void grant(struct server *server, struct outcomes *outcomes, int64_t now_
 
 static void end_permit(struct server *server, struct request *request, bool learn, int64_t now_us)
 {
+    const struct ticket *ticket = &request->ticket;
+    shape_charge(request->shape, ticket->granted_us - ticket->asked_us,
+                 now_us - ticket->granted_us);
     gate_done(server->gate, &request->ticket, learn, now_us);
     let_go(server, request);
 }
@@ -455,6 +462,18 @@ static bool breaker_forbids(struct server *server, int64_t now_us)
     return forbids;
 }
 
+// Of a shape that is new here. Under the lock, as it happens once, and is bounded.
+static void label(struct shape *shape, const struct request *request)
+{
+    char text[SERVER_LABEL_BYTES];
+    if (shape->id == 0) {
+        shape_label(shape, "(others)");
+    } else {
+        shape_text(&request->msg, &request->command, text, sizeof text);
+        shape_label(shape, text);
+    }
+}
+
 // --- a request's way through --------------------------------------------------------------------
 
 enum gate_answer server_admit(struct server *server, struct request *request, uint64_t shape_id,
@@ -472,6 +491,9 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
         return GATE_REFUSED;
     }
     request->shape = shapes_acquire(server->shapes, shape_id);
+    if (!request->shape->label) {
+        label(request->shape, request);
+    }
     ask.shape = request->shape;
     enum gate_answer answer = gate_ask(server->gate, &request->ticket, &ask, now_us);
     if (answer == GATE_REFUSED) {
@@ -647,13 +669,56 @@ static int count_idle(const struct server *server)
 void server_count(struct server *server, int64_t now_us, struct server_counts *ret_counts)
 {
     pthread_mutex_lock(&server->lock);
+    *ret_counts = (struct server_counts){
+        .waiters = server->waiter_count,
+        .cap = server->ledger.cap,
+        .opening = server->ledger.opening,
+        .open = server->ledger.open,
+        .idle = count_idle(server),
+        .kind = server->info.kind,
+        .known = server->known,
+        .failing = server->failing,
+        .exhausted = server->exhaustion.going_on,
+        .opened = server->opened,
+        .open_failures = server->open_failures,
+        .exhaustions = server->exhaustions,
+    };
     gate_count(server->gate, now_us, &ret_counts->gate);
-    ret_counts->waiters = server->waiter_count;
-    ret_counts->opening = server->ledger.opening;
-    ret_counts->open = server->ledger.open;
-    ret_counts->idle = count_idle(server);
-    ret_counts->cap = server->ledger.cap;
     pthread_mutex_unlock(&server->lock);
+}
+
+enum lane server_lane(struct server *server, const struct request *request)
+{
+    pthread_mutex_lock(&server->lock);
+    enum lane lane = request->ticket.lane;
+    pthread_mutex_unlock(&server->lock);
+    return lane;
+}
+
+static void copy_shape(const struct shape *shape, struct shape_copy *copy)
+{
+    *copy = (struct shape_copy){
+        .id = shape->id,
+        .users = shape->users,
+        .slow = shape_is_slow(shape),
+        .count = shape->count,
+        .waited_us = shape->waited_us,
+        .held_us = shape->held_us,
+    };
+    snprintf(copy->label, sizeof copy->label, "%s", shape->label ? shape->label : "");
+}
+
+size_t server_copy_shapes(struct server *server, size_t first, size_t count,
+                          struct shape_copy *ret_shapes)
+{
+    size_t copied = 0;
+    pthread_mutex_lock(&server->lock);
+    size_t all = shapes_count(server->shapes);
+    for (; copied < count && first + copied < all; copied++) {
+        copy_shape(shapes_at(server->shapes, first + copied), &ret_shapes[copied]);
+    }
+    pthread_mutex_unlock(&server->lock);
+    return copied;
 }
 
 int64_t server_backoff_ms(struct server *server, const struct request *request, int64_t now_us)
@@ -690,6 +755,7 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
         breaker_hope(&server->breaker, now_us);
         publish_breaker(server);
     }
+    server->opened++;
     server->failing = false;
     update_availability(server, &outcomes, now_us);
     bool gone = atomic_load(&server->is_gone);
@@ -728,6 +794,7 @@ void server_open_failed(struct server *server, struct worker *worker, int64_t no
 
     pthread_mutex_lock(&server->lock);
     ledger_failed(&server->ledger, worker_random(worker), now_us);
+    server->open_failures++;
     server->failing = server->ledger.open == 0;
     update_availability(server, &outcomes, now_us);
     bool tripped = note_failure(server, now_us, &outcomes, now_us);
@@ -1007,6 +1074,7 @@ void server_evict(struct server *server, struct worker *worker)
 void server_suspect(struct server *server, int64_t now_us)
 {
     atomic_store(&server->suspect_us, now_us);
+    atomic_fetch_add(&server->lost, 1);
 }
 
 void server_failed(struct server *server, struct worker *worker, int64_t born_us, int64_t now_us)
@@ -1157,6 +1225,7 @@ void server_tick(struct server *server, struct worker *worker, int64_t now_us)
     grant(server, &outcomes, now_us);
     open_if_needed(server, &outcomes, now_us);
     exhaustion_look(server, &report, now_us);
+    server->exhaustions += report.notice == EXHAUSTION_BEGIN;
     outcomes.next_tick_us = earlier(outcomes.next_tick_us, next_tick(server, now_us));
     unlock(server);
 

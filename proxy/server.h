@@ -26,6 +26,7 @@
 #include "policy/ledger.h"
 #include "policy/shapes.h"
 #include "proxy/topology.h"
+#include "proxy/traffic.h"
 #include "wire/reply.h"
 
 struct config;
@@ -47,6 +48,8 @@ struct server {
     atomic_bool restrained;         // in an emergency
     atomic_int_fast64_t heard_us;   // when a reply, or a part of one, last came
     atomic_int routed;              // requests that were routed to it, and may look at it
+    struct traffic *traffic;        // by worker
+    atomic_uint_fast64_t lost;      // connections, while a request used them
     pthread_mutex_t lock;           // guards all that follows
     struct gate *gate;
     struct shapes *shapes;
@@ -64,6 +67,9 @@ struct server {
     int pinned_count;
     int pinning; // requests under way that may become like that
     int pinned_limit;
+    uint64_t opened;         // upstreams
+    uint64_t open_failures;  // likewise
+    uint64_t exhaustions;    // that have begun
     bool known;              // it can be sent requests, as far as the newest snapshot knows
     bool failing;            // the last attempt to connect failed, and nothing is open
     uint64_t seen;           // generation of the newest snapshot
@@ -176,16 +182,41 @@ bool server_is_silent(struct server *server, struct worker *worker, int64_t now_
 // longer than anybody waits for it.
 bool server_is_doomed(const struct server *server, int64_t now_us);
 
-// What is held just now.
+// What is held just now, and what was, since it is known.
 struct server_counts {
     struct gate_counts gate;
     int waiters; // have a permit, need an upstream
+    int cap;
     int opening;
     int open;
     int idle; // of those open
-    int cap;
+    enum server_kind kind;
+    bool known;
+    bool failing;
+    bool exhausted;
+    uint64_t opened;
+    uint64_t open_failures;
+    uint64_t exhaustions;
 };
 void server_count(struct server *server, int64_t now_us, struct server_counts *ret_counts);
+
+// The lane that a request counts in, or last did.
+enum lane server_lane(struct server *server, const struct request *request);
+
+// Copies the shapes in up to `count` places from `first` on. Returns how many there were: fewer
+// than `count` if those are the last. Labels are cut.
+#define SERVER_LABEL_BYTES 256
+struct shape_copy {
+    uint64_t id;
+    char label[SERVER_LABEL_BYTES];
+    uint32_t users;
+    bool slow;
+    uint64_t count;
+    int64_t waited_us;
+    int64_t held_us;
+};
+size_t server_copy_shapes(struct server *server, size_t first, size_t count,
+                          struct shape_copy *ret_shapes);
 
 // What a client whose request is refused now should wait. Counts those that do not say that they
 // will.

@@ -303,3 +303,28 @@ void servers_count_from_outside(struct servers *servers, int64_t now_us,
     }
     pthread_mutex_unlock(&servers->lock);
 }
+
+// As if a request had been routed to it: so it does not die. The former one is let go.
+static struct server *hold(struct servers *servers, struct server *former)
+{
+    pthread_mutex_lock(&servers->lock);
+    struct server *server = former ? former->next : servers->list;
+    if (server) {
+        atomic_fetch_add(&server->routed, 1);
+    }
+    if (former) {
+        atomic_fetch_sub(&former->routed, 1);
+    }
+    pthread_mutex_unlock(&servers->lock);
+    return server;
+}
+
+void servers_visit(struct servers *servers, void (*visit)(struct server *server, void *arg),
+                   void *arg)
+{
+    visit(servers->lobby, arg);
+    struct server *server = NULL;
+    while ((server = hold(servers, server))) {
+        visit(server, arg);
+    }
+}

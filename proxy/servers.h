@@ -73,6 +73,10 @@ void servers_make_room(struct servers *servers, struct worker *worker, struct se
 // lock.
 void servers_feed(struct servers *servers, struct worker *worker, int64_t now_us);
 
+// Calls a function for each server, the lobby first, from any thread, without any lock.
+void servers_visit(struct servers *servers, void (*visit)(struct server *server, void *arg),
+                   void *arg);
+
 // Calls a function for each server, the lobby first, with what is held there just now.
 void servers_count(struct servers *servers, struct worker *worker,
                    void (*tell)(void *arg, const struct server *server,

@@ -30,6 +30,7 @@ enum server_kind {
 struct server_pulse {
     atomic_int_fast64_t rtt_us;           // smoothed; 0: not known yet
     atomic_int_fast64_t staleness_ms;     // how far a secondary is behind, as max-staleness has it
+    atomic_int_fast64_t lag_ms;           // the same, as far as it can be known: 0 on a primary
     atomic_int_fast64_t doubted_until_us; // it said that it is not what the snapshot says
     atomic_int_fast64_t tripped_until_us; // its breaker is open; 0: it is not
     atomic_int in_flight;                 // requests that have a permit there

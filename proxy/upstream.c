@@ -410,6 +410,9 @@ static void link_to(struct upstream *upstream, struct worker *worker)
 
 static void unlink_from_worker(struct upstream *upstream)
 {
+    if (upstream->worker->shown_upstream == upstream) {
+        upstream->worker->shown_upstream = upstream->next;
+    }
     if (upstream->prev) {
         upstream->prev->next = upstream->next;
     } else {

@@ -6,10 +6,12 @@
 #include <stdlib.h>
 
 #include "proxy/client.h"
+#include "proxy/inquiry.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
 #include "proxy/report.h"
 #include "proxy/request.h"
+#include "proxy/show.h"
 #include "proxy/upstream.h"
 #include "wire/compression.h"
 
@@ -198,6 +200,7 @@ static void on_sweep(void *arg)
 {
     struct worker *worker = arg;
     int64_t now_us = loop_now_us(worker->loop);
+    atomic_store_explicit(&worker->swept_us, now_us, memory_order_relaxed);
     struct client *next_client;
     for (struct client *client = worker->clients; client; client = next_client) {
         next_client = client->next;
@@ -282,6 +285,12 @@ static void take_hand_over(struct upstream *upstream)
     server_hand_over(upstream->server, upstream);
 }
 
+static void take_answer(struct inquiry *inquiry)
+{
+    inquiry->request->inquiry = inquiry;
+    request_run(inquiry->request);
+}
+
 static void deliver(void *arg, struct mail *mail)
 {
     struct worker *worker = arg;
@@ -307,6 +316,12 @@ static void deliver(void *arg, struct mail *mail)
     case MAIL_REPORT:
         report_add(CONTAINER(mail, struct report_mail)->report, worker);
         free(CONTAINER(mail, struct report_mail));
+        break;
+    case MAIL_SHOW:
+        show_go_on(CONTAINER(mail, struct show));
+        break;
+    case MAIL_ANSWERED:
+        take_answer((struct inquiry *)CONTAINER(mail, struct question));
         break;
     case MAIL_END:
         free(mail);
@@ -343,6 +358,7 @@ struct worker *worker_new(int index, struct shared *shared)
     worker->apps_codec = codec_new(-1);
     worker->servers_codec = codec_new(shared->deployment->zlib_level);
     loop_on_turn_end(worker->loop, on_turn_end, worker);
+    atomic_init(&worker->swept_us, loop_now_us(worker->loop));
     timer_set(worker->sweep, loop_now_us(worker->loop) + WORKER_SWEEP_US);
     return worker;
 }

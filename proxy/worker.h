@@ -24,6 +24,7 @@
 #include "proxy/net/tls.h"
 #include "proxy/servers.h"
 #include "proxy/topology.h"
+#include "proxy/traffic.h"
 
 #define WORKER_SCRATCH_BYTES 65536
 
@@ -38,6 +39,7 @@ struct shared {
     struct servers *servers;       // have their own locks
     struct affinity affinity;      // has its own lock
     struct budget budget;
+    struct mailbox *observer; // of who answers what is asked about weir; NULL: nobody
     atomic_uint_fast64_t next_client_id;
     atomic_uint_fast64_t next_upstream_id;
     atomic_int places;          // taken of net.maxIncomingConnections
@@ -53,6 +55,8 @@ enum worker_mail {
     MAIL_TOPOLOGY,   // struct topology_mail
     MAIL_RULES,      // struct rules_mail
     MAIL_REPORT,     // struct report_mail
+    MAIL_SHOW,       // struct show
+    MAIL_ANSWERED,   // struct inquiry, come back
     MAIL_END,        // struct mail: close everything, then stop
 };
 
@@ -77,6 +81,8 @@ struct report_mail {
     struct mail mail;
     struct report *report;
 };
+
+#define WORKER_REASONS_MAX 32
 
 struct worker {
     int index;
@@ -112,6 +118,11 @@ struct worker {
     bool late;   // ended with requests under way
     int64_t end_by_us;
     struct meter meter;
+    atomic_uint_fast64_t closed[WORKER_REASONS_MAX]; // clients, by enum close_reason
+    atomic_uint_fast64_t failed[WORKER_REASONS_MAX]; // requests, by enum request_failure
+    atomic_int_fast64_t swept_us;                    // when it last looked at deadlines
+    struct client *shown_client;                     // while it is shown: who is next
+    struct upstream *shown_upstream;
     struct codec *apps_codec; // for what comes from apps and goes to them
     struct codec *servers_codec;
     uint64_t random;

@@ -472,6 +472,8 @@ static void take_beats(struct control *control)
             atomic_store(&pulse->rtt_us, beats[i].rtt_us);
             int64_t behind_ms = freshest ? staleness_ms(&beats[i], freshest, heartbeat_ms) : 0;
             atomic_store(&pulse->staleness_ms, behind_ms);
+            bool lags = beats[i].kind == SERVER_SECONDARY && behind_ms > heartbeat_ms;
+            atomic_store(&pulse->lag_ms, lags ? behind_ms - heartbeat_ms : 0);
         }
     }
     call_end(control);

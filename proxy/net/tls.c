@@ -237,6 +237,13 @@ void tls_server_free(struct tls_server *tls)
     free(tls);
 }
 
+int64_t tls_server_expiry(const struct tls_server *tls)
+{
+    struct tm utc = {0};
+    ASN1_TIME_to_tm(X509_get0_notAfter(SSL_CTX_get0_certificate(tls->context)), &utc);
+    return timegm(&utc);
+}
+
 SSL_CTX *tls_server_context(struct tls_server *tls)
 {
     SSL_CTX_up_ref(tls->context);

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum tls_client_certificates { TLS_CLIENTS_NONE, TLS_CLIENTS_OPTIONAL, TLS_CLIENTS_REQUIRED };
 
@@ -21,6 +22,9 @@ struct tls_server *tls_server_new(const char *certificate_key_file, const char *
                                   enum tls_client_certificates client_certificates, char *ret_error,
                                   size_t error_capacity);
 void tls_server_free(struct tls_server *tls);
+
+// When its certificate expires, in seconds since 1970.
+int64_t tls_server_expiry(const struct tls_server *tls);
 
 struct tls_client_options {
     const char *ca_file;              // NULL: the system's

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/inquiry.h"
+
+#include <stdlib.h>
+
+#include "proxy/local.h"
+#include "proxy/mem.h"
+#include "proxy/request.h"
+#include "proxy/worker.h"
+
+static void post(struct worker *worker, struct mail *mail, enum observer_mail kind)
+{
+    mail->kind = (int)kind;
+    mailbox_post(worker->shared->observer, mail);
+}
+
+void inquiry_send(struct worker *worker, struct request *request)
+{
+    struct inquiry *inquiry = xcalloc(1, sizeof *inquiry);
+    struct bytes body = request->command.body;
+    inquiry->request = request;
+    inquiry->worker = worker;
+    inquiry->client_id = request->client_id;
+    inquiry->near = local_is_near(request->client);
+    buffer_append(&inquiry->command, body.at, body.len);
+    post(worker, &inquiry->question.mail, OBSERVER_INQUIRY);
+}
+
+void inquiry_free(struct inquiry *inquiry)
+{
+    bson_destroy(&inquiry->reply);
+    buffer_fini(&inquiry->command);
+    free(inquiry);
+}
+
+void inquiry_tell_gone(struct worker *worker, uint64_t client_id)
+{
+    struct client_gone *gone = xcalloc(1, sizeof *gone);
+    gone->client_id = client_id;
+    post(worker, &gone->mail, OBSERVER_GONE);
+}
