@@ -32,13 +32,14 @@ packages_of() {
     case "$1" in
         build)
             echo gcc libc6-dev cmake ninja-build pkg-config ca-certificates
-            echo libev-dev libssl-dev libbson-dev libmongoc-dev libgsasl-dev libyaml-dev
+            echo libev-dev libssl-dev libbson-dev libmongoc-dev libgsasl-dev libyaml-dev libmicrohttpd-dev
             echo libsnappy-dev zlib1g-dev libzstd-dev
             ;;
         run) echo python3 python3-venv openssl ca-certificates ;;
         test)
             echo libcmocka-dev clang llvm clang-format clang-tidy valgrind "$(clang_runtime)"
             echo python3 python3-venv openssl libfaketime
+            unless_on_path promtool prometheus
             unless_on_path node nodejs
             unless_on_path npm npm
             unless_on_path go golang-go

@@ -159,6 +159,16 @@
         "The Unix socket of weir ctl, for weir's own user and root. By default weir/PORT.sock in " \
         "$XDG_RUNTIME_DIR, for root in /run, else /tmp/weir-UID/PORT.sock; if that cannot be "     \
         "made, weir runs without it and says so.")                                                 \
+    OPTION(http_port, "http.port", "http-port", INT, "0", "0", "65535", "N", false,                \
+        "Port for what looks at weir over HTTP: /metrics, /state, /healthz, /readyz; 27080 is a "  \
+        "good one. 0: none.")                                                                      \
+    OPTION(http_bind_ip, "http.bindIp", "http-bind-ip", STRING, "127.0.0.1", "1", "255",           \
+        "ADDRESS", false,                                                                          \
+        "The address to listen on for HTTP. Whoever reaches it can read who is connected and "     \
+        "what kinds of requests they send, no values.")                                            \
+    OPTION(log_metrics_us, "log.metrics", "log-metrics", DURATION, "0", "0", "1h", "TIME", true,   \
+        "How often the key figures are written to the log, as Heroku's count#, measure# and "      \
+        "sample#. 0: never.")                                                                      \
     OPTION(log_format, "systemLog.format", "log-format", ENUM, "logfmt", "", "",                   \
         "logfmt|json", false,                                                                      \
         "How lines of the log, on standard error, are written.")

@@ -43,7 +43,7 @@ struct log_line {
 void log_init(enum log_format format, int fd);
 
 // Begins a line with the time (UTC, ms), the level and the event. event and all keys are names of
-// ours, [A-Za-z0-9_.]+. Each log_begin is followed by one log_end; lines of different threads, and
+// ours, [A-Za-z0-9_.#]+. Each log_begin is followed by one log_end; lines of different threads, and
 // several of one, may be under way at once.
 void log_begin(struct log_line *line, enum log_level level, const char *event);
 

@@ -11,6 +11,7 @@
 
 #include "proxy/admin/ctl.h"
 #include "proxy/admin/plan.h"
+#include "proxy/admin/state.h"
 #include "proxy/config.h"
 #include "proxy/log.h"
 #include "proxy/weir.h"
@@ -89,6 +90,9 @@ int main(int argc, char **argv)
     }
     if (asks_for(argc, argv, "--print-reference")) {
         return print(config_print_reference);
+    }
+    if (asks_for(argc, argv, "--print-state")) {
+        return print(state_print_reference);
     }
     if (asks_for(argc, argv, "--version")) {
         return print(print_version);

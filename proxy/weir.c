@@ -20,6 +20,8 @@
 #include <unistd.h>
 
 #include "proxy/admin/control_socket.h"
+#include "proxy/admin/http.h"
+#include "proxy/admin/observer.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
 #include "proxy/net/listener.h"
@@ -40,6 +42,8 @@ struct weir {
     uint64_t rules_generation;
     struct worker **workers;
     int worker_count;
+    struct observer *observer;
+    struct http *http;       // NULL: none
     pthread_mutex_t posting; // guards the following three
     pthread_cond_t found_it;
     bool found;  // some snapshot has had a server that can be used
@@ -245,6 +249,20 @@ static bool listen_everywhere(struct weir *weir, char *ret_error, size_t capacit
     bool plain = strchr(config->unix_socket, '/') == NULL;
     snprintf(path, sizeof path, "%s%s", plain ? "./" : "", config->unix_socket);
     return listen_on_host(weir, path, 0, CONFIG_OPTION_unix_socket, ret_error, capacity);
+}
+
+static bool open_http(struct weir *weir, char *ret_error, size_t capacity)
+{
+    const struct config *config = weir->shared.config;
+    char error[ERROR_BYTES];
+    if (config->http_port == 0) {
+        return true;
+    }
+    weir->http = http_open(config, error, sizeof error);
+    if (!weir->http) {
+        blame(config, CONFIG_OPTION_http_port, error, ret_error, capacity);
+    }
+    return weir->http != NULL;
 }
 
 // The acceptor's only mail: stop.
@@ -513,10 +531,11 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
     }
     weir->acceptor = loop_new();
     weir->acceptor_mailbox = mailbox_new(weir->acceptor, stop_accepting, weir);
-    if (!listen_everywhere(weir, ret_error, capacity)) {
+    if (!listen_everywhere(weir, ret_error, capacity) || !open_http(weir, ret_error, capacity)) {
         return false;
     }
     make_workers(weir);
+    weir->observer = observer_new(shared, weir->workers, weir->worker_count);
     return open_control_socket(weir, ret_error, capacity);
 }
 
@@ -549,6 +568,10 @@ static void start(struct weir *weir)
         const struct control_desk desk = {weir->rulebook, tell_status, weir};
         control_socket_start(weir->control_socket, &desk);
     }
+    observer_start(weir->observer);
+    if (weir->http) {
+        http_start(weir->http, weir->observer, weir->workers, weir->worker_count);
+    }
     wait_for_deployment(weir);
     int error = pthread_create(&weir->acceptor_thread, NULL, run_acceptor, weir);
     assert(error == 0);
@@ -573,6 +596,9 @@ static bool stop(struct weir *weir)
     weir->control_socket = NULL;
     mailbox_post(weir->acceptor_mailbox, &weir->stop_accepting);
     pthread_join(weir->acceptor_thread, NULL);
+    observer_rest(weir->observer);
+    http_free(weir->http);
+    weir->http = NULL;
     tell_workers_to_end(weir);
     bool orderly = true;
     for (int i = 0; i < weir->worker_count; i++) {
@@ -586,6 +612,10 @@ static void dispose(struct weir *weir)
 {
     control_socket_free(weir->control_socket);
     rulebook_free(weir->rulebook);
+    http_free(weir->http);
+    if (weir->observer) {
+        observer_free(weir->observer);
+    }
     for (int i = 0; i < weir->worker_count; i++) {
         worker_free(weir->workers[i]);
     }

@@ -1,0 +1,487 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/admin/gather.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proxy/admin/spread.h"
+#include "proxy/mem.h"
+#include "proxy/net/tls.h"
+#include "proxy/request.h"
+
+#define COPIED_AT_ONCE 128 // under a lock
+
+static const char *shown_name(const struct server *server)
+{
+    return server->name[0] ? server->name : "(none)";
+}
+
+// --- totals -------------------------------------------------------------------------------------
+
+static double cpu_seconds(void)
+{
+    struct timespec used;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
+}
+
+static int64_t resident_bytes(void)
+{
+    int64_t all = 0;
+    int64_t resident = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (file) {
+        if (fscanf(file, "%" SCNd64 " %" SCNd64, &all, &resident) != 2) {
+            resident = 0;
+        }
+        fclose(file);
+    }
+    return resident * sysconf(_SC_PAGESIZE);
+}
+
+static int64_t open_files(void)
+{
+    int64_t count = -3; // "." and "..", and the directory itself
+    DIR *directory = opendir("/proc/self/fd");
+    if (!directory) {
+        return 0;
+    }
+    while (readdir(directory)) {
+        count++;
+    }
+    closedir(directory);
+    return count;
+}
+
+static int64_t count_clients(const struct gathering *gathering)
+{
+    int64_t count = 0;
+    for (int i = 0; i < gathering->worker_count; i++) {
+        count += atomic_load(&gathering->workers[i]->client_count);
+    }
+    return count;
+}
+
+static void append_closed(const struct gathering *gathering, bson_t *document)
+{
+    for (int reason = 0; reason < CLOSE_REASON_COUNT; reason++) {
+        uint64_t count = 0;
+        for (int i = 0; i < gathering->worker_count; i++) {
+            count += atomic_load(&gathering->workers[i]->closed[reason]);
+        }
+        bson_append_int64(document, close_reason_text((enum close_reason)reason), -1,
+                          (int64_t)count);
+    }
+}
+
+static void append_failed(const struct gathering *gathering, bson_t *document)
+{
+    for (int failure = FAILURE_NONE + 1; failure < FAILURE_COUNT; failure++) {
+        uint64_t count = 0;
+        for (int i = 0; i < gathering->worker_count; i++) {
+            count += atomic_load(&gathering->workers[i]->failed[failure]);
+        }
+        bson_append_int64(document, request_failure_text((enum request_failure)failure), -1,
+                          (int64_t)count);
+    }
+}
+
+static void gather_totals(const struct gathering *gathering, struct picture *picture)
+{
+    struct shared *shared = gathering->shared;
+    struct row row;
+    bson_t counts;
+    row_begin(&row, picture, STATE_totals);
+    row_text(&row, STATE_totals__id, "weir");
+    row_text(&row, STATE_totals_version, WEIR_VERSION);
+    row_int(&row, STATE_totals_pid, getpid());
+    row_real(&row, STATE_totals_startTime, gathering->start_time);
+    row_real(&row, STATE_totals_cpuTime, cpu_seconds());
+    row_int(&row, STATE_totals_residentMemory, resident_bytes());
+    row_int(&row, STATE_totals_openFiles, open_files());
+    row_int(&row, STATE_totals_threads, gathering->worker_count);
+    row_int(&row, STATE_totals_clients, count_clients(gathering));
+    row_int(&row, STATE_totals_accepted, (int64_t)atomic_load(&shared->next_client_id) - 1);
+    row_open(&row, STATE_totals_closed, &counts);
+    append_closed(gathering, &counts);
+    row_close(&row, &counts);
+    row_open(&row, STATE_totals_failed, &counts);
+    append_failed(gathering, &counts);
+    row_close(&row, &counts);
+    row_int(&row, STATE_totals_upstreams, atomic_load(&shared->servers->open_total));
+    row_int(&row, STATE_totals_pins, (int64_t)affinity_count(&shared->affinity));
+    row_int(&row, STATE_totals_buffered, (int64_t)atomic_load(&shared->budget.used));
+    row_int(&row, STATE_totals_bufferedMax, (int64_t)shared->budget.limit);
+    row_real(&row, STATE_totals_certificateExpiry,
+             shared->tls_server ? (double)tls_server_expiry(shared->tls_server) : 0);
+    row_end(&row);
+}
+
+// --- of each server -----------------------------------------------------------------------------
+
+static const char *kind_text(enum server_kind kind)
+{
+    static const char *const texts[] = {
+        [SERVER_UNKNOWN] = "unknown",
+        [SERVER_STANDALONE] = "standalone",
+        [SERVER_MONGOS] = "mongos",
+        [SERVER_PRIMARY] = "primary",
+        [SERVER_SECONDARY] = "secondary",
+        [SERVER_OTHER] = "other",
+        [SERVER_LOAD_BALANCER] = "loadBalancer",
+    };
+    return texts[kind];
+}
+
+static void append_refused(const struct gate_counts *gate, bson_t *document)
+{
+    for (int i = 0; i < REFUSAL_COUNT; i++) {
+        bson_append_int64(document, refusal_text((enum refusal)i), -1, (int64_t)gate->refused[i]);
+    }
+}
+
+static void put_connections(struct row *row, const struct server *server,
+                            const struct server_counts *counts)
+{
+    row_int(row, STATE_servers_cap, counts->cap);
+    row_int(row, STATE_servers_open, counts->open);
+    row_int(row, STATE_servers_opening, counts->opening);
+    row_int(row, STATE_servers_idle, counts->idle);
+    row_int(row, STATE_servers_opened, (int64_t)counts->opened);
+    row_int(row, STATE_servers_openFailures, (int64_t)counts->open_failures);
+    row_int(row, STATE_servers_lost, (int64_t)atomic_load(&server->lost));
+}
+
+static void put_gate(struct row *row, const struct gate_counts *gate, int waiters)
+{
+    bson_t refused;
+    row_int(row, STATE_servers_limit, gate->limit);
+    row_int(row, STATE_servers_inFlight, gate->in_flight);
+    row_int(row, STATE_servers_inFlightSlow, gate->in_flight_slow);
+    row_int(row, STATE_servers_inFlightStreams, gate->in_flight_streams);
+    row_int(row, STATE_servers_waiting, (int64_t)gate->queued);
+    row_int(row, STATE_servers_waitingForUpstream, waiters);
+    row_seconds(row, STATE_servers_longestWait, gate->longest_wait_us);
+    row_int(row, STATE_servers_granted, (int64_t)gate->granted);
+    row_int(row, STATE_servers_queued, (int64_t)gate->queued_ever);
+    row_open(row, STATE_servers_refused, &refused);
+    append_refused(gate, &refused);
+    row_close(row, &refused);
+}
+
+// Where a visit to each server puts what it finds.
+struct visit {
+    const struct gathering *gathering;
+    struct picture *picture;
+};
+
+static void put_server(struct server *server, void *arg)
+{
+    const struct visit *visit = arg;
+    struct server_counts counts;
+    struct row row;
+    server_count(server, visit->gathering->now_us, &counts);
+    row_begin(&row, visit->picture, STATE_servers);
+    row_text(&row, STATE_servers__id, shown_name(server));
+    row_text(&row, STATE_servers_kind, kind_text(counts.kind));
+    row_bool(&row, STATE_servers_usable, counts.known && !counts.failing);
+    row_bool(&row, STATE_servers_failing, counts.failing);
+    row_bool(&row, STATE_servers_exhausted, counts.exhausted);
+    row_int(&row, STATE_servers_exhaustions, (int64_t)counts.exhaustions);
+    put_connections(&row, server, &counts);
+    put_gate(&row, &counts.gate, counts.waiters);
+    row_seconds(&row, STATE_servers_roundTrip, atomic_load(&server->pulse.rtt_us));
+    row_seconds(&row, STATE_servers_lag, atomic_load(&server->pulse.lag_ms) * 1000);
+    row_end(&row);
+}
+
+static void sum_times(const struct visit *visit, const struct server *server,
+                      enum traffic_class class, enum measure measure, struct spread *ret_spread)
+{
+    *ret_spread = (struct spread){0};
+    for (int i = 0; i < visit->gathering->worker_count; i++) {
+        spread_add(ret_spread, &server->traffic[i].classes[class].times[measure]);
+    }
+}
+
+static void put_spread(struct row *row, enum state_field field, const struct spread *spread)
+{
+    bson_t document;
+    row_open(row, field, &document);
+    spread_append(spread, &document);
+    row_close(row, &document);
+}
+
+static void put_times(const struct visit *visit, const struct server *server,
+                      enum traffic_class class)
+{
+    struct spread spreads[TRAFFIC_TIMES];
+    uint64_t bytes = 0;
+    char id[320];
+    for (int i = 0; i < TRAFFIC_TIMES; i++) {
+        sum_times(visit, server, class, (enum measure)i, &spreads[i]);
+    }
+    for (int i = 0; i < visit->gathering->worker_count; i++) {
+        bytes += atomic_load(&server->traffic[i].classes[class].bytes);
+    }
+    struct row row;
+    snprintf(id, sizeof id, "%s %s", traffic_class_text(class), shown_name(server));
+    row_begin(&row, visit->picture, STATE_times);
+    row_text(&row, STATE_times__id, id);
+    row_text(&row, STATE_times_server, shown_name(server));
+    row_text(&row, STATE_times_class, traffic_class_text(class));
+    row_int(&row, STATE_times_bytes, (int64_t)bytes);
+    put_spread(&row, STATE_times_wait, &spreads[MEASURE_WAITED_US]);
+    put_spread(&row, STATE_times_service, &spreads[MEASURE_SERVED_US]);
+    put_spread(&row, STATE_times_total, &spreads[MEASURE_TOTAL_US]);
+    row_end(&row);
+}
+
+static void put_all_times(struct server *server, void *arg)
+{
+    for (int i = 0; i < TRAFFIC_CLASS_COUNT && server->id != 0; i++) {
+        put_times(arg, server, (enum traffic_class)i);
+    }
+}
+
+static void put_shape(const struct visit *visit, const struct server *server,
+                      const struct shape_copy *shape)
+{
+    char id[320];
+    struct row row;
+    snprintf(id, sizeof id, "%016" PRIx64 " %s", shape->id, shown_name(server));
+    row_begin(&row, visit->picture, STATE_shapes);
+    row_text(&row, STATE_shapes__id, id);
+    row_text(&row, STATE_shapes_server, shown_name(server));
+    row_text(&row, STATE_shapes_shape, shape->label);
+    row_int(&row, STATE_shapes_requests, (int64_t)shape->count);
+    row_seconds(&row, STATE_shapes_held, shape->held_us);
+    row_seconds(&row, STATE_shapes_waited, shape->waited_us);
+    row_seconds(&row, STATE_shapes_meanHeld,
+                shape->count > 0 ? shape->held_us / (int64_t)shape->count : 0);
+    row_bool(&row, STATE_shapes_slow, shape->slow);
+    row_int(&row, STATE_shapes_now, shape->users);
+    row_end(&row);
+}
+
+static void put_shapes(struct server *server, void *arg)
+{
+    const struct visit *visit = arg;
+    struct shape_copy *copies = xcalloc(COPIED_AT_ONCE, sizeof *copies);
+    size_t first = 0;
+    size_t count;
+    do {
+        count = server_copy_shapes(server, first, COPIED_AT_ONCE, copies);
+        for (size_t i = 0; i < count; i++) {
+            put_shape(visit, server, &copies[i]);
+        }
+        first += count;
+    } while (count == COPIED_AT_ONCE);
+    free(copies);
+}
+
+// --- pins ---------------------------------------------------------------------------------------
+
+struct named {
+    uint32_t id;
+    char name[280];
+};
+
+static void keep_name(struct server *server, void *arg)
+{
+    struct named named = {.id = server->id};
+    memcpy(named.name, server->name, sizeof named.name);
+    buffer_append(arg, &named, sizeof named);
+}
+
+static const char *name_of(const struct buffer *names, uint32_t id)
+{
+    const struct named *named = (const void *)buffer_at(names);
+    size_t count = buffer_held(names) / sizeof *named;
+    for (size_t i = 0; i < count; i++) {
+        if (named[i].id == id) {
+            return named[i].name;
+        }
+    }
+    return ""; // it has left the deployment
+}
+
+static void session_text(const struct pin *pin, char ret_text[33])
+{
+    for (size_t i = 0; i < sizeof pin->key.session_id; i++) {
+        snprintf(ret_text + 2 * i, 3, "%02x", pin->key.session_id[i]);
+    }
+}
+
+static void put_cursor(const struct visit *visit, const struct pin *pin, uint64_t client,
+                       const char *server)
+{
+    int64_t now_us = visit->gathering->now_us;
+    char id[320];
+    struct row row;
+    snprintf(id, sizeof id, "%" PRId64 " %s", pin->key.cursor_id, server);
+    row_begin(&row, visit->picture, STATE_cursors);
+    row_text(&row, STATE_cursors__id, id);
+    row_int(&row, STATE_cursors_cursor, pin->key.cursor_id);
+    row_text(&row, STATE_cursors_server, server);
+    row_text(&row, STATE_cursors_ns, pin->namespace);
+    row_int(&row, STATE_cursors_client, (int64_t)client);
+    row_seconds(&row, STATE_cursors_age, now_us - pin->opened_us);
+    row_seconds(&row, STATE_cursors_idle, now_us - pin->used_us);
+    row_bool(&row, STATE_cursors_streams, pin->streams);
+    row_int(&row, STATE_cursors_upstream, (int64_t)pin->connection);
+    row_end(&row);
+}
+
+static void put_transaction(const struct visit *visit, const struct pin *pin, uint64_t client,
+                            const char *server)
+{
+    int64_t now_us = visit->gathering->now_us;
+    char session[33];
+    struct row row;
+    session_text(pin, session);
+    row_begin(&row, visit->picture, STATE_transactions);
+    row_text(&row, STATE_transactions__id, session);
+    row_text(&row, STATE_transactions_server, server);
+    row_int(&row, STATE_transactions_number, pin->txn_number);
+    row_int(&row, STATE_transactions_client, (int64_t)client);
+    row_seconds(&row, STATE_transactions_age, now_us - pin->opened_us);
+    row_seconds(&row, STATE_transactions_idle, now_us - pin->used_us);
+    row_int(&row, STATE_transactions_upstream, (int64_t)pin->connection);
+    row_end(&row);
+}
+
+static void put_pins(const struct visit *visit, unsigned collections)
+{
+    struct shared *shared = visit->gathering->shared;
+    struct pin *pins = xcalloc(COPIED_AT_ONCE, sizeof *pins);
+    uint64_t clients[COPIED_AT_ONCE];
+    struct buffer names = {0};
+    servers_visit(shared->servers, keep_name, &names);
+    for (size_t place = 0; place != SIZE_MAX;) {
+        size_t count = affinity_copy(&shared->affinity, &place, COPIED_AT_ONCE, pins, clients);
+        for (size_t i = 0; i < count; i++) {
+            bool cursor = pins[i].key.kind == PIN_CURSOR;
+            const char *server = name_of(&names, pins[i].server);
+            if (cursor && (collections & STATE_BIT(STATE_cursors))) {
+                put_cursor(visit, &pins[i], clients[i], server);
+            } else if (!cursor && (collections & STATE_BIT(STATE_transactions))) {
+                put_transaction(visit, &pins[i], clients[i], server);
+            }
+        }
+    }
+    buffer_fini(&names);
+    free(pins);
+}
+
+// --- the configuration --------------------------------------------------------------------------
+
+static void put_setting(void *context, const char *name, const char *value)
+{
+    struct row row;
+    row_begin(&row, context, STATE_config);
+    row_text(&row, STATE_config__id, name);
+    row_text(&row, STATE_config_value, value);
+    row_end(&row);
+}
+
+// --- all ----------------------------------------------------------------------------------------
+
+void gather(const struct gathering *gathering, unsigned collections, struct picture *picture)
+{
+    struct servers *servers = gathering->shared->servers;
+    struct visit visit = {gathering, picture};
+    picture->collections |= collections;
+    if (collections & STATE_BIT(STATE_totals)) {
+        gather_totals(gathering, picture);
+    }
+    if (collections & STATE_BIT(STATE_servers)) {
+        servers_visit(servers, put_server, &visit);
+    }
+    if (collections & STATE_BIT(STATE_times)) {
+        servers_visit(servers, put_all_times, &visit);
+    }
+    if (collections & STATE_BIT(STATE_shapes)) {
+        servers_visit(servers, put_shapes, &visit);
+    }
+    if (collections & (STATE_BIT(STATE_cursors) | STATE_BIT(STATE_transactions))) {
+        put_pins(&visit, collections);
+    }
+    if (collections & STATE_BIT(STATE_config)) {
+        config_each(gathering->shared->config, put_setting, picture);
+    }
+}
+
+bool gather_needs_workers(unsigned collections)
+{
+    return collections &
+           (STATE_BIT(STATE_clients) | STATE_BIT(STATE_requests) | STATE_BIT(STATE_upstreams));
+}
+
+// --- what workers have shown --------------------------------------------------------------------
+
+static void put_client(const struct seen_client *seen, struct picture *picture)
+{
+    struct row row;
+    row_begin(&row, picture, STATE_clients);
+    row_int(&row, STATE_clients__id, (int64_t)seen->id);
+    row_text(&row, STATE_clients_peer, seen->peer);
+    row_text(&row, STATE_clients_app, seen->app_name);
+    row_text(&row, STATE_clients_state, seen->state);
+    row_seconds(&row, STATE_clients_age, seen->age_us);
+    row_bool(&row, STATE_clients_tls, seen->tls);
+    row_int(&row, STATE_clients_unsent, seen->unsent_bytes);
+    row_int(&row, STATE_clients_worker, seen->worker);
+    row_end(&row);
+}
+
+static void put_request(const struct seen_request *seen, struct picture *picture)
+{
+    struct row row;
+    row_begin(&row, picture, STATE_requests);
+    row_int(&row, STATE_requests__id, seen->id);
+    row_int(&row, STATE_requests_client, (int64_t)seen->client_id);
+    row_text(&row, STATE_requests_app, seen->app_name);
+    row_text(&row, STATE_requests_server, seen->server);
+    row_text(&row, STATE_requests_command, seen->command);
+    row_text(&row, STATE_requests_ns, seen->namespace);
+    row_text(&row, STATE_requests_shape, seen->shape);
+    row_text(&row, STATE_requests_state, seen->state);
+    row_text(&row, STATE_requests_lane, seen->lane);
+    row_seconds(&row, STATE_requests_age, seen->age_us);
+    row_seconds(&row, STATE_requests_held, seen->held_us);
+    row_int(&row, STATE_requests_bytes, seen->bytes);
+    row_int(&row, STATE_requests_upstream, (int64_t)seen->upstream_id);
+    row_end(&row);
+}
+
+static void put_upstream(const struct seen_upstream *seen, struct picture *picture)
+{
+    struct row row;
+    row_begin(&row, picture, STATE_upstreams);
+    row_int(&row, STATE_upstreams__id, (int64_t)seen->id);
+    row_text(&row, STATE_upstreams_server, seen->server);
+    row_text(&row, STATE_upstreams_state, seen->state);
+    row_int(&row, STATE_upstreams_client, (int64_t)seen->client_id);
+    row_seconds(&row, STATE_upstreams_age, seen->age_us);
+    row_int(&row, STATE_upstreams_pins, seen->pins);
+    row_int(&row, STATE_upstreams_worker, seen->worker);
+    row_end(&row);
+}
+
+// Calls `put` for each struct seen_* in a list.
+#define EACH_SEEN(list, type, put)                                                                 \
+    for (size_t at = 0; at < buffer_held(list); at += sizeof(type)) {                              \
+        put((const type *)(const void *)(buffer_at(list) + at), picture);                          \
+    }
+
+void gather_shown(const struct show *show, struct picture *picture)
+{
+    EACH_SEEN(&show->seen_clients, struct seen_client, put_client)
+    EACH_SEEN(&show->seen_requests, struct seen_request, put_request)
+    EACH_SEEN(&show->seen_upstreams, struct seen_upstream, put_upstream)
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// HTTP, for machines that look: /metrics, /state, /healthz, /readyz. By libmicrohttpd, on a thread
+// of its own; what a page is made of comes from the observer, one page for all who asked at once.
+//
+// Bounded: HTTP_CLIENTS_MAX connections, each closed when nothing moves for HTTP_TIMEOUT_S.
+
+#ifndef PROXY_ADMIN_HTTP_H
+#define PROXY_ADMIN_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "proxy/admin/observer.h"
+
+#define HTTP_CLIENTS_MAX 512
+#define HTTP_TIMEOUT_S 10
+#define HTTP_CLIENT_BYTES 8192 // for a request's header
+
+struct http;
+
+// Listens on http.bindIp and http.port. NULL, with one line in ret_error, if that cannot be.
+struct http *http_open(const struct config *config, char *ret_error, size_t error_capacity);
+
+// Answers from now on, also what has connected already.
+void http_start(struct http *http, struct observer *observer, struct worker **workers,
+                int worker_count);
+
+// After observer_rest, which answers what was under way. NULL is nothing.
+void http_free(struct http *http);
+
+#endif

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/admin/observer.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "proxy/admin/database.h"
+#include "proxy/admin/gather.h"
+#include "proxy/admin/log_metrics.h"
+#include "proxy/mem.h"
+
+struct observer {
+    struct gathering gathering;
+    struct loop *loop;
+    struct mailbox *mailbox;
+    pthread_t thread;
+    bool started;
+    struct question *waiting; // for the next picture, in order
+    struct question **waiting_end;
+    struct question *served; // by the picture that is being made
+    struct picture picture;
+    unsigned collections; // that it is to have
+    uint64_t pictures;
+    int shows_out;
+    bool ending; // nothing more is looked at
+    struct database *database;
+    struct timer *metrics_timer;
+    struct log_metrics *metrics;
+    struct mail rest_mail;
+    struct mail end_mail;
+    pthread_mutex_t lock; // guards the rest
+    pthread_cond_t came_to_rest;
+    bool at_rest;
+};
+
+#define CONTAINER(pointer, type) ((type *)((char *)(pointer)-offsetof(type, mail)))
+
+static void ask_workers(struct observer *observer)
+{
+    struct gathering *gathering = &observer->gathering;
+    observer->shows_out = gathering->worker_count;
+    for (int i = 0; i < gathering->worker_count; i++) {
+        struct show *show = xcalloc(1, sizeof *show);
+        show->back = observer->mailbox;
+        show->back_kind = OBSERVER_SHOWN;
+        show->worker = gathering->workers[i];
+        show->clients = observer->collections & STATE_BIT(STATE_clients);
+        show->requests = observer->collections & STATE_BIT(STATE_requests);
+        show->upstreams = observer->collections & STATE_BIT(STATE_upstreams);
+        worker_post(show->worker, &show->mail, MAIL_SHOW);
+    }
+}
+
+// Answers all who wait for this picture. Who asks another question while it is answered waits.
+static void answer(struct question *questions, const struct picture *picture)
+{
+    while (questions) {
+        struct question *question = questions;
+        questions = question->next;
+        question->answer(question, picture);
+    }
+}
+
+static void finish_picture(struct observer *observer)
+{
+    struct question *served = observer->served;
+    observer->picture.serial = ++observer->pictures;
+    gather(&observer->gathering, observer->collections, &observer->picture);
+    observer->served = NULL;
+    answer(served, &observer->picture);
+    picture_fini(&observer->picture);
+}
+
+// Begins to make the next picture if one is wanted and none is being made.
+static void look(struct observer *observer)
+{
+    while (observer->waiting && !observer->served) {
+        observer->served = observer->waiting;
+        observer->waiting = NULL;
+        observer->waiting_end = &observer->waiting;
+        observer->collections = 0;
+        for (struct question *at = observer->served; at; at = at->next) {
+            observer->collections |= at->collections;
+        }
+        observer->gathering.now_us = loop_now_us(observer->loop);
+        if (gather_needs_workers(observer->collections)) {
+            ask_workers(observer);
+            return;
+        }
+        finish_picture(observer);
+    }
+}
+
+static void take_question(struct observer *observer, struct question *question)
+{
+    question->next = NULL;
+    if (observer->ending) {
+        answer(question, NULL);
+        return;
+    }
+    *observer->waiting_end = question;
+    observer->waiting_end = &question->next;
+    look(observer);
+}
+
+static void send_back(struct inquiry *inquiry)
+{
+    worker_post(inquiry->worker, &inquiry->question.mail, MAIL_ANSWERED);
+}
+
+static void answer_inquiry(struct question *question, const struct picture *picture)
+{
+    struct inquiry *inquiry = (struct inquiry *)question;
+    database_answer(question->context, inquiry, picture);
+    send_back(inquiry);
+}
+
+static void take_inquiry(struct observer *observer, struct inquiry *inquiry)
+{
+    struct question *question = &inquiry->question;
+    if (database_take(observer->database, inquiry, loop_now_us(observer->loop))) {
+        send_back(inquiry);
+        return;
+    }
+    question->answer = answer_inquiry;
+    question->context = observer->database;
+    take_question(observer, question);
+}
+
+static void tell_of_rest(struct observer *observer)
+{
+    pthread_mutex_lock(&observer->lock);
+    observer->at_rest = true;
+    pthread_cond_signal(&observer->came_to_rest);
+    pthread_mutex_unlock(&observer->lock);
+}
+
+// The picture that is being made is still waited for.
+static void rest(struct observer *observer)
+{
+    struct question *waiting = observer->waiting;
+    observer->waiting = NULL;
+    observer->waiting_end = &observer->waiting;
+    observer->ending = true;
+    timer_set(observer->metrics_timer, INT64_MAX);
+    answer(waiting, NULL);
+    if (!observer->served) {
+        tell_of_rest(observer);
+    }
+}
+
+static void take_shown(struct observer *observer, struct show *show)
+{
+    gather_shown(show, &observer->picture);
+    buffer_fini(&show->seen_clients);
+    buffer_fini(&show->seen_requests);
+    buffer_fini(&show->seen_upstreams);
+    free(show);
+    observer->shows_out--;
+    if (observer->shows_out == 0) {
+        finish_picture(observer);
+        look(observer);
+        if (observer->ending) {
+            tell_of_rest(observer);
+        }
+    }
+}
+
+static void take_gone(struct observer *observer, struct client_gone *gone)
+{
+    database_forget_client(observer->database, gone->client_id);
+    free(gone);
+}
+
+static void deliver(void *arg, struct mail *mail)
+{
+    struct observer *observer = arg;
+    switch ((enum observer_mail)mail->kind) {
+    case OBSERVER_QUESTION:
+        take_question(observer, CONTAINER(mail, struct question));
+        break;
+    case OBSERVER_INQUIRY:
+        take_inquiry(observer, (struct inquiry *)CONTAINER(mail, struct question));
+        break;
+    case OBSERVER_SHOWN:
+        take_shown(observer, CONTAINER(mail, struct show));
+        break;
+    case OBSERVER_GONE:
+        take_gone(observer, CONTAINER(mail, struct client_gone));
+        break;
+    case OBSERVER_REST:
+        rest(observer);
+        break;
+    case OBSERVER_END:
+        loop_stop(observer->loop);
+        break;
+    }
+}
+
+static void on_metrics_timer(void *arg)
+{
+    struct observer *observer = arg;
+    const struct gathering *gathering = &observer->gathering;
+    int64_t now_us = loop_now_us(observer->loop);
+    log_metrics(observer->metrics, gathering, now_us);
+    timer_set(observer->metrics_timer, now_us + gathering->shared->config->log_metrics_us);
+}
+
+struct observer *observer_new(struct shared *shared, struct worker **workers, int worker_count)
+{
+    struct observer *observer = xcalloc(1, sizeof *observer);
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    observer->gathering = (struct gathering){
+        .shared = shared,
+        .workers = workers,
+        .worker_count = worker_count,
+        .start_time = (double)now.tv_sec + (double)now.tv_nsec / 1e9,
+    };
+    observer->waiting_end = &observer->waiting;
+    observer->loop = loop_new();
+    observer->mailbox = mailbox_new(observer->loop, deliver, observer);
+    observer->database = database_new();
+    observer->metrics = log_metrics_new();
+    observer->metrics_timer = timer_new(observer->loop, on_metrics_timer, observer);
+    pthread_mutex_init(&observer->lock, NULL);
+    pthread_cond_init(&observer->came_to_rest, NULL);
+    shared->observer = observer->mailbox;
+    return observer;
+}
+
+static void *run(void *arg)
+{
+    struct observer *observer = arg;
+    loop_run(observer->loop);
+    return NULL;
+}
+
+void observer_start(struct observer *observer)
+{
+    int64_t every_us = observer->gathering.shared->config->log_metrics_us;
+    if (every_us > 0) {
+        timer_set(observer->metrics_timer, loop_now_us(observer->loop) + every_us);
+    }
+    observer->started = true;
+    int error = pthread_create(&observer->thread, NULL, run, observer);
+    assert(error == 0);
+    (void)error;
+}
+
+void observer_ask(struct observer *observer, struct question *question)
+{
+    question->mail.kind = OBSERVER_QUESTION;
+    mailbox_post(observer->mailbox, &question->mail);
+}
+
+void observer_rest(struct observer *observer)
+{
+    observer->rest_mail.kind = OBSERVER_REST;
+    mailbox_post(observer->mailbox, &observer->rest_mail);
+    pthread_mutex_lock(&observer->lock);
+    while (!observer->at_rest) {
+        pthread_cond_wait(&observer->came_to_rest, &observer->lock);
+    }
+    pthread_mutex_unlock(&observer->lock);
+}
+
+void observer_free(struct observer *observer)
+{
+    if (observer->started) {
+        observer->end_mail.kind = OBSERVER_END;
+        mailbox_post(observer->mailbox, &observer->end_mail);
+        pthread_join(observer->thread, NULL);
+    }
+    database_free(observer->database);
+    log_metrics_free(observer->metrics);
+    timer_free(observer->metrics_timer);
+    mailbox_free(observer->mailbox);
+    loop_free(observer->loop);
+    pthread_cond_destroy(&observer->came_to_rest);
+    pthread_mutex_destroy(&observer->lock);
+    free(observer);
+}

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/admin/state.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define STATE_LABEL_T STATE_LABEL
+#define STATE_TEXT_T STATE_TEXT
+#define STATE_BOOL_T STATE_BOOL
+#define STATE_INT_T STATE_INT
+#define STATE_REAL_T STATE_REAL
+#define STATE_COUNT_T STATE_COUNT_TYPE
+#define STATE_SUM_T STATE_SUM
+#define STATE_COUNTS_T STATE_COUNTS
+#define STATE_SPREAD_T STATE_SPREAD
+#define STATE_INFO_T STATE_INFO
+
+const struct state_field_row state_fields[STATE_FIELD_COUNT] = {
+#define FIELD(collection, name, type, unit, metric, help)                                          \
+    {STATE_##collection, #name, STATE_##type##_T, unit, metric, help},
+    STATE_FIELDS(FIELD)
+#undef FIELD
+};
+
+const struct state_collection_row state_collections[STATE_COUNT] = {
+#define COLLECTION(name, help) {#name, help},
+    STATE_COLLECTIONS(COLLECTION)
+#undef COLLECTION
+};
+
+enum state_collection state_find(struct bytes name)
+{
+    for (int i = 0; i < STATE_COUNT; i++) {
+        if (bytes_equal(name, state_collections[i].name)) {
+            return (enum state_collection)i;
+        }
+    }
+    return STATE_COUNT;
+}
+
+void picture_fini(struct picture *picture)
+{
+    for (int i = 0; i < STATE_COUNT; i++) {
+        buffer_fini(&picture->rows[i]);
+    }
+    picture->collections = 0;
+}
+
+// --- rows ---------------------------------------------------------------------------------------
+
+void row_begin(struct row *row, struct picture *picture, enum state_collection collection)
+{
+    bson_init(&row->document);
+    row->out = &picture->rows[collection];
+    row->next = 0;
+    while (state_fields[row->next].collection != collection) {
+        row->next++;
+    }
+}
+
+static const char *key_of(struct row *row, enum state_field field)
+{
+    assert((int)field == row->next);
+    row->next++;
+    return state_fields[field].name;
+}
+
+// The length of the UTF-8 character that text begins with, 0 if it begins with none.
+static size_t character(const uint8_t *text, size_t len)
+{
+    for (size_t bytes = 1; bytes <= 4 && bytes <= len; bytes++) {
+        if (bson_utf8_validate((const char *)text, bytes, false)) {
+            return bytes;
+        }
+    }
+    return 0;
+}
+
+// Without a NUL, too: not everybody who reads it has strings that may hold one.
+static void append_sound(struct buffer *out, struct bytes text)
+{
+    for (size_t i = 0; i < text.len;) {
+        size_t bytes = character(text.at + i, text.len - i);
+        if (bytes > 0) {
+            buffer_append(out, text.at + i, bytes);
+        } else {
+            buffer_append(out, "\xef\xbf\xbd", 3); // the replacement character
+        }
+        i += bytes > 0 ? bytes : 1;
+    }
+}
+
+void row_bytes(struct row *row, enum state_field field, struct bytes text)
+{
+    const char *key = key_of(row, field);
+    const char *at = text.len > 0 ? (const char *)text.at : "";
+    if (bson_utf8_validate(at, text.len, false)) {
+        bson_append_utf8(&row->document, key, -1, at, (int)text.len);
+        return;
+    }
+    struct buffer sound = {0};
+    append_sound(&sound, text);
+    bson_append_utf8(&row->document, key, -1, (const char *)buffer_at(&sound),
+                     (int)buffer_held(&sound));
+    buffer_fini(&sound);
+}
+
+void row_text(struct row *row, enum state_field field, const char *text)
+{
+    row_bytes(row, field, (struct bytes){(const uint8_t *)text, strlen(text)});
+}
+
+void row_bool(struct row *row, enum state_field field, bool value)
+{
+    bson_append_bool(&row->document, key_of(row, field), -1, value);
+}
+
+void row_int(struct row *row, enum state_field field, int64_t value)
+{
+    bson_append_int64(&row->document, key_of(row, field), -1, value);
+}
+
+void row_real(struct row *row, enum state_field field, double value)
+{
+    bson_append_double(&row->document, key_of(row, field), -1, value);
+}
+
+void row_seconds(struct row *row, enum state_field field, int64_t us)
+{
+    row_real(row, field, (double)us / 1e6);
+}
+
+void row_open(struct row *row, enum state_field field, bson_t *ret_document)
+{
+    bson_append_document_begin(&row->document, key_of(row, field), -1, ret_document);
+}
+
+void row_close(struct row *row, bson_t *document)
+{
+    bson_append_document_end(&row->document, document);
+}
+
+void row_end(struct row *row)
+{
+    assert(row->next == STATE_FIELD_COUNT ||
+           state_fields[row->next].collection != state_fields[row->next - 1].collection);
+    buffer_append(row->out, bson_get_data(&row->document), row->document.len);
+    bson_destroy(&row->document);
+}
+
+// --- JSON ---------------------------------------------------------------------------------------
+
+static void print(struct buffer *out, const char *text)
+{
+    buffer_append(out, text, strlen(text));
+}
+
+static void print_rows(const struct buffer *rows, struct buffer *out)
+{
+    const uint8_t *at = buffer_at(rows);
+    const uint8_t *end = at + buffer_held(rows);
+    const char *comma = "";
+    while (at < end) {
+        bson_t document;
+        size_t len = (size_t)load_i32(at);
+        bool sound = bson_init_static(&document, at, len);
+        assert(sound);
+        (void)sound;
+        char *json = bson_as_relaxed_extended_json(&document, NULL);
+        assert(json);
+        print(out, comma);
+        print(out, json);
+        bson_free(json);
+        comma = ",\n";
+        at += len;
+    }
+}
+
+void picture_print_json(const struct picture *picture, struct buffer *out)
+{
+    const char *comma = "{";
+    for (int i = 0; i < STATE_COUNT; i++) {
+        if (picture->collections & STATE_BIT(i)) {
+            print(out, comma);
+            print(out, "\"");
+            print(out, state_collections[i].name);
+            print(out, "\": [");
+            print_rows(&picture->rows[i], out);
+            print(out, "]");
+            comma = ",\n";
+        }
+    }
+    print(out, "}\n");
+}
+
+// --- the page -----------------------------------------------------------------------------------
+
+static const char introduction[] =
+    "# What can be seen\n"
+    "\n"
+    "<!-- Made by `weir --print-state` from proxy/admin/state_table.h; a test compares them. -->\n"
+    "\n"
+    "The same documents stand behind three doors, with the same names and units:\n"
+    "\n"
+    "- **the `weir` database**, on weir's own port, for every driver and shell, from this machine\n"
+    "  only (loopback and the Unix socket):\n"
+    "\n"
+    "  ```js\n"
+    "  db.getSiblingDB(\"weir\").requests.find({held: {$gt: 1}}).sort({held: -1}).limit(5)\n"
+    "  db.getSiblingDB(\"weir\").shapes.find().sort({held: -1})   // what held the connections\n"
+    "  db.getSiblingDB(\"weir\").clients.countDocuments({app: \"web\", state: \"queued\"})\n"
+    "  db.getSiblingDB(\"weir\").runCommand({help: 1})\n"
+    "  ```\n"
+    "\n"
+    "  find with equality, `$eq $ne $gt $gte $lt $lte $in $nin $exists $and $or $nor`, sort, "
+    "skip,\n"
+    "  limit, projection by inclusion; count; getMore, killCursors; listCollections;\n"
+    "  countDocuments. Everything else is refused, with what is supported. A database of the\n"
+    "  deployment that is called `weir` cannot be reached through weir.\n"
+    "- **`/state`** over HTTP (`http.port`), as JSON: `{\"servers\": [...], ...}`.\n"
+    "- **`/metrics`** over HTTP, for Prometheus, what has a metric's name below.\n"
+    "\n"
+    "Times are seconds and sizes bytes. Counts and sums are since the start of weir, or since the\n"
+    "server came to be known. Documents of one answer are of slightly different moments.\n";
+
+static const char *type_text(const struct state_field_row *row)
+{
+    static const char *const texts[] = {
+        [STATE_LABEL] = "text", [STATE_TEXT] = "text",        [STATE_BOOL] = "bool",
+        [STATE_INT] = "number", [STATE_REAL] = "number",      [STATE_COUNT_TYPE] = "count",
+        [STATE_SUM] = "sum",    [STATE_COUNTS] = "counts by", [STATE_SPREAD] = "spread",
+        [STATE_INFO] = "text",
+    };
+    return texts[row->type];
+}
+
+static void print_metric(FILE *out, const struct state_field_row *row)
+{
+    if (row->type == STATE_LABEL) {
+        fprintf(out, "label `%s`", row->metric);
+    } else if (row->type == STATE_COUNTS) {
+        fprintf(out, "`%s{%s}`", row->metric, row->unit);
+    } else if (row->metric) {
+        fprintf(out, "`%s`", row->metric);
+    }
+}
+
+static void print_collection(FILE *out, enum state_collection collection)
+{
+    fprintf(out, "\n## %s\n\nA document: %s.\n\n", state_collections[collection].name,
+            state_collections[collection].help);
+    fprintf(out, "| field | type | metric | |\n|---|---|---|---|\n");
+    for (int i = 0; i < STATE_FIELD_COUNT; i++) {
+        const struct state_field_row *row = &state_fields[i];
+        if (row->collection == collection) {
+            const char *comma = *row->unit && row->type != STATE_COUNTS ? ", " : "";
+            comma = row->type == STATE_COUNTS ? " " : comma;
+            fprintf(out, "| `%s` | %s%s%s | ", row->name, type_text(row), comma, row->unit);
+            print_metric(out, row);
+            fprintf(out, " | %s |\n", row->help);
+        }
+    }
+}
+
+void state_print_reference(FILE *out)
+{
+    fputs(introduction, out);
+    for (int i = 0; i < STATE_COUNT; i++) {
+        print_collection(out, (enum state_collection)i);
+    }
+    fputs(
+        "\nA *spread* is `{count, sum, p50, p99, buckets}`: the quantiles are interpolated within "
+        "buckets, each of which\nends at twice the bound of the one before; the first at "
+        "0.000064 s, the last has no end.\n",
+        out);
+}
