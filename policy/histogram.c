@@ -11,36 +11,14 @@
 
 #include <assert.h>
 
-#define SUB_BUCKETS (1 << HISTOGRAM_SUB_BITS)
-#define VALUE_MAX ((INT64_C(1) << HISTOGRAM_MAX_BITS) - 1)
-
-static int bucket_of(int64_t value)
-{
-    if (value < SUB_BUCKETS) {
-        return (int)value;
-    }
-    int width_bits = 63 - __builtin_clzll((unsigned long long)value) - HISTOGRAM_SUB_BITS;
-    return (width_bits << HISTOGRAM_SUB_BITS) + (int)(value >> width_bits);
-}
-
 static int64_t upper_edge(int bucket)
 {
-    if (bucket < SUB_BUCKETS) {
+    if (bucket < HISTOGRAM_SUB_BUCKETS) {
         return bucket;
     }
     int width_bits = (bucket >> HISTOGRAM_SUB_BITS) - 1;
     int64_t part = bucket - (width_bits << HISTOGRAM_SUB_BITS);
     return ((part + 1) << width_bits) - 1;
-}
-
-void histogram_record(struct histogram *histogram, int64_t value)
-{
-    value = value > 0 ? value : 0;
-    value = value < VALUE_MAX ? value : VALUE_MAX;
-    histogram->count++;
-    histogram->sum += (uint64_t)value;
-    histogram->max = value > histogram->max ? value : histogram->max;
-    histogram->buckets[bucket_of(value)]++;
 }
 
 void histogram_merge(struct histogram *into, const struct histogram *from)

@@ -173,13 +173,6 @@ void shape_label(struct shape *shape, const char *label)
     memcpy(shape->label, label, bytes);
 }
 
-void shape_charge(struct shape *shape, int64_t waited_us, int64_t held_us)
-{
-    shape->count++;
-    shape->waited_us += waited_us;
-    shape->held_us += held_us;
-}
-
 void shape_observe(struct shape *shape, bool slow)
 {
     float latest = slow ? 1.0F : 0.0F;

@@ -51,7 +51,12 @@ const struct shape *shapes_at(const struct shapes *shapes, size_t place);
 void shape_label(struct shape *shape, const char *label);
 
 // Counts a permit that was waited for and held.
-void shape_charge(struct shape *shape, int64_t waited_us, int64_t held_us);
+static inline void shape_charge(struct shape *shape, int64_t waited_us, int64_t held_us)
+{
+    shape->count++;
+    shape->waited_us += waited_us;
+    shape->held_us += held_us;
+}
 
 // Learns from one request: an exponentially weighted mean (1/8) of "was slow", started with the
 // first.

@@ -175,9 +175,3 @@ void local_answer(struct client *client, const struct command *command, bson_t *
         refuse_authentication(document);
     }
 }
-
-bool local_is_about_weir(const struct request *request)
-{
-    return request->worker->shared->observer && request->client &&
-           bytes_equal(request->command.database, "weir");
-}

@@ -16,7 +16,11 @@
 void local_answer(struct client *client, const struct command *command, bson_t *document);
 
 // Whether a command is one about weir itself: on the database `weir`, when there is an observer.
-bool local_is_about_weir(const struct request *request);
+static inline bool local_is_about_weir(const struct request *request)
+{
+    return bytes_equal(request->command.database, "weir") && request->client &&
+           request->worker->shared->observer;
+}
 
 // Whether the client is on this machine.
 bool local_is_near(const struct client *client);

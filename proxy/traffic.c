@@ -18,31 +18,29 @@ enum traffic_class traffic_classify(const struct command *command, bool streams)
     if (streams) {
         return TRAFFIC_STREAM;
     }
-    if (command_ends_transaction(command)) {
-        return TRAFFIC_TRANSACTION;
+    if (traits & COMMAND_FINISHES) {
+        bool cursor = command->cursor_id || command->cursors.len > 0;
+        return cursor                              ? TRAFFIC_CURSOR
+               : command_ends_transaction(command) ? TRAFFIC_TRANSACTION
+                                                   : TRAFFIC_OTHER;
     }
-    if (command->cursor_id || command->cursors.len > 0) {
-        return TRAFFIC_CURSOR;
+    if (traits & COMMAND_READ && !command->writes_out) {
+        return TRAFFIC_READ;
     }
-    if (traits & COMMAND_WRITE || command->writes_out) {
-        return TRAFFIC_WRITE;
-    }
-    return traits & COMMAND_READ ? TRAFFIC_READ : TRAFFIC_OTHER;
+    return traits & (COMMAND_READ | COMMAND_WRITE) ? TRAFFIC_WRITE : TRAFFIC_OTHER;
 }
 
-static int bucket_of(int64_t us)
+// The one that a time (not negative) falls into: how many bits it has above the first bucket's.
+// Times are whole microseconds, rounded down, so those of the first bucket are less than 64 us.
+static inline int bucket_of(uint64_t us)
 {
-    if (us <= 1 << TRAFFIC_FIRST_BITS) {
-        return 0;
-    }
-    int bits = 64 - __builtin_clzll((unsigned long long)(us - 1)) - TRAFFIC_FIRST_BITS;
-    return bits < TRAFFIC_BUCKETS ? bits : TRAFFIC_BUCKETS - 1;
+    int bucket = __builtin_clzll(us >> (TRAFFIC_FIRST_BITS - 1) | 1) ^ 63; // 63 less that
+    return bucket < TRAFFIC_BUCKETS ? bucket : TRAFFIC_BUCKETS - 1;
 }
 
-static void record(struct traffic_times *times, int64_t us)
+static inline void record(struct traffic_times *times, uint64_t us)
 {
-    us = us > 0 ? us : 0; // two threads' clocks
-    traffic_add(&times->sum_us, (uint64_t)us);
+    traffic_add(&times->sum_us, us);
     traffic_add(&times->buckets[bucket_of(us)], 1);
 }
 
@@ -50,8 +48,9 @@ void traffic_record(struct traffic *traffic, enum traffic_class class,
                     const int64_t values[MEASURE_COUNT])
 {
     struct traffic_of_class *of_class = &traffic->classes[class];
-    for (int i = 0; i < TRAFFIC_TIMES; i++) {
-        record(&of_class->times[i], values[i]);
-    }
+    struct traffic_times *times = of_class->times;
+    record(&times[MEASURE_WAITED_US], (uint64_t)values[MEASURE_WAITED_US]);
+    record(&times[MEASURE_SERVED_US], (uint64_t)values[MEASURE_SERVED_US]);
+    record(&times[MEASURE_TOTAL_US], (uint64_t)values[MEASURE_TOTAL_US]);
     traffic_add(&of_class->bytes, (uint64_t)values[MEASURE_BYTES]);
 }

@@ -29,7 +29,7 @@ enum traffic_class {
         TRAFFIC_CLASS_COUNT
 };
 
-#define TRAFFIC_FIRST_BITS 6                 // the first bucket is for what takes up to 64 us,
+#define TRAFFIC_FIRST_BITS 6                 // the first bucket is for what takes less than 64 us,
 #define TRAFFIC_BUCKETS 22                   // each for up to twice that of the one before, and
 #define TRAFFIC_TIMES (MEASURE_TOTAL_US + 1) // the last has no end
 
@@ -50,6 +50,7 @@ const char *traffic_class_text(enum traffic_class class);
 // `streams`: waited in the server for what may come.
 enum traffic_class traffic_classify(const struct command *command, bool streams);
 
+// A request, all of whose times its worker has read from one clock.
 void traffic_record(struct traffic *traffic, enum traffic_class class,
                     const int64_t values[MEASURE_COUNT]);
 

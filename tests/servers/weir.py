@@ -61,7 +61,8 @@ class Weir:
     """A running weir. Takes the deployment's URI and, verbatim, further arguments for weir.
 
     cap: --max-connections. tls: TLS and plain on the one port (another mode: name it in the
-    arguments). unix: a Unix socket too. port: a free one unless said. env: more environment.
+    arguments). unix: a Unix socket too. host: the address to listen on. port: a free one unless
+    said. env: more environment.
     log: a file that it logs to, as it may be in production, instead of a pipe to us.
     echo: passes the log on to our own standard error; can be set at any time.
 
@@ -77,13 +78,14 @@ class Weir:
         cap: int = 4,
         tls: bool = False,
         unix: bool = False,
+        host: str = "127.0.0.1",
         port: int | None = None,
         binary: str | Path | None = None,
         env: dict[str, str] | None = None,
         log: Path | None = None,
         echo: bool = False,
     ):
-        self.host = "127.0.0.1"
+        self.host = host
         self.port = port or servers.free_port()
         self.certs = servers.certificates() if tls else None
         self._directory = tempfile.TemporaryDirectory(prefix="weir-") if unix else None

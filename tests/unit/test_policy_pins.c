@@ -428,9 +428,32 @@ static int tell_seed(void **state)
     return 0;
 }
 
+static void pins_are_found_by_place(void **state)
+{
+    (void)state;
+    struct pins *pins = pins_new(4);
+    struct pin_owner owner = {0};
+    struct pin_key first = cursor(1);
+    assert_int_equal(pins_places(pins), 0);
+    open_cursor(pins, 1, &owner);
+    open_cursor(pins, 2, &owner);
+    assert_int_equal(pins_places(pins), 2);
+    assert_int_equal(pins_at(pins, 0)->key.cursor_id, 1);
+    assert_int_equal(pins_at(pins, 1)->key.cursor_id, 2);
+    pins_close(pins, &first);
+    assert_int_equal(pins_places(pins), 2);
+    assert_null(pins_at(pins, 0));
+    assert_int_equal(pins_at(pins, 1)->key.cursor_id, 2);
+    open_cursor(pins, 3, &owner);
+    assert_int_equal(pins_at(pins, 0)->key.cursor_id, 3);
+    pins_orphan(pins, &owner, 0);
+    pins_free(pins);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pins_are_found_by_place),
         cmocka_unit_test(a_pin_belongs_to_who_used_it_last),
         cmocka_unit_test(cursors_and_transactions_are_told_apart),
         cmocka_unit_test(cursors_of_one_id_are_told_apart_by_session),

@@ -222,9 +222,33 @@ static void follows_the_portion(void **state)
     }
 }
 
+static void says_what_it_is_and_cost(void **state)
+{
+    (void)state;
+    struct shapes *shapes = shapes_new(1);
+    struct shape *shape = shapes_acquire(shapes, 7);
+    assert_null(shape->label);
+    shape_label(shape, "find shop.orders");
+    shape_charge(shape, 10, 200);
+    shape_charge(shape, 0, 300);
+    shape_label(shapes_acquire(shapes, 8), "(others)"); // the entry that all share
+    assert_ptr_equal(shapes_at(shapes, 0), shape);
+    assert_string_equal(shape->label, "find shop.orders");
+    assert_int_equal(shape->count, 2);
+    assert_int_equal(shape->waited_us, 10);
+    assert_int_equal(shape->held_us, 500);
+    shapes_release(shapes, shape);
+    shape = shapes_acquire(shapes, 9); // in its place, and nothing of it
+    assert_ptr_equal(shapes_at(shapes, 0), shape);
+    assert_null(shape->label);
+    assert_int_equal(shape->count, 0);
+    shapes_free(shapes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(says_what_it_is_and_cost),
         cmocka_unit_test(knows_an_id_again),
         cmocka_unit_test(forgets_the_one_used_least_recently),
         cmocka_unit_test(shares_one_entry_when_all_are_in_use),
