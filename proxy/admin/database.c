@@ -740,10 +740,8 @@ void database_answer(struct database *database, struct inquiry *inquiry,
                 read_wish(inquiry, first.key, &wish);
     assert(read);
     (void)read;
-    const struct buffer *rows = &picture->rows[collection];
     struct buffer found = {0};
-    int64_t count =
-        query_run(&wish.query, (struct bytes){buffer_at(rows), buffer_held(rows)}, &found);
+    int64_t count = query_run(&wish.query, picture_rows(picture, collection), &found);
     if (wish.counts) {
         buffer_fini(&found);
         answer_count(database, inquiry, collection, count, &wish);

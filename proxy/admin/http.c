@@ -107,11 +107,9 @@ static struct text *text_of(const char *line)
 // Whether some server can be sent requests.
 static bool is_ready(const struct picture *picture)
 {
-    const struct buffer *rows = &picture->rows[STATE_servers];
-    const uint8_t *at = buffer_at(rows);
-    const uint8_t *end = at + buffer_held(rows);
-    for (; at < end; at += load_i32(at)) {
-        struct bytes document = {at, (size_t)load_i32(at)};
+    struct bytes rows = picture_rows(picture, STATE_servers);
+    struct bytes document;
+    while (bson_take(&rows, &document) == WIRE_OK) {
         struct bson_element usable;
         if (bson_find(document, "usable", &usable) && bson_element_truth(&usable)) {
             return true;

@@ -201,18 +201,15 @@ static const char *type_text(enum state_type type)
 static void print_metric(const struct picture *picture, const struct state_field_row *field,
                          struct buffer *out)
 {
-    const struct buffer *rows = &picture->rows[field->collection];
-    const uint8_t *at = buffer_at(rows);
-    const uint8_t *end = at + buffer_held(rows);
+    struct bytes rows = picture_rows(picture, field->collection);
+    struct bytes document;
     print(out, "# HELP %s %s\n# TYPE %s %s\n", field->metric, field->help, field->metric,
           type_text(field->type));
-    while (at < end) {
-        struct bytes document = {at, (size_t)load_i32(at)};
+    while (bson_take(&rows, &document) == WIRE_OK) {
         struct buffer labels = {0};
         make_labels(field->collection, document, &labels);
         print_document(field, document, &(struct line){field->metric, &labels, out});
         buffer_fini(&labels);
-        at += document.len;
     }
 }
 

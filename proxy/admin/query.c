@@ -453,10 +453,10 @@ static void keep(struct buffer *chosen, const uint8_t *at)
 int64_t query_run(const struct query *query, struct bytes documents, struct buffer *out)
 {
     struct buffer chosen = {0}; // pointers to them
-    const uint8_t *end = documents.at + documents.len;
-    for (const uint8_t *at = documents.at; at < end; at += load_i32(at)) {
-        if (query_matches(query->filter, document_at(at))) {
-            keep(&chosen, at);
+    struct bytes document;
+    while (bson_take(&documents, &document) == WIRE_OK) {
+        if (query_matches(query->filter, document)) {
+            keep(&chosen, document.at);
         }
     }
     const uint8_t **first = (void *)buffer_at(&chosen);
@@ -468,7 +468,7 @@ int64_t query_run(const struct query *query, struct bytes documents, struct buff
     int64_t left = count - from;
     left = query->limit > 0 && query->limit < left ? query->limit : left;
     for (int64_t i = from; i < from + left; i++) {
-        struct bytes document = document_at(first[i]);
+        document = document_at(first[i]);
         if (query->projection.len > 0) {
             project(query->projection, document, out);
         } else {

@@ -5,6 +5,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "wire/bson_view.h"
+
 #define STATE_LABEL_T STATE_LABEL
 #define STATE_TEXT_T STATE_TEXT
 #define STATE_BOOL_T STATE_BOOL
@@ -156,15 +158,13 @@ static void print(struct buffer *out, const char *text)
     buffer_append(out, text, strlen(text));
 }
 
-static void print_rows(const struct buffer *rows, struct buffer *out)
+static void print_rows(struct bytes rows, struct buffer *out)
 {
-    const uint8_t *at = buffer_at(rows);
-    const uint8_t *end = at + buffer_held(rows);
     const char *comma = "";
-    while (at < end) {
+    struct bytes row;
+    while (bson_take(&rows, &row) == WIRE_OK) {
         bson_t document;
-        size_t len = (size_t)load_i32(at);
-        bool sound = bson_init_static(&document, at, len);
+        bool sound = bson_init_static(&document, row.at, row.len);
         assert(sound);
         (void)sound;
         char *json = bson_as_relaxed_extended_json(&document, NULL);
@@ -173,7 +173,6 @@ static void print_rows(const struct buffer *rows, struct buffer *out)
         print(out, json);
         bson_free(json);
         comma = ",\n";
-        at += len;
     }
 }
 
@@ -186,7 +185,7 @@ void picture_print_json(const struct picture *picture, struct buffer *out)
             print(out, "\"");
             print(out, state_collections[i].name);
             print(out, "\": [");
-            print_rows(&picture->rows[i], out);
+            print_rows(picture_rows(picture, (enum state_collection)i), out);
             print(out, "]");
             comma = ",\n";
         }

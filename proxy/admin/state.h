@@ -67,6 +67,14 @@ struct picture {
 
 void picture_fini(struct picture *picture);
 
+// The documents of a collection, to be taken one by one by bson_take.
+static inline struct bytes picture_rows(const struct picture *picture,
+                                        enum state_collection collection)
+{
+    const struct buffer *rows = &picture->rows[collection];
+    return (struct bytes){buffer_at(rows), buffer_held(rows)};
+}
+
 // All documents of all that it has, as one JSON object: collection: [documents].
 void picture_print_json(const struct picture *picture, struct buffer *out);
 

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "guard.h"
+#include "wire/bson_view.h"
 
 static bson_t *parse(const char *json)
 {
@@ -203,14 +204,14 @@ static void nesting_has_an_end(void **state)
 static char *numbers(const struct buffer *found)
 {
     static char text[256];
-    const uint8_t *at = buffer_at(found);
-    const uint8_t *end = at + buffer_held(found);
+    struct bytes rest = {buffer_at(found), buffer_held(found)};
+    struct bytes row;
     size_t used = 0;
     text[0] = '\0';
-    for (; at < end; at += load_i32(at)) {
+    while (bson_take(&rest, &row) == WIRE_OK) {
         bson_t document;
         bson_iter_t iter;
-        assert_true(bson_init_static(&document, at, (size_t)load_i32(at)));
+        assert_true(bson_init_static(&document, row.at, row.len));
         assert_true(bson_iter_init_find(&iter, &document, "n"));
         used += (size_t)snprintf(text + used, sizeof text - used, "%d ",
                                  (int)bson_iter_as_int64(&iter));
