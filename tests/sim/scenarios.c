@@ -347,6 +347,19 @@ static void ending(struct knobs *knobs)
     knobs->quit = dice_chance(0.5) ? 0 : 0.05;
 }
 
+// An operator changes the rules while all are at work.
+static void ruled(struct knobs *knobs)
+{
+    knobs->rules_every_us = dice_scale(1 * MS, 1 * SECOND);
+    knobs->cap = (int)dice_between(1, 8);
+    knobs->connections = (int)dice_between(3, 15);
+    knobs->mix[OP_UNACKNOWLEDGED] = 10;
+    knobs->mix[OP_TRANSACT] = 20;
+    knobs->mix[OP_GET_MORE] = 20;
+    knobs->quit = dice_chance(0.5) ? 0 : 0.05;
+    knobs->close_every_us = dice_chance(0.5) ? 0 : dice_scale(10 * MS, 5 * SECOND);
+}
+
 // Everything at once.
 static void chaos(struct knobs *knobs)
 {
@@ -414,6 +427,7 @@ const struct scenario scenarios[] = {
     {"chaos", chaos},
     {"compressed", compressed},
     {"silent", silent},
+    {"ruled", ruled},
     {NULL, NULL},
 };
 

@@ -136,7 +136,7 @@ static void check_permits(const struct server *server)
           counts.in_flight);
     // With no slow lane and no deadlines, whoever waits could go.
     bool all_alike = world.knobs.slow_share >= 1 && world.knobs.max_time == 0;
-    HOLDS(!all_alike || !counts.available || counts.queued == 0 || counts.in_flight == counts.limit,
+    HOLDS(!all_alike || !counts.available || counts.queued == 0 || counts.in_flight >= counts.limit,
           "%zu requests queue, and only %d of %d permits are out", counts.queued, counts.in_flight,
           counts.limit);
 }
@@ -326,8 +326,9 @@ void check_rest(void)
     for (const struct server *server = world.shared.servers->list; server; server = server->next) {
         refused += check_server_at_rest(server);
     }
+    rules_check_rest();
     if (world.calm) {
-        check_unacknowledged(refused);
+        check_unacknowledged(refused + rules_refused());
     }
     HOLDS(!world.knobs.patient || world.accepted * 8 <= world.op_count,
           "%llu connections were opened for %zu operations", (unsigned long long)world.accepted,

@@ -108,7 +108,10 @@ static void check_own_error(struct op *op, const struct reply *reply)
     bool nothing = strstr(reply->message, "nothing was") != NULL;
     HOLDS(strncmp(reply->message, "weir:", 5) == 0, "operation %lld is refused: %s", id,
           reply->message);
-    if (reply->code == 462) {
+    if (reply->code == 411) {
+        HOLDS(world.knobs.rules_every_us > 0 && may_be_shed(op) && !reply->overloaded,
+              "operation %lld is denied: %s", id, reply->message);
+    } else if (reply->code == 462) {
         world.shed++;
         HOLDS(!world.knobs.patient, "operation %lld (%s) is shed, and others were not", id,
               op_kind_name(op->kind));

@@ -86,6 +86,8 @@ static void configure(void)
         .max_wait_us = knobs->max_wait_us,
         .max_queue = knobs->max_queue,
         .slow_share = knobs->slow_share,
+        .emergency_share = 0.5,
+        .emergency_max_wait_us = knobs->max_wait_us / 2,
         .slow_op_threshold_us = knobs->slow_us,
         .kill_after_us = knobs->kill_after_us,
         .kill_abandoned_after_us = knobs->kill_after_us,
@@ -255,6 +257,7 @@ static void clear_away(void)
 {
     event_cancel(&now_and_then);
     weir_dispose();
+    rules_finish();
     run(60000000, no_connections);
     control_finish();
     apps_finish();
@@ -280,6 +283,7 @@ void world_run(const struct scenario *scenario, uint64_t seed)
     control_begin();
     weir_begin();
     servers_begin();
+    rules_begin();
     apps_begin();
     event_init(&now_and_then, look_now_and_then, NULL);
     event_set(&now_and_then, sim_now_us() + CHECK_EVERY_US);

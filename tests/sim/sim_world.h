@@ -98,6 +98,7 @@ struct knobs {
     int64_t max_age_us;
     size_t max_buffered;
     bool sniff; // clients wait for their first byte, as with TLS allowed
+    int64_t rules_every_us; // the mean between two changes of the rules; 0: there are none
     // threads and networks
     struct loop_profile threads;
     struct net_profile app_net;
@@ -204,6 +205,11 @@ struct net_end *world_connect(void);
 void control_begin(void);
 void control_finish(void);
 void control_truth_changed(void); // the deployment is not as it was
+
+void rules_begin(void);
+void rules_finish(void);
+uint64_t rules_refused(void); // requests, by rules
+void rules_check_rest(void);
 
 void knobs_draw(struct knobs *knobs);
 
