@@ -215,6 +215,11 @@ bool rules_are_empty(const struct rules *rules)
     return rules->count == 0 && rules->bounds.max_time_ms == 0 && rules->bounds.kill_after_us == 0;
 }
 
+const struct rule_bounds *rules_bounds(const struct rules *rules)
+{
+    return &rules->bounds;
+}
+
 bool rules_want_shape(const struct rules *rules)
 {
     return rules->wants_shape;
@@ -356,7 +361,6 @@ void rules_judge(struct rules *rules, const struct rule_facts *facts, int64_t no
     }
     ret_verdict->max_time_ms = smaller(ret_verdict->max_time_ms, rules->bounds.max_time_ms);
     ret_verdict->default_time_ms = smaller(ret_verdict->default_time_ms, ret_verdict->max_time_ms);
-    ret_verdict->kill_after_us = smaller(ret_verdict->kill_after_us, rules->bounds.kill_after_us);
 }
 
 void rule_verdict_end(struct rule_verdict *verdict)

@@ -91,7 +91,7 @@ void rule_count(const struct rule *rule, struct rule_counts *ret_counts);
 // What holds of every request beside what its rule says; the smaller counts. 0: nothing.
 struct rule_bounds {
     int64_t max_time_ms;
-    int64_t kill_after_us;
+    int64_t kill_after_us; // also of those under way
 };
 
 struct rules;
@@ -103,6 +103,9 @@ void rules_drop(struct rules *rules); // NULL is allowed
 
 // Whether it does nothing to anybody.
 bool rules_are_empty(const struct rules *rules);
+
+// The caller sees to kill_after_us, which no verdict has.
+const struct rule_bounds *rules_bounds(const struct rules *rules);
 
 // What must be known of a request only if a rule asks for it, because it costs something.
 bool rules_want_shape(const struct rules *rules);

@@ -23,9 +23,30 @@ static bool may_be_killed(const struct request *request)
            ((command->info->traits & COMMAND_TIMED) || command->cursor_id != 0) && !waits_for_data;
 }
 
+// Says why, if it has run for as long as somebody allows; else NULL. An emergency also ends what
+// was under way when it began.
+static const char *why_overdue(const struct request *request, int64_t now_us)
+{
+    const struct rules *rules = request->worker->rules;
+    const struct {
+        int64_t after_us; // 0: never
+        const char *why;
+    } bounds[] = {
+        {request->kill_after_us, "admission.killAfter"},
+        {request->verdict.kill_after_us, "killAfter of a rule"},
+        {rules ? rules_bounds(rules)->kill_after_us : 0, "emergency.killAfter"},
+    };
+    for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++) {
+        if (bounds[i].after_us > 0 && now_us - request->sent_us >= bounds[i].after_us) {
+            return bounds[i].why;
+        }
+    }
+    return NULL;
+}
+
 static bool is_overdue(const struct request *request, int64_t now_us)
 {
-    return request->kill_after_us > 0 && now_us - request->sent_us >= request->kill_after_us;
+    return why_overdue(request, now_us) != NULL;
 }
 
 // A server itself ends the reads of a client that goes away; it cannot see weir's go. What writes
@@ -50,7 +71,8 @@ static struct kill *describe(const struct request *request, int64_t now_us)
         memcpy(kill->session_id, command->lsid_id.at, sizeof kill->session_id);
     }
     kill->asked_us = now_us;
-    kill->why = request->abandoned ? "its client has gone" : "admission.killAfter";
+    const char *why = why_overdue(request, now_us);
+    kill->why = request->abandoned || !why ? "its client has gone" : why;
     kill->client = (int64_t)request->client_id;
     snprintf(kill->app_name, sizeof kill->app_name, "%s", request->app_name);
     snprintf(kill->namespace, sizeof kill->namespace, "%.*s.%.*s", (int)command->database.len,

@@ -296,6 +296,57 @@ def test_the_servers_take_it_so(proxy, client, secantus):
     assert list(client.test.things.aggregate([{"$match": {"_id": "timed"}}]))
 
 
+# --- runaways -------------------------------------------------------------------------------------
+
+
+def killed(client: pymongo.MongoClient, collection: str) -> bool:
+    try:
+        client.test[collection].find_one()
+    except OperationFailure as failure:
+        assert failure.code == 11601 and failure.details["codeName"] == "Interrupted"
+        return True
+    return False
+
+
+def test_what_a_rule_names_is_killed():
+    stub = StubSet(members=1)
+    with weir_before(stub) as proxy, pymongo.MongoClient(proxy.uri) as client:
+        add(proxy, "--namespace", "test.reports", "--kill-after", "300ms")
+        stub.fail("find", delay_s=60, when=lambda body: body["find"] == "reports")
+        stub.fail("find", delay_s=1, when=lambda body: body["find"] == "things")
+        assert not killed(client, "things")
+        assert killed(client, "reports")
+        said = proxy.wait_for("killed", ns="test.reports")
+        assert said["why"] == "killAfter of a rule"
+        assert proxy.count("killed") == 1
+
+
+def test_runaways_are_killed_in_an_emergency():
+    stub = StubSet(members=1)
+    arguments = ("--emergency-kill-after", "300ms", "--emergency-max-time", "0")
+    with weir_before(stub, *arguments) as proxy, pymongo.MongoClient(proxy.uri) as client:
+        stub.fail("find", delay_s=1)
+        assert not killed(client, "things")
+        proxy.order("emergency", "on")
+        stub.fail("find", delay_s=60)
+        assert killed(client, "things")
+        assert proxy.wait_for("killed")["why"] == "emergency.killAfter"
+        proxy.order("emergency", "off")
+        stub.fail("find", delay_s=1)
+        assert not killed(client, "things")
+
+
+def test_what_was_under_way_is_killed_as_well():
+    stub = StubSet(members=1)
+    early = ("--emergency-kill-after", "300ms")
+    with weir_before(stub, *early) as proxy, raw.Connection.to(proxy.address) as connection:
+        stub.fail("find", delay_s=60)
+        held = connection.post({"find": "things"})
+        stub.wait_until(lambda: the_server(proxy)["inFlight"] == 1)
+        proxy.order("emergency", "on")
+        assert connection.reply_to(held)["code"] == 11601
+
+
 # --- lanes ----------------------------------------------------------------------------------------
 
 
