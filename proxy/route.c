@@ -36,7 +36,9 @@ static enum route route_bound(const struct request *request, const struct topolo
                               struct server **ret_server)
 {
     const struct server_info *info = topology_find(topology, request->bond.server);
-    if (!info || (request->command.in_transaction && has_aborted(info, topology))) {
+    const struct command *command = &request->command;
+    if (!info || (command->in_transaction && has_aborted(info, topology)) ||
+        (command->cursor_id && server_is_doomed(info->server, request->now_us))) {
         return ROUTE_LOST;
     }
     *ret_server = info->server; // where it waits if the server is not there now

@@ -1203,6 +1203,10 @@ static int64_t next_tick(const struct server *server, int64_t now_us)
     if (is_lobby(server) && at_us != INT64_MAX) {
         at_us = earlier(at_us, now_us + DOUBT_US);
     }
+    int64_t give_up_us = atomic_load(&server->give_up_us);
+    if (give_up_us > now_us && at_us != INT64_MAX) {
+        at_us = earlier(at_us, give_up_us);
+    }
     if (server->waiter_count > 0 || server->exhaustion.going_on || server->exhaustion.standing) {
         at_us = earlier(at_us, now_us + TICK_US);
     }
@@ -1220,6 +1224,10 @@ void server_tick(struct server *server, struct worker *worker, int64_t now_us)
     expire_waiters(server, &outcomes, now_us);
     if (is_lobby(server) && now_us - server->looked_us >= DOUBT_US) {
         server->looked_us = now_us; // one that was doubted may do again
+        evict(server, &outcomes, now_us);
+    }
+    if (server_is_doomed(server, now_us) && server->evicted_us != server->give_up_us) {
+        server->evicted_us = server->give_up_us; // what has its cursor there need not wait
         evict(server, &outcomes, now_us);
     }
     grant(server, &outcomes, now_us);

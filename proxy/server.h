@@ -57,6 +57,7 @@ struct server {
     struct breaker breaker;
     struct exhaustion exhaustion;
     uint64_t shed_for_good;  // in this exhaustion: to clients that do not say that they back off
+    int64_t evicted_us;      // give_up_us, for which those who wait there were sent to ROUTE again
     int64_t looked_us;       // the lobby: when those who wait there were last sent to look again
     struct request *waiters; // have a permit, need an upstream; oldest first
     struct request **waiters_end;

@@ -293,7 +293,11 @@ static void log_removed(struct members *before, struct members *now)
     for (size_t i = 0; i < before->count; i++) {
         const char *name = before->list[i].seen.info.name;
         if (members_find(now, name) == NULL) {
-            log_event(LOG_INFO, "server_removed", name, NULL, NULL);
+            const char *reason = before->list[i].seen.reason;
+            log_event(LOG_INFO, "server_removed", name, NULL,
+                      reason[0] != '\0' ? reason
+                                        : "the deployment does not name it (any more), or it is "
+                                          "none of this deployment");
         }
     }
 }
