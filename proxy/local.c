@@ -169,7 +169,7 @@ void local_answer(struct client *client, const struct command *command, bson_t *
 {
     if (command->info->traits & COMMAND_HELLO) {
         answer_hello(client, command, document);
-    } else if (bytes_equal(command->name, "logout")) {
+    } else if (bytes_equal(command->name, "logout") || bytes_equal(command->name, "endSessions")) {
         BSON_APPEND_DOUBLE(document, "ok", 1.0);
     } else {
         refuse_authentication(document);

@@ -39,6 +39,7 @@
 #include "proxy/rule_text.h"
 #include "proxy/selection.h"
 #include "proxy/servers.h"
+#include "proxy/sessions.h"
 #include "wire/shape.h"
 
 #define READS_PER_RUN 16 // of one reply, before others get their turn
@@ -299,7 +300,9 @@ static enum request_step step_classify(struct request *request)
         request->failure = FAILURE_NO_PLACE;
         return STEP_FAIL;
     }
-    return STEP_RULES;
+    bool ends_sessions = request->client && request->msg.sequence_count == 0 &&
+                         sessions_keep(&request->worker->ended_sessions, &request->command);
+    return ends_sessions ? STEP_LOCAL : STEP_RULES;
 }
 
 // --- LOCAL --------------------------------------------------------------------------------------
@@ -1120,8 +1123,7 @@ static void describe_affinity_lost(const struct request *request, struct reply_e
         return;
     }
     error->code = 43;
-    error->message = "weir: the cursor's server is not part of the deployment any more, or its "
-                     "connection is gone; nothing was sent";
+    error->message = "weir: the cursor's server is gone, or its connection is; nothing was sent";
 }
 
 static void describe_lost(const struct request *request, struct reply_error *error)
@@ -1367,6 +1369,9 @@ static void request_free(struct request *request)
         budget_release(&worker->shared->budget, request->claimed_bytes);
     }
     packing_drop(request);
+    if (request->client_id == 0) {
+        sessions_passed_on(&worker->ended_sessions, request);
+    }
     release_buffer(&request->message);
     release_buffer(&request->held);
     cursor_split_free(request->split);

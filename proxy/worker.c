@@ -211,6 +211,7 @@ static void on_sweep(void *arg)
         next_upstream = upstream->next;
         upstream_check_deadlines(upstream, now_us);
     }
+    sessions_pass_on(worker);
     timer_set(worker->sweep, now_us + WORKER_SWEEP_US);
 }
 
@@ -396,6 +397,7 @@ void worker_free(struct worker *worker)
     }
     rules_drop(worker->rules);
     request_free_all(worker);
+    sessions_fini(&worker->ended_sessions);
     meter_fini(&worker->meter);
     codec_free(worker->apps_codec);
     codec_free(worker->servers_codec);

@@ -23,6 +23,7 @@
 #include "proxy/net/loop.h"
 #include "proxy/net/tls.h"
 #include "proxy/servers.h"
+#include "proxy/sessions.h"
 #include "proxy/topology.h"
 #include "proxy/traffic.h"
 
@@ -117,6 +118,7 @@ struct worker {
     bool rested; // ending, and without requests from now on
     bool late;   // ended with requests under way
     int64_t end_by_us;
+    struct ended_sessions ended_sessions; // to be passed on
     struct meter meter;
     atomic_uint_fast64_t closed[WORKER_REASONS_MAX]; // clients, by enum close_reason
     atomic_uint_fast64_t failed[WORKER_REASONS_MAX]; // requests, by enum request_failure

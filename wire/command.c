@@ -26,12 +26,7 @@ static void read_lsid(struct reading *reading, const struct bson_element *elemen
 {
     struct command *command = &reading->command;
     read_document(element, &command->lsid);
-    struct bson_element id;
-    const size_t uuid_bytes = 16;
-    if (command->lsid.len > 0 && bson_find(command->lsid, "id", &id) &&
-        id.type == BSON_VIEW_BINARY && id.value.len == 5 + uuid_bytes && id.value.at[4] == 4) {
-        command->lsid_id = (struct bytes){id.value.at + 5, uuid_bytes};
-    }
+    command->lsid_id = command_session_id(command->lsid);
 }
 
 static void read_txn_number(struct reading *reading, const struct bson_element *element)
@@ -288,6 +283,15 @@ void command_acknowledge(const struct command *command, uint8_t *message)
     } else {
         w[0] = 1; // all other bytes are 0
     }
+}
+
+struct bytes command_session_id(struct bytes lsid)
+{
+    struct bson_element id;
+    const size_t uuid_bytes = 16;
+    bool found = lsid.len > 0 && bson_find(lsid, "id", &id) && id.type == BSON_VIEW_BINARY &&
+                 id.value.len == 5 + uuid_bytes && id.value.at[4] == 4;
+    return found ? (struct bytes){id.value.at + 5, uuid_bytes} : (struct bytes){0};
 }
 
 bool command_is_retryable_write(const struct command *command)

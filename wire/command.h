@@ -62,6 +62,9 @@ enum wire_error command_read(struct bytes message, const struct op_msg *msg,
 enum wire_error command_read_query(struct bytes message, const struct op_query *query,
                                    struct command *ret_command) __attribute__((warn_unused_result));
 
+// The 16 bytes of the id in an lsid; empty unless it is a UUID. Borrows.
+struct bytes command_session_id(struct bytes lsid);
+
 // Turns writeConcern {w: 0} into {w: 1} in the message, in place, so that the server replies.
 // Does nothing when w_offset is 0.
 void command_acknowledge(const struct command *command, uint8_t *message);

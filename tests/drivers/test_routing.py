@@ -418,6 +418,7 @@ def test_ended_sessions_are_told_to_the_deployment():
         with pymongo.MongoClient(proxy.uri) as client:
             client.test.things.insert_one({})
             (insert,) = stub.asked("insert")
+        stub.wait_until(lambda: stub.asked("endSessions"))  # later, many together
         (ended,) = stub.asked("endSessions")
         assert [bytes(session["id"]) for session in ended.body["endSessions"]] == [insert.lsid]
 
