@@ -4,7 +4,7 @@
 // its owner, or, when it has none, the list of orphans:
 //
 //      buckets -> pin -> pin
-//      oldest  -> pin -> ... newer ... -> newest
+//      oldest  -> pin -> ... newer ... -> newest         next_idle -> the first not yet looked at
 //      owner   -> pin -> pin                             orphans -> pin -> pin -> orphans_last
 //
 // Invariant: a pin that is not free is in all three; pin->owner == NULL says it is an orphan.
@@ -28,6 +28,7 @@ struct pins {
     struct pin *free; // linked by bucket_next
     struct pin *oldest;
     struct pin *newest;
+    struct pin *next_idle[PIN_KINDS]; // of any kind
     struct pin_owner orphans;
     struct pin *orphans_last;
 };
@@ -109,10 +110,16 @@ static void use_append(struct pins *pins, struct pin *pin)
         pins->oldest = pin;
     }
     pins->newest = pin;
+    for (int i = 0; i < PIN_KINDS; i++) {
+        pins->next_idle[i] = pins->next_idle[i] ? pins->next_idle[i] : pin;
+    }
 }
 
 static void use_remove(struct pins *pins, struct pin *pin)
 {
+    for (int i = 0; i < PIN_KINDS; i++) {
+        pins->next_idle[i] = pins->next_idle[i] == pin ? pin->newer : pins->next_idle[i];
+    }
     if (pin->older) {
         pin->older->newer = pin->newer;
     } else {
@@ -198,6 +205,7 @@ static struct pin *add(struct pins *pins, const struct pin_key *key, struct pin_
     pin->streams = false;
     pin->connection = 0;
     pin->in_use = true;
+    pin->story = (struct pin_story){0};
     pin->bucket_next = *bucket;
     *bucket = pin;
     use_append(pins, pin);
@@ -208,6 +216,7 @@ static struct pin *add(struct pins *pins, const struct pin_key *key, struct pin_
 static void use(struct pins *pins, struct pin *pin, struct pin_owner *owner, int64_t now_us)
 {
     pin->used_us = now_us;
+    pin->is_busy = false;
     use_remove(pins, pin);
     use_append(pins, pin);
     take_away(pins, pin);
@@ -249,7 +258,38 @@ void pins_resume(struct pins *pins, const struct pin_key *key, struct pin_owner 
     struct pin *pin = find(pins, key);
     if (pin) {
         use(pins, pin, owner, now_us);
+        pin->is_busy = true;
     }
+}
+
+void pins_rest(struct pins *pins, const struct pin_key *key, int64_t now_us)
+{
+    struct pin *pin = find(pins, key);
+    if (pin && pin->is_busy) {
+        pin->is_busy = false;
+        pin->used_us = now_us;
+        use_remove(pins, pin);
+        use_append(pins, pin);
+    }
+}
+
+const struct pin *pins_next_idle(struct pins *pins, enum pin_kind kind, int64_t idle_us,
+                                 int64_t now_us)
+{
+    struct pin *pin;
+    while ((pin = pins->next_idle[kind]) && now_us - pin->used_us >= idle_us) {
+        pins->next_idle[kind] = pin->newer;
+        if (pin->key.kind == kind && pin->owner && !pin->is_busy) {
+            return pin;
+        }
+    }
+    return NULL;
+}
+
+int64_t pins_next_idle_at(const struct pins *pins, enum pin_kind kind, int64_t idle_us)
+{
+    const struct pin *pin = pins->next_idle[kind];
+    return pin ? pin->used_us + idle_us : INT64_MAX;
 }
 
 bool pins_belongs(struct pins *pins, const struct pin_key *key, const struct pin_owner *owner)

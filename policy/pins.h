@@ -17,6 +17,7 @@
 
 enum pin_kind { PIN_CURSOR, PIN_TRANSACTION };
 
+#define PIN_KINDS 2
 #define PIN_NAMESPACE_BYTES 256 // database '.' collection, a server allows 255
 
 // Ids of cursors are unique only on their server; who goes on with one sends the lsid that it was
@@ -25,6 +26,14 @@ struct pin_key {
     enum pin_kind kind;
     int64_t cursor_id;      // PIN_CURSOR
     uint8_t session_id[16]; // lsid.id; zeros: a cursor without a session
+};
+
+// Who opened it, and by what: the caller's, for its log.
+struct pin_story {
+    uint64_t client;
+    char app_name[48];
+    char peer[64];
+    char shape[192];
 };
 
 struct pin {
@@ -40,10 +49,12 @@ struct pin {
     int64_t txn_number;  // PIN_TRANSACTION
     bool streams;        // PIN_CURSOR: its getMores wait for what may come
     bool in_use;         // false: the place is free
+    bool is_busy;        // resumed, and not opened again or at rest since
     int64_t opened_us;
     int64_t used_us;                     // when it was last
     int64_t orphaned_us;                 // of an orphan
     char namespace[PIN_NAMESPACE_BYTES]; // PIN_CURSOR
+    struct pin_story story;
 };
 
 // Embedded in whoever owns pins. All-zero is a valid empty one; it must be empty when it dies.
@@ -59,7 +70,7 @@ void pins_free(struct pins *pins); // no owner may have pins any more
 
 // Opens a pin, or takes one that exists over to `owner`, and counts as a use. `namespace` is copied
 // ("" for a transaction), cut at PIN_NAMESPACE_BYTES - 1. Borrowed until the next call that changes
-// something; a new one has `streams` not set, and `connection` 0.
+// something; a new one has `streams` not set, `connection` 0 and an empty story.
 struct pin *pins_open(struct pins *pins, const struct pin_key *key, uint32_t server,
                       int64_t txn_number, const char *namespace, struct pin_owner *owner,
                       int64_t now_us);
@@ -77,6 +88,18 @@ bool pins_belongs(struct pins *pins, const struct pin_key *key, const struct pin
 // this key, no effect.
 void pins_resume(struct pins *pins, const struct pin_key *key, struct pin_owner *owner,
                  int64_t now_us);
+
+// Says that what a pin was resumed for has come to its end, and the pin may not have. No effect if
+// it was opened again, or closed.
+void pins_rest(struct pins *pins, const struct pin_key *key, int64_t now_us);
+
+// The next pin of a kind that has an owner and was used by nobody for idle_us, each once until it
+// is used again; NULL if there is none. Borrowed until the next call that changes something.
+const struct pin *pins_next_idle(struct pins *pins, enum pin_kind kind, int64_t idle_us,
+                                 int64_t now_us);
+
+// When pins_next_idle is worth calling again, INT64_MAX if never.
+int64_t pins_next_idle_at(const struct pins *pins, enum pin_kind kind, int64_t idle_us);
 
 // Forgets a pin: the cursor is exhausted or killed, the transaction over. False: there is no pin of
 // just this key.

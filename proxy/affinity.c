@@ -6,11 +6,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "proxy/config.h"
+#include "proxy/log.h"
 #include "proxy/request.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 #include "wire/bson_view.h"
 #include "wire/request_build.h"
+#include "wire/shape.h"
 
 #define CURSOR_NOT_FOUND 43
 #define PINS_MAX 100000
@@ -108,6 +111,16 @@ uint32_t affinity_of_cursor(struct affinity *affinity, const struct command *com
     return server;
 }
 
+static void tell_story(struct pin_story *story, const struct request *request)
+{
+    story->client = request->client_id;
+    snprintf(story->app_name, sizeof story->app_name, "%s", request->app_name);
+    if (request->client) {
+        snprintf(story->peer, sizeof story->peer, "%s", stream_peer(request->client->stream));
+    }
+    shape_text(&request->msg, &request->command, story->shape, sizeof story->shape);
+}
+
 // The request's client has it now. If that went away meanwhile, nobody has, unless another client
 // has gone on with it: then it stays that one's.
 static void open_pin(struct pins *pins, const struct request *request, const struct pin_key *key,
@@ -119,6 +132,9 @@ static void open_pin(struct pins *pins, const struct request *request, const str
         struct pin *pin = pins_open(pins, key, request->server->id, command->txn_number, namespace,
                                     owner, request->now_us);
         pin->streams |= command->streams;
+        if (is_new) {
+            tell_story(&pin->story, request);
+        }
         if (is_new && request->upstream->keeps_pins) {
             pin->connection = request->upstream->id;
             request->upstream->pins++;
@@ -207,15 +223,34 @@ static void note_killed_cursors(struct pins *pins, const struct request *request
     }
 }
 
-// Ends a section under the lock: what is too old goes, and the next orphan is to be killed in time.
+// After how long one that nobody goes on with is a leak; 0: never.
+static int64_t idle_us(const struct worker *worker, enum pin_kind kind)
+{
+    const struct config *config = worker->shared->config;
+    return kind == PIN_CURSOR ? config->idle_cursor_after_us : config->idle_transaction_after_us;
+}
+
+static int64_t earlier(int64_t a_us, int64_t b_us)
+{
+    return a_us < b_us ? a_us : b_us;
+}
+
+// Ends a section under the lock: what is too old goes, and the next orphan is to be killed in time,
+// and the next leak to be found.
 static void settle(struct affinity *affinity, struct worker *worker, int64_t now_us)
 {
     pins_expire(affinity->pins, AFFINITY_FORGET_US, now_us);
-    int64_t reap_us = pins_next_reap(affinity->pins, ORPHAN_GRACE_US);
+    int64_t at_us = pins_next_reap(affinity->pins, ORPHAN_GRACE_US);
+    for (enum pin_kind kind = 0; kind < PIN_KINDS; kind++) {
+        int64_t limit_us = idle_us(worker, kind);
+        if (limit_us > 0) {
+            at_us = earlier(at_us, pins_next_idle_at(affinity->pins, kind, limit_us));
+        }
+    }
     pthread_mutex_unlock(&affinity->lock);
 
-    if (reap_us != INT64_MAX && !worker->ending) { // then it is left to the deployment
-        worker_tick_by(worker, reap_us);
+    if (at_us != INT64_MAX && !worker->ending) { // then it is left to the deployment
+        worker_tick_by(worker, at_us);
     }
 }
 
@@ -242,6 +277,41 @@ void affinity_note(struct affinity *affinity, const struct request *request,
         note_killed_cursors(affinity->pins, request);
     }
     pins_orphan(affinity->pins, &nobody, request->now_us);
+    settle(affinity, request->worker, request->now_us);
+}
+
+void affinity_rest(struct affinity *affinity, const struct request *request, int64_t now_us)
+{
+    const struct command *command = &request->command;
+    struct pin_key key = cursor_key(command, command->cursor_id);
+    pthread_mutex_lock(&affinity->lock);
+    if (command->cursor_id) {
+        pins_rest(affinity->pins, &key, now_us);
+    }
+    if (transaction_key(command, &key)) {
+        pins_rest(affinity->pins, &key, now_us);
+    }
+    settle(affinity, request->worker, now_us);
+}
+
+void affinity_kill_failed(struct affinity *affinity, const struct request *request)
+{
+    const struct command *command = &request->command;
+    struct pin_owner nobody = {0};
+    char namespace[PIN_NAMESPACE_BYTES];
+    int64_t cursor = first_cursor(command->cursors);
+    struct pin_key key = cursor_key(command, cursor);
+    bool gone = request->failure == FAILURE_AFFINITY_LOST || request->bond.upstream != 0;
+    if (gone || (!cursor && !transaction_key(command, &key))) {
+        return;
+    }
+    format_namespace(command, namespace);
+    pthread_mutex_lock(&affinity->lock);
+    if (!pins_has(affinity->pins, &key)) {
+        pins_open(affinity->pins, &key, request->bond.server, command->txn_number, namespace,
+                  &nobody, request->now_us);
+        pins_orphan(affinity->pins, &nobody, request->now_us);
+    }
     settle(affinity, request->worker, request->now_us);
 }
 
@@ -281,7 +351,7 @@ static void build_abort_transaction(const struct pin *pin, bson_t *command)
     BSON_APPEND_UTF8(command, "$db", "admin");
 }
 
-static void kill_orphan(struct worker *worker, const struct pin *pin)
+static void kill_pinned(struct worker *worker, const struct pin *pin)
 {
     bson_t command = BSON_INITIALIZER;
     struct buffer message = {0};
@@ -296,16 +366,68 @@ static void kill_orphan(struct worker *worker, const struct pin *pin)
                     &message);
 }
 
+static void log_leak(const struct pin *pin, bool killed, int64_t now_us)
+{
+    static struct log_limit limit = {.per_second = 5};
+    struct log_line line;
+    if (!log_begin_limited(&line, LOG_WARN, "leak", &limit, now_us)) {
+        return;
+    }
+    log_str(&line, "kind", pin->key.kind == PIN_CURSOR ? "cursor" : "transaction");
+    log_str(&line, "killed", killed ? "true" : "false");
+    log_int(&line, "idle_us", now_us - pin->used_us);
+    log_int(&line, "client", (int64_t)pin->story.client);
+    log_str(&line, "peer", pin->story.peer);
+    log_str(&line, "app", pin->story.app_name);
+    log_str(&line, "ns", pin->namespace[0] ? pin->namespace : NULL);
+    log_str(&line, "shape", pin->story.shape);
+    log_end(&line);
+}
+
+static bool find_leak(struct affinity *affinity, struct worker *worker, enum pin_kind kind,
+                      int64_t now_us, struct pin *ret_pin)
+{
+    int64_t limit_us = idle_us(worker, kind);
+    if (limit_us == 0) {
+        return false;
+    }
+    pthread_mutex_lock(&affinity->lock);
+    const struct pin *pin = pins_next_idle(affinity->pins, kind, limit_us, now_us);
+    if (pin) {
+        *ret_pin = *pin;
+        if (worker->shared->config->kill_idle) {
+            pins_close(affinity->pins, &ret_pin->key);
+        }
+    }
+    settle(affinity, worker, now_us);
+    return pin != NULL;
+}
+
+static void look_for_leaks(struct affinity *affinity, struct worker *worker, enum pin_kind kind,
+                           int64_t now_us)
+{
+    bool killed = worker->shared->config->kill_idle;
+    struct pin pin;
+    while (!worker->ending && find_leak(affinity, worker, kind, now_us, &pin)) {
+        log_leak(&pin, killed, now_us);
+        if (killed) {
+            kill_pinned(worker, &pin);
+        }
+    }
+}
+
 void affinity_tick(struct affinity *affinity, struct worker *worker, int64_t now_us)
 {
     struct pin pin;
     bool reaped = !worker->ending;
+    look_for_leaks(affinity, worker, PIN_CURSOR, now_us);
+    look_for_leaks(affinity, worker, PIN_TRANSACTION, now_us);
     while (reaped) {
         pthread_mutex_lock(&affinity->lock);
         reaped = pins_reap(affinity->pins, ORPHAN_GRACE_US, now_us, &pin);
         settle(affinity, worker, now_us);
         if (reaped) {
-            kill_orphan(worker, &pin);
+            kill_pinned(worker, &pin);
         }
     }
 }

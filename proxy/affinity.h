@@ -48,11 +48,19 @@ uint32_t affinity_of_cursor(struct affinity *affinity, const struct command *com
 void affinity_note(struct affinity *affinity, const struct request *request,
                    const struct reply_view *reply);
 
+// A request that goes on with something has ended without such a reply.
+void affinity_rest(struct affinity *affinity, const struct request *request, int64_t now_us);
+
+// A request of weir's own that was to kill something has failed: it is tried again after the grace
+// time.
+void affinity_kill_failed(struct affinity *affinity, const struct request *request);
+
 // The client is gone: what it has open is nobody's now.
 void affinity_orphan(struct affinity *affinity, struct worker *worker, struct pin_owner *owner,
                      int64_t now_us);
 
-// Kills, by requests of weir's own, what was nobody's for the grace time; forgets what was not used
+// Kills, by requests of weir's own, what was nobody's for the grace time; logs what its client has
+// left idle for long, and kills that, too, if it is configured; forgets what was not used
 // for so long that the deployment has forgotten it. Called by any worker's tick.
 void affinity_tick(struct affinity *affinity, struct worker *worker, int64_t now_us);
 

@@ -136,6 +136,16 @@
         DURATION, "1s", "0", "720h", "TIME", true,                                                 \
         "A read whose app's connection has been gone for this long is killed on its server, as a " \
         "server itself does with an app that is connected to it. 0: it is let finish.")            \
+    OPTION(idle_cursor_after_us, "admission.idleCursorAfter", "idle-cursor-after", DURATION,       \
+        "5m", "0", "30m", "TIME", true,                                                            \
+        "An open cursor that its app has not asked for more for this long is a leak: it is "       \
+        "logged (event=leak), with what opened it. 0: not looked for.")                            \
+    OPTION(idle_transaction_after_us, "admission.idleTransactionAfter",                            \
+        "idle-transaction-after", DURATION, "10s", "0", "30m", "TIME", true,                       \
+        "Likewise an open transaction without a statement. 0: not looked for.")                    \
+    OPTION(kill_idle, "admission.killIdle", "kill-idle", BOOL, "false", "", "", "true|false",      \
+        true,                                                                                      \
+        "Whether such cursors are killed, and such transactions aborted.")                         \
     OPTION(slow_op_threshold_us, "operationProfiling.slowOpThreshold", "slow-op-threshold",        \
         DURATION, "100ms", "1ms", "1h", "TIME", true,                                              \
         "A request that takes longer is slow: it is logged, and a kind of request that typically " \

@@ -1279,6 +1279,9 @@ static enum request_step step_fail(struct request *request)
     char words[ERROR_WORDS_BYTES];
     assert(request->failure != FAILURE_NONE);
     traffic_add(&request->worker->failed[request->failure], 1);
+    if (request->client_id == 0) {
+        affinity_kill_failed(&request->worker->shared->affinity, request);
+    }
     describe_failure(request, &error, words);
     if (client && request->failure == FAILURE_BAD_MESSAGE) {
         client_log_bad_input(client, error.message);
@@ -1394,6 +1397,10 @@ static void request_end(struct request *request)
 {
     struct client *client = request->client;
     assert(!request->has_permit && !request->upstream);
+    bool went_on = request->received_us > 0 && request->scan.view.ok && !request->abandoned;
+    if (request->bond.server != 0 && request->client_id != 0 && !went_on) {
+        affinity_rest(&request->worker->shared->affinity, request, request->now_us);
+    }
     if (request->received_us > 0) {
         measure(request);
     }

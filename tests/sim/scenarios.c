@@ -180,6 +180,17 @@ static void orphans(struct knobs *knobs)
     knobs->operations = 15;
 }
 
+// Cursors and transactions that their apps leave idle are killed, those in use are not.
+static void leaks(struct knobs *knobs)
+{
+    orphans(knobs);
+    knobs->idle_us = dice_scale(10 * MS, 5 * SECOND);
+    knobs->linger = 0.5;
+    knobs->demand_us = dice_scale(1 * MS, 2 * SECOND);
+    knobs->think_us = dice_scale(1 * MS, 1 * SECOND);
+    knobs->close_every_us = dice_chance(0.7) ? 0 : dice_scale(10 * MS, 5 * SECOND);
+}
+
 // Large messages and replies, slow readers, little memory.
 static void large(struct knobs *knobs)
 {
@@ -405,29 +416,14 @@ static void compressed(struct knobs *knobs)
 }
 
 const struct scenario scenarios[] = {
-    {"calm", calm},
-    {"crowd", crowd},
-    {"slow_shape", slow_shape},
-    {"runaways", runaways},
-    {"hand_over", hand_over},
-    {"quitters", quitters},
-    {"orphans", orphans},
-    {"large", large},
-    {"flaky", flaky},
-    {"refusing", refusing},
-    {"stalling", stalling},
-    {"stepdown", stepdown},
-    {"lying", lying},
-    {"members", members},
-    {"restless", restless},
-    {"total", total},
-    {"balanced", balanced},
-    {"narrow", narrow},
-    {"ending", ending},
-    {"chaos", chaos},
-    {"compressed", compressed},
-    {"silent", silent},
-    {"ruled", ruled},
+    {"calm", calm},         {"crowd", crowd},         {"slow_shape", slow_shape},
+    {"runaways", runaways}, {"hand_over", hand_over}, {"quitters", quitters},
+    {"orphans", orphans},   {"large", large},         {"flaky", flaky},
+    {"refusing", refusing}, {"stalling", stalling},   {"stepdown", stepdown},
+    {"lying", lying},       {"members", members},     {"restless", restless},
+    {"total", total},       {"balanced", balanced},   {"narrow", narrow},
+    {"ending", ending},     {"chaos", chaos},         {"compressed", compressed},
+    {"silent", silent},     {"ruled", ruled},         {"leaks", leaks},
     {NULL, NULL},
 };
 

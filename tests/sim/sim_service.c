@@ -86,7 +86,9 @@ static int64_t travel_most_us(void)
 static bool is_late(const struct op *op, const struct held *held)
 {
     int64_t came_us = op->sent_us + travel_most_us() + check_slack_us();
-    return came_us >= held->free_us + ORPHAN_GRACE_US;
+    int64_t idle_us = world.knobs.idle_us;
+    int64_t grace_us = idle_us > 0 && idle_us < ORPHAN_GRACE_US ? idle_us : ORPHAN_GRACE_US;
+    return came_us >= held->free_us + grace_us;
 }
 
 // What weir kills by itself must not be in use, unless by who came late.

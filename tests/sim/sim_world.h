@@ -90,6 +90,7 @@ struct knobs {
     double slow_share;
     int64_t slow_us;
     int64_t kill_after_us;       // 0: never; also of abandoned reads
+    int64_t idle_us;             // when idle cursors and transactions are killed; 0: never
     double deaf;                 // chance that a server does not do what killing asks for
     int64_t response_timeout_us; // 0: none
     int64_t connect_timeout_us;

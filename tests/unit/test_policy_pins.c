@@ -450,6 +450,96 @@ static void pins_are_found_by_place(void **state)
     pins_free(pins);
 }
 
+// What is returned: the cursor's number; 0 for nothing.
+static int64_t next_idle(struct pins *pins, enum pin_kind kind, int64_t now_us)
+{
+    const struct pin *pin = pins_next_idle(pins, kind, 100, now_us);
+    return pin ? pin->key.cursor_id : 0;
+}
+
+static void idle_ones_are_told_once_until_they_are_used(void **state)
+{
+    (void)state;
+    struct pins *pins = pins_new(8);
+    struct pin_owner owner = {0};
+    struct pin_key keys[] = {cursor(1), cursor(2), cursor(3)};
+    assert_int_equal(pins_next_idle_at(pins, PIN_CURSOR, 100), INT64_MAX);
+    for (int i = 0; i < 3; i++) {
+        pins_open(pins, &keys[i], 7, 0, "a.b", &owner, 10 * i);
+    }
+    assert_int_equal(pins_next_idle_at(pins, PIN_CURSOR, 100), 100);
+    assert_int_equal(next_idle(pins, PIN_CURSOR, 99), 0);
+    assert_int_equal(next_idle(pins, PIN_CURSOR, 110), 1);
+    assert_int_equal(next_idle(pins, PIN_CURSOR, 110), 2);
+    assert_int_equal(next_idle(pins, PIN_CURSOR, 110), 0);
+    pins_open(pins, &keys[0], 7, 0, "a.b", &owner, 200);
+    assert_int_equal(next_idle(pins, PIN_CURSOR, 1000), 3);
+    assert_int_equal(next_idle(pins, PIN_CURSOR, 1000), 1);
+    assert_int_equal(next_idle(pins, PIN_CURSOR, 1000), 0);
+    pins_orphan(pins, &owner, 0);
+    pins_free(pins);
+}
+
+static void each_kind_has_its_own_patience(void **state)
+{
+    (void)state;
+    struct pins *pins = pins_new(8);
+    struct pin_owner owner = {0};
+    struct pin_key begun = transaction(1, 1);
+    struct pin_key opened = cursor(5);
+    pins_open(pins, &begun, 7, 1, "", &owner, 0);
+    pins_open(pins, &opened, 7, 0, "a.b", &owner, 0);
+    assert_int_equal(next_idle(pins, PIN_CURSOR, 100), 5);
+    const struct pin *idle = pins_next_idle(pins, PIN_TRANSACTION, 300, 299);
+    assert_null(idle);
+    idle = pins_next_idle(pins, PIN_TRANSACTION, 300, 300);
+    assert_int_equal(idle->key.kind, PIN_TRANSACTION);
+    pins_orphan(pins, &owner, 0);
+    pins_free(pins);
+}
+
+static void what_is_busy_or_an_orphan_is_not_idle(void **state)
+{
+    (void)state;
+    struct pins *pins = pins_new(8);
+    struct pin_owner owner = {0};
+    struct pin_owner gone = {0};
+    struct pin_key used = cursor(1);
+    struct pin_key left = cursor(2);
+    pins_open(pins, &used, 7, 0, "a.b", &owner, 0);
+    pins_open(pins, &left, 7, 0, "a.b", &gone, 0);
+    pins_resume(pins, &used, &owner, 10);
+    pins_orphan(pins, &gone, 10);
+    assert_int_equal(next_idle(pins, PIN_CURSOR, 1000), 0);
+    pins_rest(pins, &used, 1000);
+    assert_int_equal(next_idle(pins, PIN_CURSOR, 1099), 0);
+    assert_int_equal(next_idle(pins, PIN_CURSOR, 1100), 1);
+    pins_rest(pins, &used, 2000); // it was not busy: nothing new
+    assert_int_equal(next_idle(pins, PIN_CURSOR, 9000), 0);
+    pins_orphan(pins, &owner, 0);
+    pins_free(pins);
+}
+
+// The mark moves on with what goes.
+static void forgotten_ones_are_not_told(void **state)
+{
+    (void)state;
+    struct pins *pins = pins_new(2);
+    struct pin_owner owner = {0};
+    for (int64_t id = 1; id <= 20; id++) {
+        struct pin_key key = cursor(id);
+        pins_open(pins, &key, 7, 0, "a.b", &owner, id);
+        if (id % 3 == 0) {
+            pins_close(pins, &key);
+        }
+    }
+    assert_int_equal(next_idle(pins, PIN_CURSOR, 1000), 19);
+    assert_int_equal(next_idle(pins, PIN_CURSOR, 1000), 20);
+    assert_int_equal(next_idle(pins, PIN_CURSOR, 1000), 0);
+    pins_orphan(pins, &owner, 0);
+    pins_free(pins);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -463,6 +553,10 @@ int main(void)
         cmocka_unit_test(orphans_are_reaped_to_the_microsecond),
         cmocka_unit_test(a_resumed_orphan_is_not_reaped),
         cmocka_unit_test_teardown(agrees_with_a_naive_table, tell_seed),
+        cmocka_unit_test(idle_ones_are_told_once_until_they_are_used),
+        cmocka_unit_test(each_kind_has_its_own_patience),
+        cmocka_unit_test(what_is_busy_or_an_orphan_is_not_idle),
+        cmocka_unit_test(forgotten_ones_are_not_told),
     };
     return cmocka_run_group_tests_name("pins", tests, NULL, NULL);
 }
