@@ -12,15 +12,21 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stddef.h>
 
-#define FIRST_LIMIT 10
+#define FIRST_LIMIT 20
 #define HEADROOM 1.25
 #define HEADROOM_ROOT 1.5
 
-#define WINDOW_US INT64_C(100000)
-#define WINDOW_LATE_US INT64_C(1000000)
-#define ENOUGH 50
 #define FEW 10
+#define WINDOW_TURNS 2
+
+// When a window is over: it has so many samples, and lasts so long.
+static const struct {
+    int done;
+    int64_t us;
+} windows[] = {{100, 20000}, {50, 100000}, {FEW, 1000000}};
+
 #define MOST_STEP 2.0
 #define SMOOTHING 0.5
 
@@ -31,13 +37,16 @@
 #define PROBE_SHARE 0.75
 #define PROBE_SAMPLES 50
 #define PROBE_TURNS 8 // so often each permit of a probe must be used: else short ones outweigh
-#define PROBE_DRAIN_US INT64_C(100000)
-#define PROBE_MOST_US INT64_C(500000)
+#define PROBE_DRAIN_TURNS 2
+#define PROBE_LEAST_US INT64_C(100000)
+#define PROBE_MOST_US INT64_C(2000000)
+#define PROBE_REST 5 // times as long as a probe is the pause after it, or longer
 #define PROBE_EVERY_US INT64_C(5000000)
-#define PROBE_SOON_US INT64_C(1000000)
+#define PROBE_SOON_US INT64_C(500000)
 #define PROBES_EARLY 4
 #define PROBE_WEIGHT 0.25
-#define SURPRISE 0.25
+#define SURPRISE 0.4 // 3 standard deviations of the mean logarithm of exponential times
+#define SURPRISE_WEIGHT 0.7
 #define QUIET_WEIGHT 0.1
 
 void limit_init(struct limit *limit, int floor, int cap)
@@ -188,6 +197,7 @@ static void update(struct limit *limit, double centre)
 {
     double in_flight = (double)limit->in_flight / limit->done;
     bool limited = limit->hit || in_flight >= limit->value / 2;
+    limit->typical_us = limit->served_us / limit->done;
     limit->now += SMOOTHING * (centre - limit->now);
     if (!limited) {
         learn_quiet(limit, centre, in_flight);
@@ -201,17 +211,29 @@ static void update(struct limit *limit, double centre)
 
 // --- the probe ----------------------------------------------------------------------------------
 
-static void plan_probe(struct limit *limit, int64_t after_us, int64_t now_us)
+// How long a probe may take in which each permit is used so often.
+static int64_t probe_time_us(const struct limit *limit, int turns)
 {
-    limit->state = LIMIT_FREE;
-    limit->probe_us = now_us + (int64_t)((double)after_us * (1 + unit_chance(limit) / 2));
+    int64_t us = turns * limit->typical_us;
+    return us < PROBE_LEAST_US ? PROBE_LEAST_US : us > PROBE_MOST_US ? PROBE_MOST_US : us;
 }
 
 static void begin_probe(struct limit *limit, int64_t now_us)
 {
     limit->state = LIMIT_DRAINS;
-    limit->probe_in_flight = fmax(1, PROBE_SHARE * limit->value / limit->load);
-    limit->probe_us = now_us + PROBE_DRAIN_US;
+    limit->probe_in_flight = fmax(limit->floor / 2, PROBE_SHARE * limit->value / limit->load);
+    limit->probe_in_flight = fmax(1, limit->probe_in_flight);
+    limit->probe_began_us = now_us;
+    limit->probe_us = now_us + probe_time_us(limit, PROBE_DRAIN_TURNS);
+}
+
+static void end_probe(struct limit *limit, bool soon, int64_t now_us)
+{
+    int64_t rest_us = PROBE_REST * (now_us - limit->probe_began_us);
+    int64_t after_us = soon ? PROBE_SOON_US : PROBE_EVERY_US;
+    after_us = after_us > rest_us ? after_us : rest_us;
+    limit->state = LIMIT_FREE;
+    limit->probe_us = now_us + (int64_t)((double)after_us * (1 + unit_chance(limit) / 2));
 }
 
 static void learn_probe(struct limit *limit, double centre, int64_t now_us)
@@ -219,11 +241,10 @@ static void learn_probe(struct limit *limit, double centre, int64_t now_us)
     double off = centre - limit->unloaded;
     bool surprise = fabs(off) > SURPRISE;
     limit->probes++;
-    double weight = fmax(1.0 / (limit->probes + 1), PROBE_WEIGHT);
-    limit->unloaded += weight * off;
+    double weight = fmax(1.0 / (limit->probes + 1), surprise ? SURPRISE_WEIGHT : PROBE_WEIGHT);
+    limit->unloaded += weight * off * fmin(1, (double)limit->done / PROBE_SAMPLES);
     limit->unloaded_in_flight = limit->probe_in_flight;
-    bool soon = surprise || limit->probes < PROBES_EARLY;
-    plan_probe(limit, soon ? PROBE_SOON_US : PROBE_EVERY_US, now_us);
+    end_probe(limit, surprise || limit->probes < PROBES_EARLY, now_us);
 }
 
 static void end_window(struct limit *limit, int64_t now_us)
@@ -245,13 +266,19 @@ static void end_window(struct limit *limit, int64_t now_us)
 static bool window_is_over(const struct limit *limit, int64_t now_us)
 {
     if (limit->state == LIMIT_PROBES) {
-        return limit->done >= PROBE_SAMPLES &&
-               limit->done >= PROBE_TURNS * (int)limit->probe_in_flight;
+        bool used = limit->done >= PROBE_TURNS * (int)limit->probe_in_flight;
+        return (limit->done >= PROBE_SAMPLES && used) || now_us >= limit->probe_us;
     }
-    int64_t least_us = limit->done > 0 ? 2 * limit->served_us / limit->done : 0;
     int64_t elapsed_us = now_us - limit->began_us;
-    return elapsed_us >= WINDOW_US && elapsed_us >= least_us &&
-           (limit->done >= ENOUGH || (limit->done >= FEW && elapsed_us >= WINDOW_LATE_US));
+    if (elapsed_us < WINDOW_TURNS * limit->typical_us) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof windows / sizeof windows[0]; i++) {
+        if (limit->done >= windows[i].done && elapsed_us >= windows[i].us) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void note(struct limit *limit, struct limit_shape *shape, int64_t served_us)
@@ -278,15 +305,16 @@ static bool advance_probe(struct limit *limit, const struct limit_sample *sample
     case LIMIT_DRAINS:
         if (sample->in_flight - 1 <= limit_permits(limit, sample->held)) {
             limit->state = LIMIT_PROBES;
-            limit->probe_us = now_us + PROBE_MOST_US;
+            limit->probe_us = now_us + probe_time_us(limit, 2 * PROBE_TURNS);
             begin_window(limit, now_us);
         } else if (now_us >= limit->probe_us) {
-            plan_probe(limit, PROBE_SOON_US, now_us);
+            end_probe(limit, true, now_us);
+            begin_window(limit, now_us);
         }
         return false;
     case LIMIT_PROBES:
-        if (now_us >= limit->probe_us) {
-            plan_probe(limit, PROBE_SOON_US, now_us);
+        if (now_us >= limit->probe_us && limit->done < FEW) {
+            end_probe(limit, true, now_us);
             begin_window(limit, now_us);
         }
         return sample->sent_us >= limit->began_us;
@@ -328,7 +356,7 @@ int limit_permits(const struct limit *limit, int held)
 
 int limit_value(const struct limit *limit)
 {
-    return (int)limit->value;
+    return (int)lround(limit->value);
 }
 
 double limit_slowness(const struct limit *limit)

@@ -61,7 +61,9 @@ struct limit {
     // the probe
     enum { LIMIT_FREE, LIMIT_DRAINS, LIMIT_PROBES } state;
     double probe_in_flight;
-    int64_t probe_us; // when the next one begins, or this one has to end
+    int64_t probe_began_us;
+    int64_t typical_us; // that one took, in the last window
+    int64_t probe_us;   // when the next one begins, or this one has to end
     int probes;
     uint64_t chance;
 };

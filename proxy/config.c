@@ -400,6 +400,23 @@ static bool check_rules(struct loader *loader)
     return true;
 }
 
+// The preset gives way to a cap below it.
+static bool check_limit(struct loader *loader)
+{
+    struct config *config = loader->config;
+    if (config->min_limit <= config->max_connections) {
+        return true;
+    }
+    if (config->origins[CONFIG_OPTION_min_limit].source == CONFIG_FROM_DEFAULT) {
+        config->min_limit = config->max_connections;
+        return true;
+    }
+    char subject[CONFIG_SUBJECT_BYTES];
+    config_describe(config, CONFIG_OPTION_min_limit, subject);
+    return loader_fail(loader, "%s: must not be above the cap, upstream.maxConnections %lld",
+                       subject, (long long)config->max_connections);
+}
+
 static bool check_uri(struct loader *loader)
 {
     return loader->config->uri != NULL ||
@@ -418,8 +435,8 @@ static bool load(struct loader *loader, int argc, char *const argv[], char *cons
     set_presets(loader);
     return (file == NULL || loader_read_file(loader, file)) && set_variables(loader, env) &&
            check_unknown_variables(loader, env) && set_flags(loader, &line) && check_uri(loader) &&
-           check_tls(loader) && check_compressors(loader) && check_remote(loader) &&
-           check_rules(loader);
+           check_tls(loader) && check_limit(loader) && check_compressors(loader) &&
+           check_remote(loader) && check_rules(loader);
 }
 
 struct config *config_load(int argc, char *const argv[], char *const env[],

@@ -31,6 +31,8 @@ enum config_tls_mode {
     CONFIG_TLS_REQUIRE,
 };
 
+enum config_limit { CONFIG_LIMIT_FIXED, CONFIG_LIMIT_ADAPTIVE };
+
 enum config_source {
     CONFIG_FROM_DEFAULT,
     CONFIG_FROM_FILE,
@@ -49,7 +51,7 @@ enum config_option { CONFIG_OPTIONS(CONFIG_ID) CONFIG_OPTION_COUNT };
 #undef CONFIG_ID
 
 // How a field of each type is held. Times are microseconds, sizes bytes; an ENUM is the place of
-// its choice: enum config_tls_mode, enum log_format. Texts that are not set are NULL.
+// its choice: enum config_tls_mode, enum config_limit, enum log_format. Texts that are not set are NULL.
 #define CONFIG_C_STRING char *
 #define CONFIG_C_URI char *
 #define CONFIG_C_LIST struct config_list

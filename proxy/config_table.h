@@ -119,9 +119,15 @@
         "0", "0", "24h", "TIME", true,                                                             \
         "The maxTimeMS of operations on data that have none (maxTimeMS: 0 counts as having one). " \
         "0: none.")                                                                                \
+    OPTION(limit, "admission.limit", "limit", ENUM, "adaptive", "", "", "fixed|adaptive", false,   \
+        "How many requests a server gets at one time. fixed: as many as it has connections by "    \
+        "the cap. adaptive: as many as it does well with, by what they take, between "             \
+        "admission.minLimit and the cap.")                                                         \
+    OPTION(min_limit, "admission.minLimit", "min-limit", INT, "4", "1", "100000", "N", true,       \
+        "The least that an adaptive limit goes down to.")                                          \
     OPTION(slow_share, "admission.slowShare", "slow-share", FRACTION,                              \
         "0.25", "0.01", "1", "SHARE", true,                                                        \
-        "The largest part of the cap that one slow kind of request may hold, so that the others "  \
+        "The largest part of the limit that slow kinds of requests may hold, so that the others "  \
         "go on. 1: no guard.")                                                                     \
     OPTION(stream_share, "admission.streamShare", "stream-share", FRACTION,                        \
         "0.5", "0.01", "1", "SHARE", true,                                                         \
@@ -149,7 +155,8 @@
     OPTION(slow_op_threshold_us, "operationProfiling.slowOpThreshold", "slow-op-threshold",        \
         DURATION, "100ms", "1ms", "1h", "TIME", true,                                              \
         "A request that takes longer is slow: it is logged, and a kind of request that typically " \
-        "does is held to admission.slowShare.")                                                    \
+        "does, while the server as a whole is as fast as usual, is held to admission.slowShare. "  \
+        "For this, the time grows with how much slower the server is just now.")                   \
     OPTION(emergency_share, "emergency.share", "emergency-share", FRACTION,                        \
         "0.5", "0.01", "1", "SHARE", true,                                                         \
         "weir ctl emergency on: the part of the cap that is left. Connections over it are closed " \

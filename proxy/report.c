@@ -33,6 +33,8 @@ static void log_counts(struct log_line *line, const struct server_counts *counts
 {
     log_int(line, "queued", (int64_t)counts->gate.queued);
     log_int(line, "in_flight", counts->gate.in_flight);
+    log_int(line, "limit", counts->gate.limit);
+    log_int(line, "cap", counts->gate.cap);
     log_int(line, "waiting_for_upstream", counts->waiters);
     log_int(line, "upstreams_opening", counts->opening);
     log_int(line, "upstreams_open", counts->open);
@@ -44,13 +46,16 @@ static void add_server(void *arg, const struct server *server, const struct serv
     struct server_counts *sum = arg;
     sum->gate.queued += counts->gate.queued;
     sum->gate.in_flight += counts->gate.in_flight;
+    bool is_server = server->name[0] != '\0'; // and not the lobby
+    sum->gate.limit += is_server ? counts->gate.limit : 0;
+    sum->gate.cap += is_server ? counts->gate.cap : 0;
     sum->waiters += counts->waiters;
     sum->opening += counts->opening;
     sum->open += counts->open;
     sum->idle += counts->idle;
     struct log_line line;
     log_begin(&line, LOG_INFO, "server_state");
-    log_str(&line, "server", server->name[0] ? server->name : "(none that suits)");
+    log_str(&line, "server", is_server ? server->name : "(none that suits)");
     log_counts(&line, counts);
     log_end(&line);
 }

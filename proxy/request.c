@@ -750,6 +750,7 @@ static enum request_step step_send(struct request *request)
         upstream->progress_us = request->now_us;
         request->sent_us = request->now_us;
         request->kill_asked_us = 0;
+        gate_sent(&request->ticket, request->now_us);
         packing_pack_request(request);
     }
     request->send_begun = true;

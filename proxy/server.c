@@ -44,6 +44,7 @@ struct server *server_new(struct servers *servers, uint32_t id)
     const struct config *config = servers->config;
     const struct gate_limits limits = {
         .limit = config->max_connections,
+        .floor = config->limit == CONFIG_LIMIT_ADAPTIVE ? config->min_limit : 0,
         .slow_share = config->slow_share,
         .stream_share = config->stream_share,
         .slow_us = config->slow_op_threshold_us,

@@ -128,7 +128,7 @@ static void check_permits(const struct server *server)
         holders++;
     }
     gate_count(server->gate, sim_now_us(), &counts);
-    HOLDS(holders == counts.in_flight && holders <= world.knobs.cap,
+    HOLDS(holders == counts.in_flight && holders <= world.knobs.cap && counts.limit <= counts.cap,
           "the gate counts %d in flight, there are %d, the cap is %d", counts.in_flight, holders,
           world.knobs.cap);
     int told = atomic_load(&server->pulse.in_flight);

@@ -85,6 +85,8 @@ static void configure(void)
         .max_buffered_bytes = (int64_t)knobs->max_buffered,
         .max_wait_us = knobs->max_wait_us,
         .max_queue = knobs->max_queue,
+        .limit = world.seed % 2 ? CONFIG_LIMIT_ADAPTIVE : CONFIG_LIMIT_FIXED,
+        .min_limit = 1,
         .slow_share = knobs->slow_share,
         .emergency_share = 0.5,
         .emergency_max_wait_us = knobs->max_wait_us / 2,

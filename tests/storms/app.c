@@ -144,7 +144,7 @@ void app_arrive(struct world *world, int which)
     struct request *request = memory_new(1, sizeof(*request));
     request->kind = kind;
     request->born_us = world->now_us;
-    request->cpu_us = draw_cpu_us(chance, traits);
+    request->cpu_us = draw_cpu_us(chance, traits) * world->dearer[kind];
     request->user = chance_below(chance, USERS);
     request->tenant = traits->first_tenant;
     if (traits->tenants > 0) {

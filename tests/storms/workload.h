@@ -24,13 +24,13 @@ struct kind {
     int tenants; // 0: one
 };
 
-enum change { LOAD, CAPACITY, DIES, RETURNS };
+enum change { LOAD, DEARER, CAPACITY, DIES, RETURNS };
 
 struct happening {
     int64_t at_us;
     enum change change;
     int kind;
-    double value; // LOAD: so many times its per_s; CAPACITY: so many times the cores
+    double value; // LOAD: so many times its per_s; DEARER: its times; CAPACITY: the cores
 };
 
 #define KINDS 4

@@ -76,6 +76,9 @@ static void happen(struct world *world, const struct happening *happening)
         world->generation[happening->kind]++;
         app_plan_arrival(world, happening->kind);
         break;
+    case DEARER:
+        world->dearer[happening->kind] = happening->value;
+        break;
     case CAPACITY:
         server_set_capacity(&world->server, happening->value, world->now_us);
         break;
@@ -173,6 +176,7 @@ static void prepare(struct world *world, uint64_t seed)
     for (int i = 0; i < KINDS; i++) {
         world->arrivals[i] = chance_stream(seed, (uint64_t)i);
         world->factor[i] = 1;
+        world->dearer[i] = 1;
         app_plan_arrival(world, i);
     }
     for (int i = 0; i < HAPPENINGS && workload->happenings[i].at_us > 0; i++) {

@@ -20,6 +20,7 @@ struct world {
     void *self;
     double load;
     double factor[KINDS];
+    double dearer[KINDS];
     int generation[KINDS]; // of the arrivals that are planned; a change of the load begins one
     struct chance arrivals[KINDS];
     struct chance drivers;

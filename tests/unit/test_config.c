@@ -126,6 +126,9 @@ static void test_bad_flags(void **state)
         {FLAGS(URI, "--max-connections", "99999999999999999999"),
          "--max-connections 99999999999999999999: must be 1 to 100000"},
         {FLAGS(URI, "--port="), "--port: must be 0 to 65535"},
+        {FLAGS(URI, "--max-connections", "8", "--min-limit", "9"),
+         "--min-limit 9: must not be above the cap, upstream.maxConnections 8"},
+        {FLAGS(URI, "--limit", "none"), "--limit none: must be fixed|adaptive"},
         {FLAGS(URI, "--port"), "--port: needs a value"},
         {FLAGS(URI, "--port", "1", "--port", "2"), "--port: given twice"},
         {FLAGS(URI, "--prot", "1"), "--prot: unknown flag, did you mean --port?"},
@@ -513,6 +516,8 @@ static void test_presets(void **state)
     assert_false(config->allow_remote_without_auth);
     assert_int_equal(config->max_wait_us, 100000);
     assert_int_equal(config->max_queue, 10000);
+    assert_int_equal(config->limit, CONFIG_LIMIT_ADAPTIVE);
+    assert_int_equal(config->min_limit, 4);
     assert_float_equal(config->slow_share, 0.25, 1e-9);
     assert_int_equal(config->slow_op_threshold_us, 100000);
     assert_int_equal(config->log_format, LOG_LOGFMT);
@@ -577,6 +582,7 @@ static void test_precedence(void **state)
     assert_string_equal(config->uri, "mongodb://file");
     assert_int_equal(config->port, 4);
     assert_int_equal(config->max_connections, 3);
+    assert_int_equal(config->min_limit, 3); // its preset is 4
     assert_int_equal(config->threads, 2);
     assert_int_equal(config->max_queue, 10000);
     assert_int_equal(config->bind_ip.count, 2);
