@@ -46,6 +46,7 @@ struct gate {
     struct gate_limits limits;
     struct limit limit;
     int64_t slow_us; // what is slow just now
+    int room;        // for others than streams, by the limit
     int new_in_flight;
     bool available;
     int64_t now_us;
@@ -77,6 +78,40 @@ static int part_of(int limit, double share)
     return part > 1 ? part : 1;
 }
 
+static int lane_limit(const struct gate *gate, enum lane lane)
+{
+    switch (lane) {
+    case LANE_SLOW:
+        return part_of(limit_value(&gate->limit), gate->limits.slow_share);
+    case LANE_STREAM:
+        return part_of(gate->limits.limit, gate->limits.stream_share);
+    default:
+        return gate->limits.limit;
+    }
+}
+
+// Those in the slow lane that are more than it may have: they were let in before they were known to
+// be slow, and must not keep the others out now.
+static int slow_beside_limit(const struct gate *gate)
+{
+    int over = gate->lanes[LANE_SLOW].in_flight - lane_limit(gate, LANE_SLOW);
+    return over > 0 ? over : 0;
+}
+
+// After it somebody may go who could not before. So it is not for those that only ask.
+static void make_room(struct gate *gate)
+{
+    int beside = slow_beside_limit(gate);
+    gate->room = limit_permits(&gate->limit, gate->lanes[LANE_SLOW].in_flight - beside) + beside;
+}
+
+// How many may be in flight now. Streams, which wait in the server, are beside the limit, too.
+static int permits(const struct gate *gate)
+{
+    int may = gate->room + gate->lanes[LANE_STREAM].in_flight;
+    return may < gate->limits.limit ? may : gate->limits.limit;
+}
+
 // A floor of 0 says that the limit is fixed.
 static int floor_below(const struct gate_limits *limits, int cap)
 {
@@ -94,6 +129,7 @@ struct gate *gate_new(const struct gate_limits *limits)
     gate->limits = *limits;
     gate->slow_us = limits->slow_us;
     limit_init(&gate->limit, floor_below(limits, limits->limit), limits->limit);
+    make_room(gate);
     return gate;
 }
 
@@ -103,6 +139,7 @@ void gate_restrain(struct gate *gate, int limit, int64_t max_wait_us)
     gate->limits.max_wait_us = max_wait_us;
     gate->limits.limit = limit;
     limit_bound(&gate->limit, floor_below(&gate->limits, limit), limit);
+    make_room(gate);
 }
 
 void gate_free(struct gate *gate)
@@ -113,39 +150,6 @@ void gate_free(struct gate *gate)
     assert(gate->in_flight.count == 0 && gate->by_expiry.count == 0);
     ticket_heap_fini(&gate->by_expiry);
     free(gate);
-}
-
-static int lane_limit(const struct gate *gate, enum lane lane)
-{
-    switch (lane) {
-    case LANE_SLOW:
-        return part_of(limit_value(&gate->limit), gate->limits.slow_share);
-    case LANE_STREAM:
-        return part_of(gate->limits.limit, gate->limits.stream_share);
-    default:
-        return gate->limits.limit;
-    }
-}
-
-// In flight and not for the limit to judge: streams, which wait in the server; and slow ones beyond
-// their lane's limit, which were let in before that was known and must not keep the others out.
-static int beside_limit(const struct gate *gate)
-{
-    int over = gate->lanes[LANE_SLOW].in_flight - lane_limit(gate, LANE_SLOW);
-    return gate->lanes[LANE_STREAM].in_flight + (over > 0 ? over : 0);
-}
-
-static int slow_within_limit(const struct gate *gate)
-{
-    int most = lane_limit(gate, LANE_SLOW);
-    return gate->lanes[LANE_SLOW].in_flight < most ? gate->lanes[LANE_SLOW].in_flight : most;
-}
-
-// How many may be in flight now.
-static int permits(const struct gate *gate)
-{
-    int may = limit_permits(&gate->limit, slow_within_limit(gate)) + beside_limit(gate);
-    return may < gate->limits.limit ? may : gate->limits.limit;
 }
 
 static void enter_lane(struct gate *gate, struct ticket *ticket, enum lane lane)
@@ -404,10 +408,11 @@ void gate_sent(struct ticket *ticket, int64_t now_us)
 
 static void learn_limit(struct gate *gate, const struct ticket *ticket)
 {
+    int beside = slow_beside_limit(gate);
     struct limit_sample sample = {
         .sent_us = ticket->sent_us,
-        .in_flight = (int)gate->in_flight.count - beside_limit(gate),
-        .held = slow_within_limit(gate),
+        .in_flight = (int)gate->in_flight.count - gate->lanes[LANE_STREAM].in_flight - beside,
+        .held = gate->lanes[LANE_SLOW].in_flight - beside,
         .waiting = gate->by_expiry.count > 0,
     };
     limit_learn(&gate->limit, &ticket->shape->time, &sample, gate->now_us);
@@ -433,6 +438,7 @@ void gate_done(struct gate *gate, struct ticket *ticket, bool learn, int64_t now
         shape_observe(ticket->shape, false);
     }
     advance(gate, now_us); // what is slow may have changed
+    make_room(gate);
 }
 
 void gate_turn_away(struct gate *gate, struct ticket *ticket, enum refusal refusal)
@@ -503,6 +509,7 @@ struct ticket *gate_grant_next(struct gate *gate, int64_t now_us)
 struct ticket *gate_expire_next(struct gate *gate, int64_t now_us)
 {
     now_us = advance(gate, now_us);
+    make_room(gate);
     struct ticket *ticket = ticket_heap_first(&gate->by_expiry);
     if (!ticket || ticket->expires_us > now_us) {
         return NULL;

@@ -26,7 +26,7 @@
 // Invariants: in flight <= limit (but for a limit that was lowered: until so many have ended
 // nothing is granted); a permit is given back exactly once; a queued ticket leaves by exactly one
 // of grant, refusal, cancel. After gate_grant_next has returned NULL nobody waits who could go:
-// only gate_done and gate_set_available change that.
+// only gate_done, gate_expire_next, gate_restrain and gate_set_available change that.
 
 #ifndef POLICY_GATE_H
 #define POLICY_GATE_H
@@ -144,15 +144,16 @@ void gate_turn_away(struct gate *gate, struct ticket *ticket, enum refusal refus
 // gate_grant_next.
 void gate_revoke(struct gate *gate, struct ticket *ticket, enum refusal refusal, int64_t now_us);
 
-// The next queued ticket that may go now, in flight already; NULL if none. Call after gate_done and
-// gate_set_available, until NULL. One whose own deadline has passed is passed over; it comes out of
-// gate_expire_next (call that first when both are due). One whose shape has become slow since it
-// was queued goes to the end of the slow lane's queue when its turn comes.
+// The next queued ticket that may go now, in flight already; NULL if none. Call after gate_done,
+// gate_expire_next and gate_set_available, until NULL. One whose own deadline has passed is passed
+// over; it comes out of gate_expire_next (call that first when both are due). One whose shape has
+// become slow since it was queued goes to the end of the slow lane's queue when its turn comes.
 struct ticket *gate_grant_next(struct gate *gate, int64_t now_us);
 
 // The next queued ticket whose waiting is over, idle and refused (REFUSED_DEADLINE if its own
 // deadline has passed, else REFUSED_WAITED or, while the server is not there, REFUSED_NO_SERVER);
-// NULL if none. Call until NULL, not later than gate_next_expiry says.
+// NULL if none. Call until NULL, not later than gate_next_expiry says, and now and then while
+// somebody waits: those in flight that have turned out slow meanwhile leave room for others.
 struct ticket *gate_expire_next(struct gate *gate, int64_t now_us);
 
 // When gate_expire_next has something to do again, INT64_MAX if never. May move with every call

@@ -36,6 +36,7 @@ struct naive_ticket {
 struct naive {
     struct gate_limits limits;
     struct limit limit;
+    int room;
     int64_t slow_us;
     bool available;
     int64_t now_us;
@@ -79,20 +80,24 @@ static int naive_slow_limit(const struct naive *naive)
     return part_of(limit_value(&naive->limit), naive->limits.slow_share);
 }
 
-// Those in flight that the limit does not count, and the slow ones that it does.
-static int naive_beside(const struct naive *naive, int *ret_held)
+// Of the slow ones in flight those that the limit counts.
+static int naive_held(const struct naive *naive)
 {
     int slow = naive_count(naive, TICKET_IN_FLIGHT, LANE_SLOW);
     int most = naive_slow_limit(naive);
-    *ret_held = slow < most ? slow : most;
-    return naive_count(naive, TICKET_IN_FLIGHT, LANE_STREAM) + slow - *ret_held;
+    return slow < most ? slow : most;
+}
+
+static void naive_make_room(struct naive *naive)
+{
+    int held = naive_held(naive);
+    int slow = naive_count(naive, TICKET_IN_FLIGHT, LANE_SLOW);
+    naive->room = limit_permits(&naive->limit, held) + slow - held;
 }
 
 static int naive_permits(const struct naive *naive)
 {
-    int held;
-    int beside = naive_beside(naive, &held);
-    int may = limit_permits(&naive->limit, held) + beside;
+    int may = naive->room + naive_count(naive, TICKET_IN_FLIGHT, LANE_STREAM);
     return may < naive->limits.limit ? may : naive->limits.limit;
 }
 
@@ -147,7 +152,7 @@ static bool naive_has_room(const struct naive *naive, enum lane lane)
     return lane == LANE_NORMAL || naive_count(naive, TICKET_IN_FLIGHT, (int)lane) < limit;
 }
 
-static int naive_held(const struct naive *naive, int shape)
+static int naive_held_of(const struct naive *naive, int shape)
 {
     int held = 0;
     for (int i = 0; i < TICKETS; i++) {
@@ -166,8 +171,8 @@ static bool naive_before(const struct naive *naive, const struct naive_ticket *a
     if (rank_of(a) != rank_of(b)) {
         return rank_of(a) < rank_of(b);
     }
-    int a_held = a->lane == LANE_SLOW ? naive_held(naive, a->shape) : 0;
-    int b_held = b->lane == LANE_SLOW ? naive_held(naive, b->shape) : 0;
+    int a_held = a->lane == LANE_SLOW ? naive_held_of(naive, a->shape) : 0;
+    int b_held = b->lane == LANE_SLOW ? naive_held_of(naive, b->shape) : 0;
     return a_held != b_held ? a_held < b_held : a->order < b->order;
 }
 
@@ -372,8 +377,8 @@ static void naive_done(struct naive *naive, struct naive_ticket *ticket, bool le
             .sent_us = ticket->granted_us,
             .waiting = naive_count(naive, TICKET_QUEUED, LANE_COUNT) > 0,
         };
-        sample.in_flight =
-            naive_count(naive, TICKET_IN_FLIGHT, LANE_COUNT) - naive_beside(naive, &sample.held);
+        sample.held = naive_held(naive);
+        sample.in_flight = naive_count(naive, TICKET_IN_FLIGHT, LANE_NORMAL) + sample.held;
         limit_learn(&naive->limit, &naive->shapes[ticket->shape].time, &sample, naive->now_us);
         naive->slow_us = (int64_t)((double)naive->limits.slow_us * limit_slowness(&naive->limit));
     }
@@ -382,6 +387,7 @@ static void naive_done(struct naive *naive, struct naive_ticket *ticket, bool le
         shape_observe(&naive->shapes[ticket->shape], false);
     }
     naive_advance(naive, naive->now_us); // what is slow may have changed
+    naive_make_room(naive);
 }
 
 static void step_done(struct pair *pair)
@@ -459,6 +465,7 @@ static void expire_all(struct pair *pair)
 {
     struct naive *naive = &pair->naive;
     int64_t now_us = reading(pair);
+    naive_make_room(naive);
     struct ticket *ticket = gate_expire_next(pair->gate, now_us);
     while (ticket) {
         int i = (int)(ticket - pair->tickets);
@@ -613,6 +620,7 @@ static void pair_init(struct pair *pair, uint64_t run)
     pair->naive.limits = limits;
     pair->naive.slow_us = limits.slow_us;
     limit_init(&pair->naive.limit, limits.floor ? limits.floor : limits.limit, limits.limit);
+    naive_make_room(&pair->naive);
     pair->gate = gate_new(&limits);
     pair->naive.available = true;
     gate_set_available(pair->gate, true, 0);
