@@ -6,6 +6,8 @@
 //      finishing     1st              2nd              3rd
 //      others        4th              5th
 //
+// but that the slow lane's others, while they have less than their share, get that part of what
+// comes free, which they had lent: with a share of 1/4, every fourth permit;
 // first come first served in each of the five, but that in the slow lane shapes that hold less of
 // it go before those that hold more. A queued ticket is in one of these queues and in the heap by
 // expiry. Those in flight are one list by the time of the grant, aged ones first:
@@ -48,6 +50,8 @@ struct gate {
     int64_t slow_us; // what is slow just now
     int room;        // for others than streams, by the limit
     int new_in_flight;
+    bool keeps;      // a permit for what finishes things
+    double slow_due; // permits that the normal lane took while the slow one waited for its share
     bool available;
     int64_t now_us;
     int64_t standing_since_us; // while somebody waits
@@ -208,9 +212,11 @@ static bool has_room(const struct gate *gate, enum lane lane)
     return lane == LANE_NORMAL || gate->lanes[lane].in_flight < lane_limit(gate, lane);
 }
 
-static bool may_grant(const struct gate *gate)
+static bool may_grant(const struct gate *gate, enum lane lane, bool finishes)
 {
-    return gate->available && gate->in_flight.count < (size_t)permits(gate);
+    int may = permits(gate);
+    bool is_kept = gate->keeps && may > 1 && (!finishes || lane == LANE_STREAM);
+    return gate->available && gate->in_flight.count < (size_t)(may - is_kept);
 }
 
 // Who knows what a new shape is? It counts as fast, but not for more than its share of permits.
@@ -242,6 +248,13 @@ static const struct place {
 };
 
 #define PLACES (sizeof order / sizeof order[0])
+
+// The last two change places when the slow lane is due.
+static const struct place *place_at(const struct gate *gate, size_t i)
+{
+    bool swap = i >= PLACES - 2 && gate->slow_due >= 1;
+    return &order[swap ? 2 * PLACES - 3 - i : i];
+}
 
 static bool could_go(const struct gate *gate, const struct place *place)
 {
@@ -384,8 +397,8 @@ enum gate_answer gate_ask(struct gate *gate, struct ticket *ticket, const struct
     ticket->lane = ask->streams                         ? LANE_STREAM
                    : belongs_to_slow_lane(gate, ticket) ? LANE_SLOW
                                                         : LANE_NORMAL;
-    if (ticket->deadline_us > now_us && may_grant(gate) && has_room(gate, ticket->lane) &&
-        !would_overtake(gate, ticket->lane, ticket->finishes)) {
+    if (ticket->deadline_us > now_us && may_grant(gate, ticket->lane, ticket->finishes) &&
+        has_room(gate, ticket->lane) && !would_overtake(gate, ticket->lane, ticket->finishes)) {
         grant(gate, ticket);
         return GATE_GRANTED;
     }
@@ -470,6 +483,16 @@ static struct ticket *least_holding(struct ticket *ticket, int64_t now_us)
     return least;
 }
 
+// Of what comes free to others, the slow lane is due its share, if it can take it.
+static void charge(struct gate *gate, const struct ticket *ticket)
+{
+    if (ticket->lane == LANE_SLOW) {
+        gate->slow_due = 0;
+    } else if (!ticket->finishes) {
+        gate->slow_due += gate->limits.slow_share;
+    }
+}
+
 // The next of a queue that may go. Those whose shape has become slow since they came make way: they
 // go to the end of the slow lane's queue.
 static struct ticket *next_of(struct gate *gate, const struct place *place)
@@ -492,15 +515,22 @@ static struct ticket *next_of(struct gate *gate, const struct place *place)
 struct ticket *gate_grant_next(struct gate *gate, int64_t now_us)
 {
     advance(gate, now_us);
-    if (!may_grant(gate) || !ticket_heap_first(&gate->by_expiry)) {
+    if (!ticket_heap_first(&gate->by_expiry)) {
         return NULL;
+    }
+    if (!could_go(gate, &order[PLACES - 1])) {
+        gate->slow_due = 0;
     }
     struct ticket *ticket = NULL;
     for (size_t i = 0; i < PLACES && !ticket; i++) {
-        ticket = next_of(gate, &order[i]);
+        const struct place *place = place_at(gate, i);
+        if (may_grant(gate, place->lane, place->finishes)) {
+            ticket = next_of(gate, place);
+        }
     }
     if (ticket) {
         dequeue(gate, ticket);
+        charge(gate, ticket);
         grant(gate, ticket);
     }
     return ticket;
@@ -542,6 +572,11 @@ struct ticket *gate_evict_next(struct gate *gate)
         dequeue(gate, ticket);
     }
     return ticket;
+}
+
+void gate_keep(struct gate *gate, bool keep)
+{
+    gate->keeps = keep;
 }
 
 void gate_set_available(struct gate *gate, bool available, int64_t now_us)
@@ -649,6 +684,7 @@ void gate_count(const struct gate *gate, int64_t now_us, struct gate_counts *ret
         .available = gate->available,
         .cap = gate->limits.limit,
         .limit = permits(gate),
+        .kept = gate->keeps && permits(gate) > 1,
         .slowness = limit_slowness(&gate->limit),
         .in_flight = (int)gate->in_flight.count,
         .in_flight_streams = gate->lanes[LANE_STREAM].in_flight,

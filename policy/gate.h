@@ -167,6 +167,12 @@ bool gate_cancel(struct gate *gate, struct ticket *ticket) __attribute__((warn_u
 // Takes any ticket out of the queue, so that it may ask elsewhere; NULL if none is queued.
 struct ticket *gate_evict_next(struct gate *gate);
 
+// Whether a permit, if there are two or more, is kept for what finishes things (and does not
+// stream): while transactions are open, plain writes that wait in the server for one of them may
+// hold all the others, and only its commit frees them. When it is not kept any more, call
+// gate_grant_next.
+void gate_keep(struct gate *gate, bool keep);
+
 // Says whether the server is there. While it is not, nothing is granted, and requests, also those
 // that finish things, wait until server_wait_us after they first had no server; then they are
 // refused with REFUSED_NO_SERVER. Those in flight stay so. Who is queued when the server comes back
@@ -189,6 +195,7 @@ struct gate_counts {
     bool available;
     int cap;
     int limit;       // as it is now
+    int kept;        // of it, for what finishes things
     double slowness; // of the server as a whole, against itself with little to do; 1 or more
     int in_flight;
     int in_flight_slow;

@@ -21,7 +21,8 @@
 struct pins {
     size_t capacity;
     size_t count;
-    size_t touched; // entries from here on were never used
+    size_t transactions; // of these
+    size_t touched;      // entries from here on were never used
     int bits;
     struct pin **buckets;
     struct pin *entries;
@@ -181,6 +182,7 @@ static void forget(struct pins *pins, struct pin *pin)
     pins->free = pin;
     pins->count--;
     pin->in_use = false;
+    pins->transactions -= pin->key.kind == PIN_TRANSACTION;
 }
 
 static struct pin *take_entry(struct pins *pins)
@@ -202,6 +204,7 @@ static struct pin *add(struct pins *pins, const struct pin_key *key, struct pin_
     struct pin *pin = take_entry(pins);
     struct pin **bucket = bucket_of(pins, key);
     pin->key = *key;
+    pins->transactions += key->kind == PIN_TRANSACTION;
     pin->streams = false;
     pin->connection = 0;
     pin->in_use = true;
@@ -358,4 +361,9 @@ const struct pin *pins_at(const struct pins *pins, size_t place)
     assert(place < pins->touched);
     const struct pin *pin = &pins->entries[place];
     return pin->in_use ? pin : NULL;
+}
+
+size_t pins_transactions(const struct pins *pins)
+{
+    return pins->transactions;
 }

@@ -119,6 +119,7 @@ bool pins_reap(struct pins *pins, int64_t grace_us, int64_t now_us, struct pin *
 int64_t pins_next_reap(const struct pins *pins, int64_t grace_us);
 
 size_t pins_count(const struct pins *pins);
+size_t pins_transactions(const struct pins *pins); // of these
 
 // The pin in a place from 0 to pins_places-1, NULL if none is there just now. A pin keeps its
 // place, so what looks at all of them may do so piece by piece.

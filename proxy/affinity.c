@@ -240,6 +240,7 @@ static int64_t earlier(int64_t a_us, int64_t b_us)
 static void settle(struct affinity *affinity, struct worker *worker, int64_t now_us)
 {
     pins_expire(affinity->pins, AFFINITY_FORGET_US, now_us);
+    atomic_store(&worker->shared->servers->in_transactions, pins_transactions(affinity->pins) > 0);
     int64_t at_us = pins_next_reap(affinity->pins, ORPHAN_GRACE_US);
     for (enum pin_kind kind = 0; kind < PIN_KINDS; kind++) {
         int64_t limit_us = idle_us(worker, kind);

@@ -295,11 +295,17 @@ static void count_as_pinning(struct server *server, struct request *request)
     server->pinning += request->is_pinning;
 }
 
+static void keep_for_transactions(struct server *server)
+{
+    gate_keep(server->gate, atomic_load(&server->servers->in_transactions));
+}
+
 // The next in the queue that the gate lets go; NULL if none.
 static struct request *next_granted(struct server *server, struct outcomes *outcomes,
                                     int64_t now_us)
 {
     struct ticket *ticket;
+    keep_for_transactions(server);
     while ((ticket = gate_grant_next(server->gate, now_us))) {
         struct request *request = request_of_ticket(ticket);
         if (!must_not_pin(server, request)) {
@@ -496,6 +502,7 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
         label(request->shape, request);
     }
     ask.shape = request->shape;
+    keep_for_transactions(server);
     enum gate_answer answer = gate_ask(server->gate, &request->ticket, &ask, now_us);
     if (answer == GATE_REFUSED) {
         let_go(server, request);

@@ -23,7 +23,8 @@ struct servers {
     struct worker **workers;
     int worker_count;
     struct server *lobby;
-    atomic_int open_total; // upstreams open or opening, at all servers
+    atomic_int open_total;       // upstreams open or opening, at all servers
+    atomic_bool in_transactions; // some are open
     atomic_int hungry;    // a server waits for upstream.maxTotalConnections to let it open one: one
                           // more than the fewest that such a server has; 0: there is none
     pthread_mutex_t lock; // guards all that follows

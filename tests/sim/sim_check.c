@@ -136,7 +136,8 @@ static void check_permits(const struct server *server)
           counts.in_flight);
     // With no slow lane and no deadlines, whoever waits could go.
     bool all_alike = world.knobs.slow_share >= 1 && world.knobs.max_time == 0;
-    HOLDS(!all_alike || !counts.available || counts.queued == 0 || counts.in_flight >= counts.limit,
+    HOLDS(!all_alike || !counts.available || counts.queued == 0 ||
+              counts.in_flight >= counts.limit - counts.kept,
           "%zu requests queue, and only %d of %d permits are out", counts.queued, counts.in_flight,
           counts.limit);
 }

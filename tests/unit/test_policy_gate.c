@@ -992,6 +992,152 @@ static void freeing_nothing_is_no_harm(void **state)
     gate_free(NULL);
 }
 
+// Nobody knows what they are: they may have half, and beyond that only what the slow lane has.
+static void new_shapes_may_not_take_it_all(void **state)
+{
+    (void)state;
+    struct gate_limits limits = usual;
+    limits.limit = 8;
+    limits.slow_share = 0.25;
+    struct world world;
+    world_init(&world, &limits);
+    struct shape fresh[8] = {0};
+    for (int i = 0; i < 8; i++) {
+        struct gate_ask ask = {.shape = &fresh[i], .deadline_us = FOREVER};
+        enum gate_answer answer = gate_ask(world.gate, &world.tickets[i], &ask, 0);
+        assert_int_equal(answer, i < 6 ? GATE_GRANTED : GATE_QUEUED);
+        assert_int_equal(world.tickets[i].lane, i < 4 ? LANE_NORMAL : LANE_SLOW);
+    }
+    ask_granted(&world, 8, 2, OTHER, 0);
+    done(&world, 0, 1); // known now; so the next of it is as any other
+    struct gate_ask ask = {.shape = &fresh[0], .deadline_us = FOREVER};
+    assert_int_equal(gate_ask(world.gate, &world.tickets[0], &ask, 1), GATE_GRANTED);
+    assert_int_equal(world.tickets[0].lane, LANE_NORMAL);
+    done(&world, 1, 1); // and one more that is not known may come
+    ask.shape = &fresh[7];
+    assert_int_equal(gate_ask(world.gate, &world.tickets[10], &ask, 1), GATE_GRANTED);
+    assert_int_equal(world.tickets[10].lane, LANE_NORMAL);
+    world_fini(&world);
+}
+
+// What the slow lane did not use the others have taken. Of what comes free it gets its share.
+static void what_was_lent_comes_back_with_every_second_permit(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, LIMIT, OTHER, 0);
+    for (int i = LIMIT; i < LIMIT + 3; i++) {
+        assert_int_equal(ask(&world, i, OTHER, 0), GATE_QUEUED);
+    }
+    assert_int_equal(ask(&world, 7, OTHER_SLOW, 0), GATE_QUEUED);
+    assert_int_equal(ask(&world, 8, OTHER_SLOW, 0), GATE_QUEUED);
+    static const int expected[] = {4, 5, 7, 6, 8}; // two normal ones for 1/2 each, then it is due
+    for (int i = 0; i < 5; i++) {
+        done(&world, i < LIMIT ? i : 4, 1);
+        assert_ptr_equal(gate_grant_next(world.gate, 1), &world.tickets[expected[i]]);
+        assert_null(gate_grant_next(world.gate, 1));
+    }
+    world_fini(&world);
+}
+
+static void one_is_kept_for_what_finishes(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    gate_keep(world.gate, true);
+    assert_int_equal(counts_of(&world, 0).kept, 1);
+    ask_granted(&world, 0, LIMIT - 1, OTHER, 0);
+    assert_int_equal(ask(&world, 4, OTHER, 0), GATE_QUEUED);
+    struct gate_ask stream = {
+        .shape = &world.quick, .deadline_us = FOREVER, .finishes = true, .streams = true};
+    assert_int_equal(gate_ask(world.gate, &world.tickets[5], &stream, 0), GATE_QUEUED);
+    ask_granted(&world, 6, 1, FINISHING, 0);
+    assert_int_equal(ask(&world, 7, FINISHING, 0), GATE_QUEUED);
+    done(&world, 6, 1);
+    assert_ptr_equal(gate_grant_next(world.gate, 1), &world.tickets[7]);
+    done(&world, 7, 1);
+    assert_null(gate_grant_next(world.gate, 1));
+    gate_keep(world.gate, false);
+    assert_ptr_equal(gate_grant_next(world.gate, 1), &world.tickets[5]);
+    world_fini(&world);
+}
+
+// With one permit nothing can be kept.
+static void the_only_one_is_not_kept(void **state)
+{
+    (void)state;
+    struct gate_limits limits = usual;
+    limits.limit = 1;
+    struct world world;
+    world_init(&world, &limits);
+    gate_keep(world.gate, true);
+    ask_granted(&world, 0, 1, OTHER, 0);
+    assert_int_equal(counts_of(&world, 0).kept, 0);
+    world_fini(&world);
+}
+
+// Gives the limit windows of requests that hold a permit for held_us each, one at a time.
+static void serve_in_turn(struct world *world, int64_t held_us, int count, int64_t *now_us)
+{
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(ask(world, 0, OTHER, *now_us), GATE_GRANTED);
+        *now_us += held_us;
+        done(world, 0, *now_us);
+    }
+}
+
+// A server that takes four times as long for everything does not make anything slow.
+static void slow_is_what_is_slower_than_the_server(void **state)
+{
+    (void)state;
+    struct gate_limits limits = usual;
+    limits.slow_us = 30000;
+    limits.max_wait_us = 1000000;
+    struct world world;
+    world_init(&world, &limits);
+    int64_t now_us = 0;
+    serve_in_turn(&world, 6000, 200, &now_us);
+    assert_true(counts_of(&world, now_us).slowness < 1.1);
+    // Four at a time, which all take four times as long.
+    for (int i = 0; i < 400; i++) {
+        ask_granted(&world, 0, LIMIT, OTHER, now_us);
+        now_us += 24000;
+        for (int j = 0; j < LIMIT; j++) {
+            done(&world, j, now_us);
+        }
+    }
+    assert_true(counts_of(&world, now_us).slowness > 3);
+    ask_granted(&world, 0, 1, OTHER, now_us);
+    assert_int_equal(counts_of(&world, now_us + 80000).in_flight_slow, 0);
+    assert_int_equal(counts_of(&world, now_us + 140000).in_flight_slow, 1);
+    done(&world, 0, now_us);
+    assert_false(shape_is_slow(&world.quick));
+    world_fini(&world);
+}
+
+// Until the limit is known to be smaller, it is at most what is asked; those beside it stay.
+static void streams_are_beside_the_limit(void **state)
+{
+    (void)state;
+    struct gate_limits limits = usual;
+    limits.limit = 100;
+    limits.floor = 4;
+    limits.stream_share = 0.5;
+    struct world world;
+    world_init(&world, &limits);
+    int before = counts_of(&world, 0).limit;
+    assert_true(before < 100);
+    struct gate_ask stream = {
+        .shape = &world.quick, .deadline_us = FOREVER, .finishes = true, .streams = true};
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(gate_ask(world.gate, &world.tickets[i], &stream, 0), GATE_GRANTED);
+    }
+    assert_int_equal(counts_of(&world, 0).limit, before + 10);
+    world_fini(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1034,6 +1180,12 @@ int main(void)
         cmocka_unit_test(turns_pass),
         cmocka_unit_test(lanes_have_turns_of_their_own),
         cmocka_unit_test(a_crowd_does_not_come_back_at_once),
+        cmocka_unit_test(new_shapes_may_not_take_it_all),
+        cmocka_unit_test(what_was_lent_comes_back_with_every_second_permit),
+        cmocka_unit_test(one_is_kept_for_what_finishes),
+        cmocka_unit_test(the_only_one_is_not_kept),
+        cmocka_unit_test(slow_is_what_is_slower_than_the_server),
+        cmocka_unit_test(streams_are_beside_the_limit),
         cmocka_unit_test(every_refusal_has_its_word),
         cmocka_unit_test(freeing_nothing_is_no_harm),
     };

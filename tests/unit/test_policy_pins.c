@@ -363,8 +363,18 @@ static void step_reap(struct pair *pair)
     }
 }
 
+static size_t naive_transactions(const struct pair *pair)
+{
+    size_t count = 0;
+    for (int i = 0; i < KEYS; i++) {
+        count += pair->naive[i].owner != NOT_THERE && key_of(i).kind == PIN_TRANSACTION;
+    }
+    return count;
+}
+
 static void check(const struct pair *pair)
 {
+    assert_int_equal(pins_transactions(pair->pins), naive_transactions(pair));
     assert_int_equal(pins_count(pair->pins), naive_count(pair, NOT_THERE));
     const struct naive_pin *first = naive_first_orphan(pair);
     assert_int_equal(pins_next_reap(pair->pins, pair->grace_us),
