@@ -1046,7 +1046,9 @@ static enum request_step step_receive(struct request *request)
     struct upstream *upstream = request->upstream;
     uint8_t *scratch = request->worker->scratch;
     if (request->upstream_lost) {
-        return lose_upstream(request, "no reply, or not all of it, in time",
+        const char *reason =
+            request->reply_bytes > 0 ? "reply not complete in time" : "no reply in time";
+        return lose_upstream(request, reason,
                              request->killed ? FAILURE_KILLED : FAILURE_UPSTREAM_LOST);
     }
     if (DEFECT(WRONG_CLIENT) && request->abandoned) {
