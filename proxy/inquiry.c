@@ -29,7 +29,7 @@ void inquiry_send(struct worker *worker, struct request *request)
 
 void inquiry_free(struct inquiry *inquiry)
 {
-    bson_destroy(&inquiry->reply);
+    bson_destroy(inquiry->reply);
     buffer_fini(&inquiry->command);
     free(inquiry);
 }

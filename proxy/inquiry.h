@@ -42,7 +42,7 @@ struct inquiry {
     struct worker *worker;
     uint64_t client_id;
     struct buffer command; // the body of its message
-    bson_t reply;          // set when it comes back
+    bson_t *reply;         // set when it comes back
     bool near;             // it comes from this machine
     bool opens_view;       // the reply leaves a cursor open
 };

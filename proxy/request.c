@@ -330,7 +330,7 @@ static enum request_step take_answer(struct request *request)
     } else if (inquiry->opens_view) {
         inquiry_tell_gone(request->worker, request->client_id);
     }
-    send_own_reply(request, &inquiry->reply);
+    send_own_reply(request, inquiry->reply);
     inquiry_free(inquiry);
     return STEP_REPLY;
 }

@@ -148,13 +148,13 @@ void database_free(struct database *database)
 static void fail(struct inquiry *inquiry, int32_t code, const char *message)
 {
     const struct reply_error error = {.code = code, .message = message};
-    bson_reinit(&inquiry->reply);
-    reply_error_document(&error, &inquiry->reply);
+    bson_reinit(inquiry->reply);
+    reply_error_document(&error, inquiry->reply);
 }
 
 static void succeed(struct inquiry *inquiry)
 {
-    BSON_APPEND_DOUBLE(&inquiry->reply, "ok", 1.0);
+    BSON_APPEND_DOUBLE(inquiry->reply, "ok", 1.0);
 }
 
 // Moves up to `most` documents from the front of a buffer to a batch.
@@ -182,7 +182,7 @@ static void append_cursor(struct inquiry *inquiry, const char *batch_name, const
     bson_t batch;
     char namespace[64];
     snprintf(namespace, sizeof namespace, "weir.%s", collection);
-    BSON_APPEND_DOCUMENT_BEGIN(&inquiry->reply, "cursor", ret_cursor);
+    BSON_APPEND_DOCUMENT_BEGIN(inquiry->reply, "cursor", ret_cursor);
     BSON_APPEND_ARRAY_BEGIN(ret_cursor, batch_name, &batch);
     fill_batch(&batch, documents, most);
     bson_append_array_end(ret_cursor, &batch);
@@ -192,7 +192,7 @@ static void append_cursor(struct inquiry *inquiry, const char *batch_name, const
 static void end_cursor(struct inquiry *inquiry, bson_t *cursor, int64_t id)
 {
     BSON_APPEND_INT64(cursor, "id", id);
-    bson_append_document_end(&inquiry->reply, cursor);
+    bson_append_document_end(inquiry->reply, cursor);
     succeed(inquiry);
 }
 
@@ -540,8 +540,8 @@ static void append_id(bson_t *array, uint32_t *count, int64_t id)
 static void append_no_ids(struct inquiry *inquiry, const char *key)
 {
     bson_t array;
-    BSON_APPEND_ARRAY_BEGIN(&inquiry->reply, key, &array);
-    bson_append_array_end(&inquiry->reply, &array);
+    BSON_APPEND_ARRAY_BEGIN(inquiry->reply, key, &array);
+    bson_append_array_end(inquiry->reply, &array);
 }
 
 static void answer_kill_cursors(struct database *database, struct inquiry *inquiry)
@@ -563,8 +563,8 @@ static void answer_kill_cursors(struct database *database, struct inquiry *inqui
             }
         }
     }
-    BSON_APPEND_ARRAY(&inquiry->reply, "cursorsKilled", &killed);
-    BSON_APPEND_ARRAY(&inquiry->reply, "cursorsNotFound", &not_found);
+    BSON_APPEND_ARRAY(inquiry->reply, "cursorsKilled", &killed);
+    BSON_APPEND_ARRAY(inquiry->reply, "cursorsNotFound", &not_found);
     append_no_ids(inquiry, "cursorsAlive");
     append_no_ids(inquiry, "cursorsUnknown");
     succeed(inquiry);
@@ -603,12 +603,12 @@ static void answer_help(struct database *database, struct inquiry *inquiry)
 {
     bson_t part;
     (void)database;
-    BSON_APPEND_DOCUMENT_BEGIN(&inquiry->reply, "commands", &part);
+    BSON_APPEND_DOCUMENT_BEGIN(inquiry->reply, "commands", &part);
     append_help_of_commands(&part);
-    bson_append_document_end(&inquiry->reply, &part);
-    BSON_APPEND_DOCUMENT_BEGIN(&inquiry->reply, "collections", &part);
+    bson_append_document_end(inquiry->reply, &part);
+    BSON_APPEND_DOCUMENT_BEGIN(inquiry->reply, "collections", &part);
     append_help_of_collections(&part);
-    bson_append_document_end(&inquiry->reply, &part);
+    bson_append_document_end(inquiry->reply, &part);
     succeed(inquiry);
 }
 
@@ -688,7 +688,7 @@ static bool dispatch(struct database *database, struct inquiry *inquiry,
 bool database_take(struct database *database, struct inquiry *inquiry, int64_t now_us)
 {
     struct bson_element first;
-    bson_init(&inquiry->reply);
+    inquiry->reply = bson_new();
     database->now_us = now_us;
     if (!inquiry->near) {
         fail(inquiry, CODE_UNAUTHORIZED,
@@ -710,7 +710,7 @@ static void answer_count(struct database *database, struct inquiry *inquiry,
                          enum state_collection collection, int64_t count, const struct wish *wish)
 {
     if (!wish->aggregate) {
-        BSON_APPEND_INT32(&inquiry->reply, "n", (int32_t)count);
+        BSON_APPEND_INT32(inquiry->reply, "n", (int32_t)count);
         succeed(inquiry);
         return;
     }

@@ -32,7 +32,7 @@ static void make_picture(void)
 static void check_reply(const struct inquiry *inquiry)
 {
     bson_iter_t iter;
-    const bson_t *reply = &inquiry->reply;
+    const bson_t *reply = inquiry->reply;
     MUST(bson_validate(reply, BSON_VALIDATE_UTF8, NULL));
     MUST(bson_iter_init_find(&iter, reply, "ok") && BSON_ITER_HOLDS_DOUBLE(&iter));
     bool failed = bson_iter_double(&iter) == 0;
@@ -45,8 +45,8 @@ static int64_t open_cursor(const struct inquiry *inquiry)
 {
     bson_iter_t iter;
     bson_iter_t id;
-    bool there = bson_iter_init(&iter, &inquiry->reply) &&
-                 bson_iter_find_descendant(&iter, "cursor.id", &id);
+    bool there =
+        bson_iter_init(&iter, inquiry->reply) && bson_iter_find_descendant(&iter, "cursor.id", &id);
     int64_t found = there ? bson_iter_as_int64(&id) : 0;
     MUST((found != 0) == inquiry->opens_view);
     return found;
@@ -61,7 +61,7 @@ static int64_t ask(struct database *database, struct bytes command, int64_t now_
     }
     check_reply(&inquiry);
     int64_t id = open_cursor(&inquiry);
-    bson_destroy(&inquiry.reply);
+    bson_destroy(inquiry.reply);
     buffer_fini(&inquiry.command);
     return id;
 }

@@ -77,7 +77,7 @@ static void ask_json(struct answer *answer, const char *json)
 
 static void done(struct answer *answer)
 {
-    bson_destroy(&answer->inquiry.reply);
+    bson_destroy(answer->inquiry.reply);
     buffer_fini(&answer->inquiry.command);
 }
 
@@ -85,9 +85,9 @@ static int64_t number_at(const struct answer *answer, const char *path)
 {
     bson_iter_t iter;
     bson_iter_t found;
-    assert_true(bson_iter_init(&iter, &answer->inquiry.reply));
+    assert_true(bson_iter_init(&iter, answer->inquiry.reply));
     if (!bson_iter_find_descendant(&iter, path, &found)) {
-        char *json = bson_as_relaxed_extended_json(&answer->inquiry.reply, NULL);
+        char *json = bson_as_relaxed_extended_json(answer->inquiry.reply, NULL);
         fail_msg("no %s in %s", path, json);
     }
     return bson_iter_as_int64(&found);
@@ -97,7 +97,7 @@ static bool has(const struct answer *answer, const char *path)
 {
     bson_iter_t iter;
     bson_iter_t found;
-    return bson_iter_init(&iter, &answer->inquiry.reply) &&
+    return bson_iter_init(&iter, answer->inquiry.reply) &&
            bson_iter_find_descendant(&iter, path, &found);
 }
 
@@ -261,7 +261,7 @@ static void refusals(void **state)
         if (number_at(&answer, "code") != wanted) {
             fail_msg("%s: %d", cases[i].command, (int)number_at(&answer, "code"));
         }
-        assert_true(bson_validate(&answer.inquiry.reply, BSON_VALIDATE_UTF8, NULL));
+        assert_true(bson_validate(answer.inquiry.reply, BSON_VALIDATE_UTF8, NULL));
         done(&answer);
     }
 }
