@@ -16,7 +16,7 @@ SPEC := $(BUILD)/spec
 
 .DEFAULT_GOAL := build
 .PHONY: build run test test-c test-asan test-tsan test-valgrind test-defects test-drivers sim fuzz \
-        check-format check-clang check-tidy bench bench-failover bench-story storms certs test-stubset test-faults \
+        check-format check-clang check-tidy bench bench-door bench-failover bench-story storms certs test-stubset test-faults \
         test-spec soak clean help
 
 build:  ## install what it needs and build a release (the default)
@@ -118,6 +118,11 @@ bench: build  ## measure weir beside HAProxy and a raw relay
 	@cmake -S tests/bench -B $(BUILD)/tests/bench -G Ninja >/dev/null
 	@cmake --build $(BUILD)/tests/bench
 	@$(PYTHON) tests/bench/bench.py
+
+bench-door: build certs $(VENV)/.ready  ## what an app feels while 5,000 connections come at once
+	@cmake -S tests/bench -B $(BUILD)/tests/bench -G Ninja >/dev/null
+	@cmake --build $(BUILD)/tests/bench
+	@BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/python tests/bench/door.py
 
 bench-failover: build $(VENV)/.tests-ready  ## how long apps stand still in a failover, both ways
 	@BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/python tests/bench/failover.py

@@ -182,33 +182,61 @@ static void on_writable(struct client *client)
 
 // --- life ---------------------------------------------------------------------------------------
 
-static bool shake_hands(struct client *client)
+// There is something to do for its handshake: it waits for its turn.
+static void line_up(struct client *client)
 {
+    struct worker *worker = client->worker;
+    assert(!client->knocks);
+    stream_watch(client->stream, 0);
+    client->knocks = true;
+    client->next_knocking = NULL;
+    *worker->knocking_end = client;
+    worker->knocking_end = &client->next_knocking;
+}
+
+static void leave_line(struct client *client)
+{
+    struct worker *worker = client->worker;
+    struct client **at = &worker->knocking;
+    while (*at != client) {
+        at = &(*at)->next_knocking;
+    }
+    *at = client->next_knocking;
+    if (!*at) {
+        worker->knocking_end = at;
+    }
+    client->knocks = false;
+    atomic_fetch_sub(&worker->shared->knocking, 1);
+}
+
+void client_let_in(struct client *client)
+{
+    leave_line(client);
     switch (stream_handshake(client->stream)) {
     case STREAM_OK:
         client->shaken = true;
         client->waits_since_us = client_now_us(client);
         watch(client);
-        return true;
+        break;
     case STREAM_WAIT:
-        return false;
+        stream_watch(client->stream, STREAM_READ | STREAM_WRITE);
+        break;
     case STREAM_CLOSED:
         client_close(client, CLOSE_BY_PEER);
-        return false;
+        break;
     case STREAM_FAILED:
         client_log_bad_input(client, stream_error(client->stream));
         client_close(client, CLOSE_HANDSHAKE);
-        return false;
+        break;
     }
-    return false;
 }
 
 static void client_ready(void *arg, unsigned directions)
 {
     struct client *client = arg;
     if (!client->shaken) {
-        // The first bytes are read in the next turn, when they are there.
-        (void)shake_hands(client);
+        atomic_fetch_add(&client->worker->shared->knocking, 1);
+        line_up(client);
         return;
     }
     if ((directions & STREAM_WRITE) && buffer_held(&client->out) > 0) {
@@ -261,7 +289,7 @@ void client_accept(struct worker *worker, int fd)
     bool plain_allowed = config->tls_mode != CONFIG_TLS_REQUIRE;
     client->stream =
         stream_accept(worker->loop, fd, worker->shared->tls_server, plain_allowed, handler);
-    (void)shake_hands(client);
+    line_up(client); // who gave it to us has counted it
 }
 
 static void client_unlink(struct client *client)
@@ -313,6 +341,9 @@ void client_close(struct client *client, enum close_reason reason)
     log_close(client, reason);
     traffic_add(&client->worker->closed[reason], 1);
     client_unlink(client);
+    if (client->knocks) {
+        leave_line(client);
+    }
     stream_watch(client->stream, 0);
     release_claim(client, client->claimed_bytes);
     affinity_orphan(&client->worker->shared->affinity, client->worker, &client->pins,

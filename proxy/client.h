@@ -3,8 +3,8 @@
 // A client: one connection from an app. It has at most one request at a time; what it sends
 // meanwhile waits in `ahead`, and beyond CLIENT_AHEAD_BYTES in the socket.
 //
-//      born by client_accept -> handshake -> (idle <-> request)* -> client_close -> freed at turn's
-//      end
+//      born by client_accept -> knocks -> handshake -> (idle <-> request)* -> client_close
+//                                  ^__________/                 -> freed at the turn's end
 
 #ifndef PROXY_CLIENT_H
 #define PROXY_CLIENT_H
@@ -47,6 +47,7 @@ const char *close_reason_text(enum close_reason reason);
 struct client {
     struct client *next; // among the worker's clients, or its dead
     struct client *prev;
+    struct client *next_knocking;
     struct worker *worker;
     struct stream *stream;
     struct request *request; // NULL: idle
@@ -60,6 +61,7 @@ struct client {
     char app_name[CLIENT_APP_NAME_BYTES]; // as hello said, "" if it did not
     bool backs_off;                       // when it is refused: hello said so
     bool has_place;                       // among net.maxIncomingConnections
+    bool knocks;                          // among the worker's knocking
     bool shaken;                          // the stream's handshake is done
     bool greeted;                         // has sent a first message
     bool ended;  // will send no more, but what it sent unacknowledged is still to be done
@@ -75,6 +77,9 @@ struct client {
 
 // Takes the socket over. The client lives on the worker until client_close.
 void client_accept(struct worker *worker, int fd);
+
+// Goes on with the handshake of a client that knocks, as far as it goes.
+void client_let_in(struct client *client);
 
 // Ends the connection at once: unlinks, lets go of its request, makes orphans of its pins. Memory
 // goes at the end of the turn. Calling it for a dead client does nothing.

@@ -71,6 +71,11 @@
     OPTION(handshake_timeout_us, "net.handshakeTimeout", "handshake-timeout", DURATION,            \
         "10s", "100ms", "10m", "TIME", true,                                                       \
         "How long an app's connection may take over TLS and its first message.")                   \
+    OPTION(max_handshakes, "net.maxHandshakes", "max-handshakes", INT,                             \
+        "64", "1", "65536", "N", true,                                                             \
+        "How many connections of apps may wait for weir to go on with their handshake; while so "  \
+        "many do, new ones wait in the system's backlog. One that waits for its own peer does not "\
+        "count.")                                                                                  \
     OPTION(message_timeout_us, "net.messageTimeout", "message-timeout", DURATION,                  \
         "60s", "100ms", "1h", "TIME", true,                                                        \
         "A message that an app has begun to send must be whole within this, and while it takes a " \

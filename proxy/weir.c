@@ -52,6 +52,7 @@ struct weir {
     pthread_t acceptor_thread;
     struct loop *acceptor;
     struct mailbox *acceptor_mailbox;
+    struct timer *door;
     struct mail stop_accepting;
     struct listener *listeners[LISTENERS_MAX];
     int listener_count;
@@ -161,6 +162,35 @@ static void log_not_accepted(const struct weir *weir, const char *reason)
     }
 }
 
+// --- the door: while many knock, others wait in the kernel's backlog
+
+#define DOOR_US 2000 // how soon it is looked at again
+
+static bool is_crowded(struct weir *weir)
+{
+    return atomic_load(&weir->shared.knocking) >= weir->shared.config->max_handshakes;
+}
+
+static void close_door(struct weir *weir)
+{
+    for (int i = 0; i < weir->listener_count; i++) {
+        listener_pause(weir->listeners[i]);
+    }
+    timer_set(weir->door, loop_now_us(weir->acceptor) + DOOR_US);
+}
+
+static void open_door(void *arg)
+{
+    struct weir *weir = arg;
+    if (is_crowded(weir)) {
+        timer_set(weir->door, loop_now_us(weir->acceptor) + DOOR_US);
+        return;
+    }
+    for (int i = 0; i < weir->listener_count; i++) {
+        listener_resume(weir->listeners[i]);
+    }
+}
+
 static void accepted(void *arg, int fd)
 {
     struct weir *weir = arg;
@@ -176,10 +206,10 @@ static void accepted(void *arg, int fd)
         close(fd);
         return;
     }
-    struct new_client *new_client = xcalloc(1, sizeof *new_client);
-    new_client->fd = fd;
-    atomic_fetch_add(&worker->client_count, 1);
-    worker_post(worker, &new_client->mail, MAIL_NEW_CLIENT);
+    worker_give_client(worker, fd);
+    if (is_crowded(weir)) {
+        close_door(weir);
+    }
 }
 
 static void log_listening(const struct listener *listener)
@@ -531,6 +561,7 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
     }
     weir->acceptor = loop_new();
     weir->acceptor_mailbox = mailbox_new(weir->acceptor, stop_accepting, weir);
+    weir->door = timer_new(weir->acceptor, open_door, weir);
     if (!listen_everywhere(weir, ret_error, capacity) || !open_http(weir, ret_error, capacity)) {
         return false;
     }
@@ -632,6 +663,7 @@ static void dispose(struct weir *weir)
     }
     if (weir->acceptor) {
         mailbox_free(weir->acceptor_mailbox);
+        timer_free(weir->door);
         loop_free(weir->acceptor);
     }
     if (weir->shared.keys) {

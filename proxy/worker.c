@@ -37,6 +37,17 @@ static void begin_another_turn(void *arg)
     (void)arg; // the turn's end does the rest
 }
 
+// One, since its cryptography may take a millisecond, in which nobody else is served.
+static void let_one_in(struct worker *worker)
+{
+    if (worker->knocking) {
+        client_let_in(worker->knocking); // takes itself off the list
+    }
+    if (worker->knocking) {
+        timer_set(worker->again, loop_now_us(worker->loop));
+    }
+}
+
 static void bury_dead(struct worker *worker)
 {
     while (worker->dead_clients) {
@@ -92,6 +103,7 @@ static void on_turn_end(void *arg)
 {
     struct worker *worker = arg;
     run_ready(worker);
+    let_one_in(worker);
     bury_dead(worker);
     end_if_possible(worker);
 }
@@ -331,6 +343,15 @@ static void deliver(void *arg, struct mail *mail)
     }
 }
 
+void worker_give_client(struct worker *worker, int fd)
+{
+    struct new_client *new_client = xcalloc(1, sizeof *new_client);
+    new_client->fd = fd;
+    atomic_fetch_add(&worker->client_count, 1);
+    atomic_fetch_add(&worker->shared->knocking, 1);
+    worker_post(worker, &new_client->mail, MAIL_NEW_CLIENT);
+}
+
 void worker_post(struct worker *worker, struct mail *mail, enum worker_mail kind)
 {
     mail->kind = (int)kind;
@@ -352,6 +373,7 @@ struct worker *worker_new(int index, struct shared *shared)
     worker->hunger = timer_new(worker->loop, feed_starved, worker);
     worker->again = timer_new(worker->loop, begin_another_turn, worker);
     worker->ready_end = &worker->ready;
+    worker->knocking_end = &worker->knocking;
     atomic_fetch_add(&shared->workers_at_work, 1);
     worker->random =
         UINT64_C(0x9e3779b97f4a7c15) * (uint64_t)(index + 1) ^ (uint64_t)loop_now_us(worker->loop);

@@ -44,6 +44,7 @@ struct shared {
     atomic_uint_fast64_t next_client_id;
     atomic_uint_fast64_t next_upstream_id;
     atomic_int places;          // taken of net.maxIncomingConnections
+    atomic_int knocking;        // clients whose handshake waits for us
     atomic_int workers_at_work; // those that are not ending, or not at rest yet
     uint8_t process_id[5];      // random; makes serviceIds ours
 };
@@ -104,6 +105,8 @@ struct worker {
     atomic_uint_fast64_t seen_rules;      // their generation
     struct client *clients;
     struct client *dead_clients;
+    struct client *knocking; // their handshake is to go on, one at each turn's end; in order
+    struct client **knocking_end;
     struct upstream *upstreams; // all we own now
     struct upstream *dead_upstreams;
     struct request *free_requests;
@@ -137,6 +140,9 @@ struct worker *worker_new(int index, struct shared *shared);
 void worker_start(struct worker *worker);
 void worker_join(struct worker *worker);
 void worker_free(struct worker *worker); // joined, or never started
+
+// From any thread: a socket that was accepted, which it takes over.
+void worker_give_client(struct worker *worker, int fd);
 
 // From any thread.
 void worker_post(struct worker *worker, struct mail *mail, enum worker_mail kind);

@@ -24,11 +24,12 @@
 // At most so many in one turn: a flood must not starve those who are there.
 enum { ACCEPT_BATCH = 64 };
 enum { PAUSE_US = 100000 };
+enum { BACKLOG = 65535 }; // as many as the system (net.core.somaxconn) lets wait
 
 struct listener {
     ev_io io;
     struct loop *loop;
-    struct timer *resume;
+    struct timer *again; // after it was out of descriptors
     void (*accepted)(void *arg, int fd);
     void *arg;
     struct address address;
@@ -45,17 +46,26 @@ static void unix_path(const struct address *address, struct sockaddr_un *ret_un)
     memcpy(ret_un, &address->storage, sizeof *ret_un);
 }
 
-static void listener_pause(struct listener *listener)
+void listener_pause(struct listener *listener)
 {
     ev_io_stop(loop_ev(listener->loop), &listener->io);
-    timer_set(listener->resume, loop_now_us(listener->loop) + PAUSE_US);
-    listener->accepted(listener->arg, -1);
 }
 
-static void listener_resume(void *arg)
+void listener_resume(struct listener *listener)
 {
-    struct listener *listener = arg;
     ev_io_start(loop_ev(listener->loop), &listener->io);
+}
+
+static void listener_try_again(void *arg)
+{
+    listener_resume(arg);
+}
+
+static void listener_out_of_descriptors(struct listener *listener)
+{
+    listener_pause(listener);
+    timer_set(listener->again, loop_now_us(listener->loop) + PAUSE_US);
+    listener->accepted(listener->arg, -1);
 }
 
 static bool errno_is_exhaustion(int error)
@@ -68,12 +78,12 @@ static void listener_ready(struct ev_loop *ev, ev_io *io, int events)
     (void)ev;
     (void)events;
     struct listener *listener = io->data;
-    for (int i = 0; i < ACCEPT_BATCH; i++) {
+    for (int i = 0; i < ACCEPT_BATCH && ev_is_active(io); i++) {
         int fd = accept4(io->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             listener->accepted(listener->arg, fd);
         } else if (errno_is_exhaustion(errno)) {
-            listener_pause(listener);
+            listener_out_of_descriptors(listener);
             return;
         } else if (errno == EAGAIN) {
             return;
@@ -135,7 +145,7 @@ static int socket_listen(const struct address *address)
     if (address->storage.ss_family == AF_INET6) {
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     }
-    if (socket_bind(fd, address) == 0 && listen(fd, SOMAXCONN) == 0) {
+    if (socket_bind(fd, address) == 0 && listen(fd, BACKLOG) == 0) {
         return fd;
     }
     int error = errno;
@@ -175,7 +185,7 @@ struct listener *listener_open(struct loop *loop, const struct address *address,
     listener->loop = loop;
     listener->accepted = accepted;
     listener->arg = arg;
-    listener->resume = timer_new(loop, listener_resume, listener);
+    listener->again = timer_new(loop, listener_try_again, listener);
     ev_io_init(&listener->io, listener_ready, fd, EV_READ);
     ev_set_priority(&listener->io, TURN_STREAMS);
     listener->io.data = listener;
@@ -201,7 +211,7 @@ void listener_free(struct listener *listener)
         return;
     }
     ev_io_stop(loop_ev(listener->loop), &listener->io);
-    timer_free(listener->resume);
+    timer_free(listener->again);
     if (address_is_unix(&listener->address)) {
         listener_remove_file(listener);
     }

@@ -22,6 +22,11 @@ struct listener *listener_open(struct loop *loop, const struct address *address,
                                void (*accepted)(void *arg, int fd), void *arg, char *ret_error,
                                size_t error_capacity);
 
+// Accepts no more until listener_resume: who connects waits in the kernel's backlog. Both may be
+// called from within `accepted`, and again.
+void listener_pause(struct listener *listener);
+void listener_resume(struct listener *listener);
+
 // Not from within `accepted`.
 void listener_free(struct listener *listener);
 

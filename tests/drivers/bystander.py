@@ -15,7 +15,13 @@ PATIENCE_S = 3.0  # far above what an operation takes, far below any deadline of
 class Bystander:
     """Calls `step(client, number)` over and over; the step asserts that its answer is its own."""
 
-    def __init__(self, uri: str, step: Callable[[pymongo.MongoClient, int], None]):
+    def __init__(
+        self,
+        uri: str,
+        step: Callable[[pymongo.MongoClient, int], None],
+        patience_s: float = PATIENCE_S,
+    ):
+        self._patience_s = patience_s
         self._client = pymongo.MongoClient(uri, maxPoolSize=1, retryReads=False, retryWrites=False)
         self._step = step
         self._done = 0
@@ -38,12 +44,12 @@ class Bystander:
 
     def assert_untouched(self) -> None:
         """It has met no error until now, was never kept waiting, and goes on."""
-        done, deadline = self._done, time.monotonic() + PATIENCE_S
+        done, deadline = self._done, time.monotonic() + self._patience_s
         while self._done < done + 2 and time.monotonic() < deadline and not self._failure:
             time.sleep(0.01)
         assert self._failure is None, f"the bystander met {self._failure!r}"
         assert self._done >= done + 2, "the bystander gets no answers"
-        assert self._longest < PATIENCE_S, f"the bystander waited {self._longest:.1f} s"
+        assert self._longest < self._patience_s, f"the bystander waited {self._longest:.1f} s"
 
     def stop(self) -> None:
         self._ended.set()

@@ -139,10 +139,7 @@ static void connect_upstream(const struct address *address, struct connect_answe
 struct side conversation_connect(void)
 {
     struct net_conn *conn = net_open(&network);
-    struct new_client *client = xcalloc(1, sizeof *client);
-    client->fd = stream_fd_of(&conn->ends[1]);
-    atomic_fetch_add(&conversation.worker->client_count, 1);
-    worker_post(conversation.worker, &client->mail, MAIL_NEW_CLIENT);
+    worker_give_client(conversation.worker, stream_fd_of(&conn->ends[1]));
     return (struct side){.end = &conn->ends[0]};
 }
 

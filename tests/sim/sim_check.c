@@ -316,6 +316,8 @@ static void check_worker_at_rest(const struct worker *worker)
     HOLDS(!worker->clients && worker->request_count == 0, "at rest, worker %d has work", i);
     HOLDS(atomic_load(&worker->client_count) == 0, "at rest, worker %d counts clients", i);
     HOLDS(atomic_load(&worker->shared->places) == 0, "at rest, clients have places");
+    HOLDS(!worker->knocking && atomic_load(&worker->shared->knocking) == 0,
+          "at rest, somebody knocks");
     HOLDS(!worker->ready && !worker->starved && !worker->dead_clients && !worker->dead_upstreams,
           "at rest, something is on a list of worker %d", i);
     HOLDS(loop_mailbox_is_empty(worker->loop), "at rest, worker %d has mail", i);

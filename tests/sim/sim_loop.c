@@ -26,6 +26,7 @@ struct loop {
     void (*turn_end)(void *arg);
     void *turn_end_arg;
     uint64_t turn;
+    uint64_t handshake_in; // the last turn with one
     bool stopped;
     bool asleep;
     bool in_handler;
@@ -416,6 +417,13 @@ bool loop_has_mail(const struct loop *loop, const struct mail *mail)
 {
     const struct mailbox *mailbox = loop->mailbox;
     return mailbox && (is_among(mail, mailbox->first) || is_among(mail, mailbox->batch));
+}
+
+bool loop_first_handshake(struct loop *loop)
+{
+    bool first = loop->handshake_in != loop->turn;
+    loop->handshake_in = loop->turn;
+    return first;
 }
 
 bool loop_mailbox_is_empty(const struct loop *loop)

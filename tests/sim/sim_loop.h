@@ -32,6 +32,9 @@ bool loops_are_between_handlers(void);
 bool loop_has_mail(const struct loop *loop, const struct mail *mail);
 bool loop_mailbox_is_empty(const struct loop *loop);
 
+// Whether this is the first handshake of a client in this turn: each may take a millisecond.
+bool loop_first_handshake(struct loop *loop);
+
 // For streams: they are asked when the loop looks for what is ready.
 struct loop_watch {
     struct loop_watch *next;

@@ -200,6 +200,8 @@ static enum stream_status settle(struct stream *stream, enum net_status status)
 
 enum stream_status stream_handshake(struct stream *stream)
 {
+    HOLDS(stream->upstream || loop_first_handshake(stream->watch.loop),
+          "a client's handshake goes on, and in the same turn another did");
     if (stream->phase == CONNECTING && stream->refused) {
         stream->phase = BROKEN;
     } else if (stream->phase == CONNECTING && stream->end) {

@@ -132,10 +132,7 @@ struct net_end *world_connect(void)
     }
     struct net_conn *conn = net_open(&world.knobs.app_net);
     struct worker *worker = world.workers[dice_between(0, world.knobs.workers - 1)];
-    struct new_client *new_client = xcalloc(1, sizeof *new_client);
-    new_client->fd = stream_fd_of(&conn->ends[1]);
-    atomic_fetch_add(&worker->client_count, 1);
-    worker_post(worker, &new_client->mail, MAIL_NEW_CLIENT);
+    worker_give_client(worker, stream_fd_of(&conn->ends[1]));
     return &conn->ends[0];
 }
 
