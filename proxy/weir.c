@@ -421,7 +421,7 @@ static int listening_port(const struct weir *weir)
     char text[160];
     listener_address(weir->listeners[0], &address);
     address_format(&address, text, sizeof text);
-    return atoi(strrchr(text, ':') + 1);
+    return (int)strtol(strrchr(text, ':') + 1, NULL, 10);
 }
 
 static void log_no_control_socket(const char *reason)

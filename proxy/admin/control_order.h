@@ -25,7 +25,7 @@ struct control_desk {
 };
 
 // Does what the order says, in the name of `by`, and appends the answer. Any bytes are allowed.
-void control_order_answer(const struct control_desk *desk, const char *order, size_t len,
+void control_order_answer(const struct control_desk *desk, const char *text, size_t len,
                           const char *by, int64_t now_us, bson_t *reply);
 
 #endif

@@ -229,17 +229,22 @@ static void accepted(void *arg, int fd)
     }
 }
 
+static void end_those_begun_by(struct control_socket *socket, int64_t at_us)
+{
+    struct conversation *next;
+    for (struct conversation *talk = socket->conversations; talk; talk = next) {
+        next = talk->next;
+        if (talk->begun_us <= at_us) {
+            end(talk);
+        }
+    }
+}
+
 static void sweep(void *arg)
 {
     struct control_socket *socket = arg;
     int64_t now_us = loop_now_us(socket->loop);
-    struct conversation *next;
-    for (struct conversation *talk = socket->conversations; talk; talk = next) {
-        next = talk->next;
-        if (now_us - talk->begun_us >= CONVERSATION_US) {
-            end(talk);
-        }
-    }
+    end_those_begun_by(socket, now_us - CONVERSATION_US);
     timer_set(socket->sweep, now_us + SWEEP_US);
 }
 
@@ -319,9 +324,7 @@ void control_socket_free(struct control_socket *socket)
         mailbox_post(socket->mailbox, &socket->stop);
         pthread_join(socket->thread, NULL);
     }
-    while (socket->conversations) {
-        end(socket->conversations);
-    }
+    end_those_begun_by(socket, INT64_MAX);
     listener_free(socket->listener);
     timer_free(socket->sweep);
     timer_free(socket->tick);

@@ -209,6 +209,16 @@ static bool is_trusted(int fd)
                               (peer.uid == geteuid() || peer.uid == 0));
 }
 
+// The number that a text is, but for what follows it. -1: it is not like that.
+static int read_port(const char *text, const char *rest)
+{
+    size_t digits = strspn(text, "0123456789");
+    if (digits < 1 || digits > 5 || strcmp(text + digits, rest) != 0) {
+        return -1;
+    }
+    return (int)strtol(text, NULL, 10);
+}
+
 // The sockets of our directory that somebody listens on, as a list of ports. Returns how many.
 static int find_weirs(const char *directory, char ret_path[CONTROL_PATH_BYTES], char *ret_ports,
                       size_t size)
@@ -218,10 +228,8 @@ static int find_weirs(const char *directory, char ret_path[CONTROL_PATH_BYTES], 
     const struct dirent *entry;
     while (dir && (entry = readdir(dir)) && count < WEIRS_MAX) {
         char path[CONTROL_PATH_BYTES];
-        int port;
-        int end = 0;
-        if (sscanf(entry->d_name, "%5d.sock%n", &port, &end) != 1 || end == 0 ||
-            !control_path_of_port(port, path)) {
+        int port = read_port(entry->d_name, ".sock");
+        if (port < 0 || !control_path_of_port(port, path)) {
             continue;
         }
         int fd = connect_to(path);
@@ -249,9 +257,10 @@ static int choose_path(const struct wish *wish, char ret_path[CONTROL_PATH_BYTES
                    : complain(EXIT_USAGE, "%s: too long a path", given);
     }
     if (wish->port) {
-        return control_path_of_port(atoi(wish->port), ret_path)
+        int port = read_port(wish->port, "");
+        return port >= 0 && control_path_of_port(port, ret_path)
                    ? 0
-                   : complain(EXIT_FAILURE, "--port %s: no such path", wish->port);
+                   : complain(EXIT_USAGE, "--port %.60s: must be a port", wish->port);
     }
     char directory[CONTROL_PATH_BYTES] = "";
     char ports[512] = "";

@@ -144,6 +144,8 @@ def test_no_weir_there(tmp_path):
     done = ctl_alone("--socket", str(tmp_path / "none.sock"), "status")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"weir ctl: {tmp_path}/none.sock: No such file or directory\n"
+    done = ctl_alone("--port", "12x", "status")
+    assert (done.returncode, done.stderr) == (2, "weir ctl: --port 12x: must be a port\n")
     done = ctl_alone("--socket", "x" * 200, "status")
     assert done.returncode == 2 and "too long a path" in done.stderr
 

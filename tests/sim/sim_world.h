@@ -98,7 +98,7 @@ struct knobs {
     int64_t max_idle_us;
     int64_t max_age_us;
     size_t max_buffered;
-    bool sniff; // clients wait for their first byte, as with TLS allowed
+    bool sniff;             // clients wait for their first byte, as with TLS allowed
     int64_t rules_every_us; // the mean between two changes of the rules; 0: there are none
     // threads and networks
     struct loop_profile threads;
