@@ -1174,6 +1174,16 @@ static bool is_crowded_out(const struct server *server)
     return !server->failing && server->known && server->ledger.opening == 0 && (total || own);
 }
 
+// How long a request may wait for an upstream. A server that is there takes its time to be
+// connected to, and serverWait, which may be 0, is about one that is not.
+static int64_t patience_us(const struct server *server)
+{
+    int64_t server_wait_us = server->servers->config->server_wait_us;
+    bool there = server->known && !server->failing;
+    return there && server_wait_us < SERVER_CONNECT_WAIT_US ? SERVER_CONNECT_WAIT_US
+                                                            : server_wait_us;
+}
+
 // How a request's wait for an upstream ends now: by its own deadline, by a server that does not
 // come, or by the other servers' upstreams, which is overload. REFUSAL_COUNT: not yet.
 static enum refusal end_of_wait(const struct server *server, const struct request *request,
@@ -1187,7 +1197,7 @@ static enum refusal end_of_wait(const struct server *server, const struct reques
     if (waited_us >= config->max_wait_us && !request->ticket.finishes && is_crowded_out(server)) {
         return REFUSED_WAITED;
     }
-    return waited_us >= config->server_wait_us ? REFUSED_NO_SERVER : REFUSAL_COUNT;
+    return waited_us >= patience_us(server) ? REFUSED_NO_SERVER : REFUSAL_COUNT;
 }
 
 static void expire_waiters(struct server *server, struct outcomes *outcomes, int64_t now_us)

@@ -35,6 +35,10 @@ struct servers;
 struct upstream;
 struct worker;
 
+// A request with a permit waits for an upstream for upstream.serverWait, but to a server that is
+// there at least so long.
+#define SERVER_CONNECT_WAIT_US INT64_C(1000000)
+
 struct server {
     struct server *next;      // among all; this and the following two guarded by the list's lock
     uint64_t gone_generation; // of the first snapshot that does not have it; 0: all do
