@@ -206,6 +206,7 @@ static struct pin *add(struct pins *pins, const struct pin_key *key, struct pin_
     pin->key = *key;
     pins->transactions += key->kind == PIN_TRANSACTION;
     pin->streams = false;
+    pin->was_tried = false;
     pin->connection = 0;
     pin->in_use = true;
     pin->story = (struct pin_story){0};

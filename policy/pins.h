@@ -48,6 +48,7 @@ struct pin {
     uint64_t connection; // likewise, if only this one of the server's will do; or 0
     int64_t txn_number;  // PIN_TRANSACTION
     bool streams;        // PIN_CURSOR: its getMores wait for what may come
+    bool was_tried;      // to be killed; the caller's
     bool in_use;         // false: the place is free
     bool is_busy;        // resumed, and not opened again or at rest since
     int64_t opened_us;
@@ -70,7 +71,8 @@ void pins_free(struct pins *pins); // no owner may have pins any more
 
 // Opens a pin, or takes one that exists over to `owner`, and counts as a use. `namespace` is copied
 // ("" for a transaction), cut at PIN_NAMESPACE_BYTES - 1. Borrowed until the next call that changes
-// something; a new one has `streams` not set, `connection` 0 and an empty story.
+// something; a new one has `streams` and `was_tried` not set, `connection` 0 and an
+// empty story.
 struct pin *pins_open(struct pins *pins, const struct pin_key *key, uint32_t server,
                       int64_t txn_number, const char *namespace, struct pin_owner *owner,
                       int64_t now_us);

@@ -303,14 +303,15 @@ void affinity_kill_failed(struct affinity *affinity, const struct request *reque
     int64_t cursor = first_cursor(command->cursors);
     struct pin_key key = cursor_key(command, cursor);
     bool gone = request->failure == FAILURE_AFFINITY_LOST || request->bond.upstream != 0;
-    if (gone || (!cursor && !transaction_key(command, &key))) {
+    if (gone || request->bond.is_last_try || (!cursor && !transaction_key(command, &key))) {
         return;
     }
     format_namespace(command, namespace);
     pthread_mutex_lock(&affinity->lock);
     if (!pins_has(affinity->pins, &key)) {
         pins_open(affinity->pins, &key, request->bond.server, command->txn_number, namespace,
-                  &nobody, request->now_us);
+                  &nobody, request->now_us)
+            ->was_tried = true;
         pins_orphan(affinity->pins, &nobody, request->now_us);
     }
     settle(affinity, request->worker, request->now_us);
@@ -363,8 +364,12 @@ static void kill_pinned(struct worker *worker, const struct pin *pin)
     }
     request_append(&message, 0, &command);
     bson_destroy(&command);
-    request_run_own(worker, &(struct bond){.server = pin->server, .upstream = pin->connection},
-                    &message);
+    struct bond bond = {
+        .server = pin->server,
+        .upstream = pin->connection,
+        .is_last_try = pin->was_tried,
+    };
+    request_run_own(worker, &bond, &message);
 }
 
 static void log_leak(const struct pin *pin, bool killed, int64_t now_us)

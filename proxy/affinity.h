@@ -32,8 +32,9 @@ void affinity_fini(struct affinity *affinity);
 struct bond {
     uint32_t server; // the id of the server that its cursor or transaction is on; 0: none is known
     uint64_t
-        upstream; // behind a load balancer, the id of the upstream; else 0: any of the server's
-    bool streams; // its cursor waits for what may come
+        upstream;     // behind a load balancer, the id of the upstream; else 0: any of the server's
+    bool streams;     // its cursor waits for what may come
+    bool is_last_try; // of weir's own, to kill it
 };
 
 // What a request goes on with. From now on that is its client's, so that it is not killed while the
@@ -51,8 +52,8 @@ void affinity_note(struct affinity *affinity, const struct request *request,
 // A request that goes on with something has ended without such a reply.
 void affinity_rest(struct affinity *affinity, const struct request *request, int64_t now_us);
 
-// A request of weir's own that was to kill something has failed: it is tried again after the grace
-// time.
+// A request of weir's own that was to kill something has failed: it is tried once more, after the
+// grace time.
 void affinity_kill_failed(struct affinity *affinity, const struct request *request);
 
 // The client is gone: what it has open is nobody's now.
