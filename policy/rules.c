@@ -210,6 +210,11 @@ void rules_drop(struct rules *rules)
     free(rules);
 }
 
+const struct rule *rules_at(const struct rules *rules, size_t place)
+{
+    return place < rules->count ? rules->items[place] : NULL;
+}
+
 bool rules_are_empty(const struct rules *rules)
 {
     return rules->count == 0 && rules->bounds.max_time_ms == 0 && rules->bounds.kill_after_us == 0;

@@ -101,6 +101,10 @@ struct rules *rules_new(struct rule *const *items, size_t count, const struct ru
 struct rules *rules_keep(struct rules *rules);
 void rules_drop(struct rules *rules); // NULL is allowed
 
+// The rule at a place from 0 on, in the order in which they are asked; NULL after the last.
+// Borrows.
+const struct rule *rules_at(const struct rules *rules, size_t place);
+
 // Whether it does nothing to anybody.
 bool rules_are_empty(const struct rules *rules);
 

@@ -32,6 +32,7 @@ enum observer_mail {
     OBSERVER_INQUIRY,  // struct inquiry
     OBSERVER_SHOWN,    // struct show
     OBSERVER_GONE,     // struct client_gone
+    OBSERVER_RULES,    // struct observer_rules
     OBSERVER_REST,     // struct mail: answer everything from now on without looking
     OBSERVER_END,      // struct mail
 };

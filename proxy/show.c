@@ -20,14 +20,29 @@ static void copy_bytes(char *to, size_t capacity, struct bytes from)
 
 static const char *request_state(const struct request *request)
 {
-    static const char *const states[] = {
-        [STEP_READ] = "reading",  [STEP_CLASSIFY] = "reading",
-        [STEP_LOCAL] = "local",   [STEP_ROUTE] = "queued",
-        [STEP_ADMIT] = "queued",  [STEP_CHECKOUT] = "waitingForUpstream",
-        [STEP_SEND] = "sending",  [STEP_RECEIVE] = "served",
-        [STEP_FAIL] = "replying", [STEP_REPLY] = "replying",
-    };
-    return states[request->step];
+    switch (request->step) {
+    case STEP_READ:
+    case STEP_CLASSIFY:
+        return "reading";
+    case STEP_LOCAL:
+        return "local";
+    case STEP_RULES:
+    case STEP_ROUTE:
+    case STEP_ADMIT:
+        return "queued";
+    case STEP_CHECKOUT:
+        return "waitingForUpstream";
+    case STEP_SEND:
+        return "sending";
+    case STEP_RECEIVE:
+        return "served";
+    case STEP_FAIL:
+    case STEP_REPLY:
+    case STEP_WAIT:
+    case STEP_END:
+        break;
+    }
+    return "replying";
 }
 
 static const char *client_state(const struct client *client)
@@ -64,6 +79,7 @@ static void show_request(struct show *show, const struct request *request, int64
                          int64_t now_us)
 {
     static const char *const lanes[] = {"normal", "slow", "stream"};
+    _Static_assert(LANE_COUNT == sizeof lanes / sizeof lanes[0], "a text for each");
     if (request->step <= STEP_CLASSIFY) {
         return; // not known yet what it is
     }

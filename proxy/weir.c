@@ -369,6 +369,7 @@ static void rules_changed(void *arg, struct rules *rules, bool emergency)
         worker_post(weir->workers[i], &mail->mail, MAIL_RULES);
     }
     pthread_mutex_unlock(&weir->posting);
+    observer_tell_rules(weir->observer, rules, emergency);
     rules_drop(rules);
     if (weir->rulebook) { // else the workers do not run yet
         wait_until_seen(weir, generation);

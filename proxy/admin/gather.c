@@ -29,18 +29,17 @@ static double cpu_seconds(void)
     return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
 }
 
+// The second number of statm, in pages.
 static int64_t resident_bytes(void)
 {
-    int64_t all = 0;
-    int64_t resident = 0;
+    char line[128] = "";
     FILE *file = fopen("/proc/self/statm", "re");
     if (file) {
-        if (fscanf(file, "%" SCNd64 " %" SCNd64, &all, &resident) != 2) {
-            resident = 0;
-        }
+        (void)!fgets(line, sizeof line, file);
         fclose(file);
     }
-    return resident * sysconf(_SC_PAGESIZE);
+    const char *second = strchr(line, ' ');
+    return second ? strtoll(second, NULL, 10) * sysconf(_SC_PAGESIZE) : 0;
 }
 
 static int64_t open_files(void)
@@ -112,6 +111,7 @@ static void gather_totals(const struct gathering *gathering, struct picture *pic
     row_open(&row, STATE_totals_failed, &counts);
     append_failed(gathering, &counts);
     row_close(&row, &counts);
+    row_bool(&row, STATE_totals_emergency, gathering->emergency);
     row_int(&row, STATE_totals_upstreams, atomic_load(&shared->servers->open_total));
     row_int(&row, STATE_totals_pins, (int64_t)affinity_count(&shared->affinity));
     row_int(&row, STATE_totals_buffered, (int64_t)atomic_load(&shared->budget.used));
@@ -190,6 +190,8 @@ static void put_server(struct server *server, void *arg)
     row_text(&row, STATE_servers_kind, kind_text(counts.kind));
     row_bool(&row, STATE_servers_usable, counts.known && !counts.failing);
     row_bool(&row, STATE_servers_failing, counts.failing);
+    row_bool(&row, STATE_servers_tripped, atomic_load(&server->pulse.tripped_until_us) > 0);
+    row_real(&row, STATE_servers_slowness, counts.gate.slowness);
     row_bool(&row, STATE_servers_exhausted, counts.exhausted);
     row_int(&row, STATE_servers_exhaustions, (int64_t)counts.exhaustions);
     put_connections(&row, server, &counts);
@@ -378,6 +380,39 @@ static void put_pins(const struct visit *visit, unsigned collections)
     free(pins);
 }
 
+// --- rules --------------------------------------------------------------------------------------
+
+static void put_rule(const struct gathering *gathering, const struct rule *rule,
+                     struct picture *picture)
+{
+    struct rule_counts counts;
+    int64_t ends_us = rule_ends_us(rule);
+    char id[24];
+    struct row row;
+    rule_count(rule, &counts);
+    snprintf(id, sizeof id, "%" PRId64, rule_id(rule));
+    row_begin(&row, picture, STATE_rules);
+    row_text(&row, STATE_rules__id, id);
+    row_text(&row, STATE_rules_rule, rule_words(rule));
+    row_text(&row, STATE_rules_by, rule_by(rule));
+    row_text(&row, STATE_rules_why, rule_why(rule));
+    row_bool(&row, STATE_rules_dryRun, rule_is_dry_run(rule));
+    row_seconds(&row, STATE_rules_endsIn,
+                ends_us > gathering->now_us ? ends_us - gathering->now_us : 0);
+    row_int(&row, STATE_rules_hits, (int64_t)counts.hits);
+    row_int(&row, STATE_rules_refused, (int64_t)counts.refused);
+    row_int(&row, STATE_rules_atOnce, counts.at_once);
+    row_end(&row);
+}
+
+static void put_rules(const struct gathering *gathering, struct picture *picture)
+{
+    const struct rule *rule;
+    for (size_t i = 0; gathering->rules && (rule = rules_at(gathering->rules, i)); i++) {
+        put_rule(gathering, rule, picture);
+    }
+}
+
 // --- the configuration --------------------------------------------------------------------------
 
 static void put_setting(void *context, const char *name, const char *value)
@@ -410,6 +445,9 @@ void gather(const struct gathering *gathering, unsigned collections, struct pict
     }
     if (collections & (STATE_BIT(STATE_cursors) | STATE_BIT(STATE_transactions))) {
         put_pins(&visit, collections);
+    }
+    if (collections & STATE_BIT(STATE_rules)) {
+        put_rules(gathering, picture);
     }
     if (collections & STATE_BIT(STATE_config)) {
         config_each(gathering->shared->config, put_setting, picture);

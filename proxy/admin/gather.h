@@ -13,6 +13,8 @@ struct gathering {
     struct shared *shared;
     struct worker **workers;
     int worker_count;
+    struct rules *rules; // in force; NULL before the first
+    bool emergency;
     double start_time; // seconds since 1970
     int64_t now_us;
 };

@@ -175,6 +175,20 @@ static void take_gone(struct observer *observer, struct client_gone *gone)
     free(gone);
 }
 
+struct observer_rules {
+    struct mail mail;
+    struct rules *rules;
+    bool emergency;
+};
+
+static void take_rules(struct gathering *gathering, struct observer_rules *news)
+{
+    rules_drop(gathering->rules);
+    gathering->rules = news->rules;
+    gathering->emergency = news->emergency;
+    free(news);
+}
+
 static void deliver(void *arg, struct mail *mail)
 {
     struct observer *observer = arg;
@@ -190,6 +204,9 @@ static void deliver(void *arg, struct mail *mail)
         break;
     case OBSERVER_GONE:
         take_gone(observer, CONTAINER(mail, struct client_gone));
+        break;
+    case OBSERVER_RULES:
+        take_rules(&observer->gathering, CONTAINER(mail, struct observer_rules));
         break;
     case OBSERVER_REST:
         rest(observer);
@@ -257,6 +274,15 @@ void observer_ask(struct observer *observer, struct question *question)
     mailbox_post(observer->mailbox, &question->mail);
 }
 
+void observer_tell_rules(struct observer *observer, struct rules *rules, bool emergency)
+{
+    struct observer_rules *news = xcalloc(1, sizeof *news);
+    news->rules = rules_keep(rules);
+    news->emergency = emergency;
+    news->mail.kind = OBSERVER_RULES;
+    mailbox_post(observer->mailbox, &news->mail);
+}
+
 void observer_rest(struct observer *observer)
 {
     observer->rest_mail.kind = OBSERVER_REST;
@@ -275,6 +301,7 @@ void observer_free(struct observer *observer)
         mailbox_post(observer->mailbox, &observer->end_mail);
         pthread_join(observer->thread, NULL);
     }
+    rules_drop(observer->gathering.rules);
     database_free(observer->database);
     log_metrics_free(observer->metrics);
     timer_free(observer->metrics_timer);

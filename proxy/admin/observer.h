@@ -23,6 +23,9 @@ void observer_start(struct observer *observer);
 // From any thread.
 void observer_ask(struct observer *observer, struct question *question);
 
+// From any thread: the rules in force, of which it takes a reference of its own.
+void observer_tell_rules(struct observer *observer, struct rules *rules, bool emergency);
+
 // Before the workers are told to end: from now on nothing is asked of them, and who asks is told
 // that weir is ending. Returns when that is so.
 void observer_rest(struct observer *observer);

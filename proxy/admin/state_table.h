@@ -32,6 +32,7 @@
         "at most 4096 of each server")                                                             \
     COLLECTION(cursors, "a cursor that is open in the deployment")                                 \
     COLLECTION(transactions, "a transaction that is open in the deployment")                       \
+    COLLECTION(rules, "a rule in force, in the order in which they are asked")                     \
     COLLECTION(config, "a setting, secrets left out")
 
 #define STATE_FIELDS(FIELD)                                                                        \
@@ -53,6 +54,8 @@
         "Connections of apps that were closed, by reason.")                                        \
     FIELD(totals, failed, COUNTS, "reason", "weir_requests_failed_total",                          \
         "Requests that weir answered with an error of its own, by reason.")                        \
+    FIELD(totals, emergency, BOOL, "", "weir_emergency", "Whether there is an emergency "          \
+        "(`weir ctl emergency`).")                                                                 \
     FIELD(totals, upstreams, INT, "", "weir_upstreams",                                            \
         "Connections to all servers, open or opening.")                                            \
     FIELD(totals, pins, INT, "", "weir_pins",                                                      \
@@ -73,6 +76,10 @@
         "Whether requests can be sent to it, as far as is known.")                                 \
     FIELD(servers, failing, BOOL, "", "weir_server_failing",                                       \
         "Whether the last attempt to connect failed and no connection is open.")                   \
+    FIELD(servers, tripped, BOOL, "", "weir_server_breaker_open",                                  \
+        "Whether its breaker is open: what is sent there only fails, so nearly nothing is.")       \
+    FIELD(servers, slowness, REAL, "", "weir_server_slowness_ratio",                               \
+        "How slow it is, against itself with little to do: 1 or more.")                            \
     FIELD(servers, exhausted, BOOL, "", "weir_server_exhausted",                                   \
         "Whether requests wait or are refused because all permits are held.")                      \
     FIELD(servers, exhaustions, COUNT, "", "weir_server_exhaustions_total",                        \
@@ -196,6 +203,19 @@
     FIELD(transactions, idle, REAL, "seconds", NULL, "Since its last statement.")                  \
     FIELD(transactions, upstream, INT, "", NULL, "The connection that it is tied to; 0: any of "   \
         "the server's.")                                                                           \
+                                                                                                   \
+    FIELD(rules, _id, LABEL, "", "rule", "Its number, as `weir ctl` has it.")                      \
+    FIELD(rules, rule, TEXT, "", NULL, "What it says.")                                            \
+    FIELD(rules, by, TEXT, "", NULL, "Who says so.")                                               \
+    FIELD(rules, why, TEXT, "", NULL, "Why.")                                                      \
+    FIELD(rules, dryRun, BOOL, "", NULL, "Whether it only counts.")                                \
+    FIELD(rules, endsIn, REAL, "seconds", NULL, "When it ends by itself; 0: never.")               \
+    FIELD(rules, hits, COUNT, "", "weir_rule_hits_total", "Requests that it was the first to "     \
+        "match.")                                                                                  \
+    FIELD(rules, refused, COUNT, "", "weir_rule_refused_total", "Of these, those that it "         \
+        "refused.")                                                                                \
+    FIELD(rules, atOnce, INT, "", "weir_rule_requests", "Of these, those under way, if it bounds " \
+        "them.")                                                                                   \
                                                                                                    \
     FIELD(config, _id, TEXT, "", NULL, "The setting's name in the file.")                          \
     FIELD(config, value, TEXT, "", NULL, "Its value, as a user would write it.")

@@ -104,7 +104,7 @@ def test_every_collection_has_the_fields_that_help_names(database, secantus, pro
     for name, fields in described.items():
         wanted = [field for field in fields if field != "(document)"]
         documents = list(database[name].find())
-        assert documents or name == "transactions", name
+        assert documents or name in ("transactions", "rules"), name
         for document in documents:
             assert list(document) == wanted
         identities = [document["_id"] for document in documents]
@@ -169,6 +169,23 @@ def test_open_cursors_and_who_has_them(database, secantus, proxy):
         assert database.clients.find_one({"_id": seen["client"]})["app"] == "holder"
         cursor.close()
         assert not database.cursors.find_one({"cursor": seen["cursor"]})
+
+
+def test_rules_in_force(database, proxy):
+    about_closed = ["--namespace", "test.closed", "--deny", "--why", "it is closed"]
+    number = str(proxy.order("rule", "add", *about_closed)["id"])
+    with raw.Connection.to(proxy.address) as connection:
+        assert connection.ask({"find": "closed"})["ok"] == 0
+    rule = database.rules.find_one({"_id": number})
+    assert (rule["why"], rule["dryRun"], rule["hits"], rule["refused"]) == ("it is closed", False, 1, 1)
+    assert proxy.metrics()[f'weir_rule_refused_total{{rule="{number}"}}'] == 1
+    check_metrics(proxy.get("/metrics"))
+    proxy.order("rule", "remove", number)
+    assert not database.rules.find_one()
+    assert database.totals.find_one()["emergency"] is False
+    proxy.order("emergency", "on", "--why", "a test")
+    assert database.totals.find_one()["emergency"] is True
+    proxy.order("emergency", "off")
 
 
 def test_secrets_are_not_told(secantus, proxy):

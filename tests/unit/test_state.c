@@ -12,6 +12,7 @@
 
 #include "proxy/admin/metrics.h"
 #include "proxy/admin/spread.h"
+#include "proxy/request.h"
 
 // What apps, networks and people put into names.
 static const struct {
@@ -228,6 +229,21 @@ static void times_find_their_bucket(void **state)
     }
 }
 
+// What counts by reason has a word for each.
+static void reasons_have_words(void **state)
+{
+    (void)state;
+    for (int i = FAILURE_NONE + 1; i < FAILURE_COUNT; i++) {
+        assert_non_null(request_failure_text((enum request_failure)i));
+    }
+    for (int i = 0; i < CLOSE_REASON_COUNT; i++) {
+        assert_non_null(close_reason_text((enum close_reason)i));
+    }
+    for (int i = 0; i < REFUSAL_COUNT; i++) {
+        assert_non_null(refusal_text((enum refusal)i));
+    }
+}
+
 // If this fails: build/weir --print-state > docs/state.md
 static void reference_page(void **state)
 {
@@ -278,6 +294,7 @@ int main(void)
         cmocka_unit_test(nothing_is_an_empty_object),
         cmocka_unit_test(quantiles),
         cmocka_unit_test(times_find_their_bucket),
+        cmocka_unit_test(reasons_have_words),
         cmocka_unit_test(reference_page),
         cmocka_unit_test(names_follow_conventions),
     };
