@@ -611,16 +611,36 @@ static int permits_of(const struct gate *gate, enum lane lane)
     return left > 1 ? left : 1;
 }
 
+static double mean_age_us(const struct gate *gate, int64_t granted_us_sum, int count,
+                          int64_t now_us)
+{
+    return (double)later(gate->now_us, now_us) - (double)granted_us_sum / count;
+}
+
+// How long until one comes free, of a lane that holds none: the others have them all.
+static double turn_from_others_us(const struct gate *gate, int64_t now_us)
+{
+    int64_t granted_us_sum = 0;
+    int count = 0;
+    for (int lane = 0; lane < LANE_COUNT; lane++) {
+        granted_us_sum += gate->lanes[lane].granted_us_sum;
+        count += gate->lanes[lane].in_flight;
+    }
+    return mean_age_us(gate, granted_us_sum, count, now_us) / count;
+}
+
 // How long it takes at the pace of late until the next of a lane may go.
 static double turn_us(const struct gate *gate, enum lane lane, int64_t now_us)
 {
     const struct lane_use *use = &gate->lanes[lane];
     double service_us = use->service_us;
+    if (use->in_flight == 0 && !may_grant(gate) && gate->in_flight.count > 0) {
+        return turn_from_others_us(gate, now_us);
+    }
     if (use->in_flight > 0) {
         // Tells more than the past when the server has just stopped answering.
-        double mean_age_us =
-            (double)later(gate->now_us, now_us) - (double)use->granted_us_sum / use->in_flight;
-        service_us = mean_age_us > service_us ? mean_age_us : service_us;
+        double age_us = mean_age_us(gate, use->granted_us_sum, use->in_flight, now_us);
+        service_us = age_us > service_us ? age_us : service_us;
     }
     return service_us / permits_of(gate, lane);
 }

@@ -957,6 +957,22 @@ static void lanes_have_turns_of_their_own(void **state)
     world_fini(&world);
 }
 
+// A lane that has no permit, because others have them all, waits for one of theirs.
+static void a_lane_that_is_shut_out_waits_for_the_others(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &wide);
+    ask_granted(&world, 0, 10, OTHER, 0);
+    int64_t now = 300 * MS; // all count as slow by now: somebody looks
+    assert_null(gate_grant_next(world.gate, now));
+    assert_int_equal(gate_backoff_ms(world.gate, LANE_NORMAL, now), 100);
+    assert_int_equal(gate_backoff_ms(world.gate, LANE_NORMAL, now + 4700 * MS), 500);
+    done(&world, 0, now); // now it could have one
+    assert_int_equal(gate_backoff_ms(world.gate, LANE_NORMAL, now + 4700 * MS), 100);
+    world_fini(&world);
+}
+
 // What drivers make of it: a random part of twice the time. Of 500 refused at one moment no more
 // come back in the first second than three times what it serves (50), then than twice that;
 // without turns, all would in the first 200 ms.
@@ -1179,6 +1195,7 @@ int main(void)
         cmocka_unit_test(each_who_is_sent_away_has_a_turn),
         cmocka_unit_test(turns_pass),
         cmocka_unit_test(lanes_have_turns_of_their_own),
+        cmocka_unit_test(a_lane_that_is_shut_out_waits_for_the_others),
         cmocka_unit_test(a_crowd_does_not_come_back_at_once),
         cmocka_unit_test(new_shapes_may_not_take_it_all),
         cmocka_unit_test(what_was_lent_comes_back_with_every_second_permit),
