@@ -6,8 +6,8 @@
 //      finishing     1st              2nd              3rd
 //      others        4th              5th
 //
-// but that the slow lane's others, while they have less than their share, get that part of what
-// comes free, which they had lent: with a share of 1/4, every fourth permit;
+// but that the slow lane's others, while they have less than their share, get back what they had
+// lent: with a share of 1/4, one permit after every four of the normal lane's others;
 // first come first served in each of the five, but that in the slow lane shapes that hold less of
 // it go before those that hold more. A queued ticket is in one of these queues and in the heap by
 // expiry. Those in flight are one list by the time of the grant, aged ones first:

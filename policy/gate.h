@@ -3,9 +3,10 @@
 // The gate of one server: who may go now, who waits, who is refused.
 //
 //                    ask                               done
-//      request ----> [ lane normal: finishing, others ] ----> in flight <= limit
-//                    [ lane slow:   finishing, others ] ----> of these slow <= slow limit
-//                    [ lane stream: finishing         ] ----> of these streams <= stream limit
+//      request ----> [ lane normal: finishing, others ] ----> in flight <= limit <= cap
+//                    [ lane slow:   finishing, others ] ----> of these slow <= slow share
+//                    [ lane stream: finishing         ] ----> and streams <= stream share, up to
+//                    the cap
 //                      |  expire, cancel
 //                      v
 //                    refused, with a reason
@@ -15,18 +16,24 @@
 // serialises calls and passes a monotonic time. Threads that share a gate have read theirs at
 // slightly different moments: a time before that of an earlier call counts as that one's.
 //
-// The guard against slow requests: a request that has held its permit for slow_us counts in the
-// slow lane from then on, and its shape learns from it; requests of a shape whose typical one is
-// that slow queue in the slow lane, which gets no permit while it holds its share of them. So what
-// is not known to be slow does not wait behind it.
+// The limit is what policy/limit.h finds: grants are up to it; when it becomes smaller, those in
+// flight stay.
+//
+// The guard against slow requests: a request that has held its permit for slow_us, times how much
+// slower than usual the server as a whole is, counts in the slow lane from then on, and its shape
+// learns from it; requests of a shape whose typical one is that slow queue in the slow lane, which
+// gets no permit while it holds its share of them. So what is not known to be slow does not wait
+// behind it. Slow ones beyond the share, let in before that was known, do not count for the limit.
+// Shapes of which nothing is known yet hold half of it at most; more of them queue with the slow.
 //
 // A getMore of a change stream or a tailable cursor holds its permit while nothing happens. It says
-// nothing about slowness, and has a lane of its own, so that a hundred of them do not own the pool.
+// nothing about slowness or load, and has a lane of its own, so that a hundred of them do not own
+// the pool, beside the limit.
 //
-// Invariants: in flight <= limit (but for a limit that was lowered: until so many have ended
-// nothing is granted); a permit is given back exactly once; a queued ticket leaves by exactly one
-// of grant, refusal, cancel. After gate_grant_next has returned NULL nobody waits who could go:
-// only gate_done, gate_expire_next, gate_restrain and gate_set_available change that.
+// Invariants: nothing is granted unless in flight < limit <= cap; a permit is given back exactly
+// once; a queued ticket leaves by exactly one of grant, refusal, cancel. After gate_grant_next has
+// returned NULL nobody waits who could go: only gate_done, gate_expire_next, gate_restrain and
+// gate_set_available change that.
 
 #ifndef POLICY_GATE_H
 #define POLICY_GATE_H

@@ -15,7 +15,7 @@ from pathlib import Path
 BEGIN = "<!-- make storms: begin -->\n"
 END = "<!-- make storms: end -->\n"
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 760, 360, 60, 40, 130, 40
-COLOURS = "#888 #b58900 #cb4b16 #6c71c4 #268bd2 #2aa198 #859900 #d33682 #a0522d #444 #dc322f".split()
+COLOURS = "#888 #b58900 #cb4b16 #6c71c4 #268bd2 #2aa198 #859900 #d33682 #a0522d #444 #93a1a1 #dc322f".split()
 
 Lines = dict[str, list[tuple[float, float]]]
 

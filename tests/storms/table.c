@@ -197,7 +197,7 @@ static void print_verdict_of(const struct column *column, const double *values)
 
 static void print_verdict(void)
 {
-    printf("### What the gate must come to, and what it does today\n\n"
+    printf("### What the gate must come to, and what it does\n\n"
            "| measure | must be | weir | best of the others | |\n|---|---:|---:|---:|---|\n");
     for (int t = 0; t < tables_count; t++) {
         for (int c = 0; c < columns_of(&tables[t]); c++) {

@@ -63,6 +63,19 @@ static double extra_work(struct tally *tally, const struct column *column)
     return (double)tally->executed / tally->served;
 }
 
+// Of those kinds that have not changed.
+static double served_of_others(struct tally *tally, const struct column *column)
+{
+    const struct workload *workload = column->workload;
+    double good = 0;
+    double offered = 0;
+    for (int kind = 0; kind < (int)column->parameter; kind++) {
+        good += tally_good(tally, kind, workload->from_us, workload->until_us);
+        offered += tally_offered(tally, kind, workload->from_us, workload->until_us);
+    }
+    return good / offered;
+}
+
 // Against the best fixed one, with the cores there are after the change by the parameter.
 static double limit_against(struct tally *tally, const struct column *column)
 {
@@ -156,6 +169,14 @@ struct table tables[] = {
       COLUMN("doubles: limit", doubling, limit_against, FACTOR, .parameter = 2,
              TARGET(NEAR, 0.2, "limit after the capacity doubled, against the best fixed one")),
       COLUMN("goodput", doubling, goodput_of_changed, SHARE_OF, .parameter = 2)}},
+    {"Other work",
+     "The crowded server. Twice its capacity, then all of it becomes twice as dear: goodput from "
+     "5 s after that. Half of it, then one of three shapes becomes 20 times as dear and alone "
+     "wants 1.25 times the cores: of the others, served in time. Twice the capacity, of fast ones "
+     "first, then of dear ones: goodput after that.",
+     {COLUMN("twice as dear", dearer, goodput, SHARE_OF),
+      COLUMN("index lost: the others", index_lost, served_of_others, SHARE_OF, .parameter = 2),
+      COLUMN("another mix", other_mix, goodput, SHARE_OF)}},
 };
 
 const int tables_count = sizeof tables / sizeof tables[0];

@@ -172,6 +172,40 @@ const struct workload doubling = {
     .until_us = 60 * S,
 };
 
+// All becomes twice as dear, for good.
+const struct workload dearer = {
+    .name = "twice as dear",
+    .server = CROWDED,
+    .kinds = USUAL(2000),
+    .happenings = {{30 * S, DEARER, 0, 2}, {30 * S, DEARER, 1, 2}},
+    .ends_us = 70 * S,
+    .from_us = 35 * S,
+    .until_us = 70 * S,
+};
+
+// Half of the capacity is in use; then one of three shapes loses its index and wants 1.25 times the
+// cores.
+const struct workload index_lost = {
+    .name = "index lost",
+    .server = CROWDED,
+    .kinds = {FAST(400, ), FAST(200, ), MIDDLE(25, )},
+    .happenings = {{30 * S, DEARER, 2, 20}},
+    .ends_us = 70 * S,
+    .from_us = 30 * S,
+    .until_us = 70 * S,
+};
+
+// Twice the capacity of mostly fast ones becomes twice the capacity of mostly dear ones.
+const struct workload other_mix = {
+    .name = "another mix",
+    .server = CROWDED,
+    .kinds = {FAST(3000, ), MIDDLE(50, )},
+    .happenings = {{30 * S, LOAD, 0, 0.05}, {30 * S, LOAD, 1, 16}},
+    .ends_us = 70 * S,
+    .from_us = 30 * S,
+    .until_us = 70 * S,
+};
+
 // Four polite tenants want 150 a second each, less than a fifth of the capacity; one wants 5,000.
 const struct workload noisy = {
     .name = "noisy tenant",
@@ -218,9 +252,9 @@ const struct workload retry_at_once = {
 };
 
 const struct workload *const workloads[] = {
-    &even,       &crowded,  &heavy,          &connections,   &story,   &story_calm,
-    &slow_shape, &spike,    &failover,       &convoy,        &halving, &doubling,
-    &noisy,      &thousand, &retry_back_off, &retry_at_once,
+    &even,           &crowded,       &heavy,  &connections, &story,     &story_calm, &slow_shape,
+    &spike,          &failover,      &convoy, &halving,     &doubling,  &noisy,      &thousand,
+    &retry_back_off, &retry_at_once, &dearer, &index_lost,  &other_mix,
 };
 
 const int workloads_count = sizeof workloads / sizeof workloads[0];

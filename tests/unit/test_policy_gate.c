@@ -1037,7 +1037,7 @@ static void new_shapes_may_not_take_it_all(void **state)
 }
 
 // What the slow lane did not use the others have taken. Of what comes free it gets its share.
-static void what_was_lent_comes_back_with_every_second_permit(void **state)
+static void what_was_lent_comes_back_after_two_permits(void **state)
 {
     (void)state;
     struct world world;
@@ -1198,7 +1198,7 @@ int main(void)
         cmocka_unit_test(a_lane_that_is_shut_out_waits_for_the_others),
         cmocka_unit_test(a_crowd_does_not_come_back_at_once),
         cmocka_unit_test(new_shapes_may_not_take_it_all),
-        cmocka_unit_test(what_was_lent_comes_back_with_every_second_permit),
+        cmocka_unit_test(what_was_lent_comes_back_after_two_permits),
         cmocka_unit_test(one_is_kept_for_what_finishes),
         cmocka_unit_test(the_only_one_is_not_kept),
         cmocka_unit_test(slow_is_what_is_slower_than_the_server),
