@@ -40,10 +40,17 @@ struct tally {
     int64_t longest_wait_us;
 };
 
-struct play {
-    struct chance chance;
+struct scene {
+    double slow_share;
     const int64_t *interval_us;
     bool stalls;
+    int floor;     // of the limit; 0: it is fixed
+    bool was_fast; // the slow shape, for a long time before
+};
+
+struct play {
+    struct chance chance;
+    struct scene scene;
     struct gate *gate;
     struct shapes *shapes;
     int64_t now_us;
@@ -72,7 +79,7 @@ static void serve(struct play *play, struct request *request)
 
 static bool is_stalled(const struct play *play)
 {
-    return play->stalls && play->now_us >= STALL_FROM_US && play->now_us < STALL_UNTIL_US;
+    return play->scene.stalls && play->now_us >= STALL_FROM_US && play->now_us < STALL_UNTIL_US;
 }
 
 static void refuse(struct play *play, struct request *request)
@@ -153,19 +160,28 @@ static void watch(struct play *play)
 static void arrivals(struct play *play, enum speed speed, int64_t from_us, int64_t until_us)
 {
     if (play->now_us >= from_us && play->now_us < until_us &&
-        chance_below(&play->chance, (int)play->interval_us[speed]) < TICK_US) {
+        chance_below(&play->chance, (int)play->scene.interval_us[speed]) < TICK_US) {
         arrive(play, speed);
     }
 }
 
-static void play_all(struct play *play, double slow_share, const int64_t *interval_us, bool stalls)
+static void remember_as_fast(struct play *play, enum speed speed)
+{
+    struct shape *shape = shapes_acquire(play->shapes, (uint64_t)speed + 1);
+    for (int i = 0; i < 100; i++) {
+        shape_observe(shape, false);
+    }
+    shapes_release(play->shapes, shape);
+}
+
+static void play_all(struct play *play, const struct scene *scene)
 {
     memset(play, 0, sizeof(*play));
-    play->interval_us = interval_us;
-    play->stalls = stalls;
+    play->scene = *scene;
     struct gate_limits limits = {
         .limit = LIMIT,
-        .slow_share = slow_share,
+        .floor = scene->floor,
+        .slow_share = scene->slow_share,
         .slow_us = 100 * MS,
         .max_wait_us = 100 * MS,
         .server_wait_us = 5 * S,
@@ -174,6 +190,9 @@ static void play_all(struct play *play, double slow_share, const int64_t *interv
     play->gate = gate_new(&limits);
     play->shapes = shapes_new(16);
     gate_set_available(play->gate, true, 0);
+    if (scene->was_fast) {
+        remember_as_fast(play, SLOW);
+    }
     for (; play->now_us < END_US; play->now_us += TICK_US) {
         finish_those_due(play);
         move_the_queue(play);
@@ -212,7 +231,7 @@ static struct play play;
 static void the_fast_ones_do_not_notice(void **state)
 {
     (void)state;
-    play_all(&play, 0.25, usual_interval_us, false);
+    play_all(&play, &(struct scene){.slow_share = 0.25, .interval_us = usual_interval_us});
     tell(&play, "guarded");
     check_the_books(&play);
     assert_true(play.tally[FAST].asked > 10000);
@@ -230,7 +249,7 @@ static void the_fast_ones_do_not_notice(void **state)
 static void without_the_guard_they_go_under(void **state)
 {
     (void)state;
-    play_all(&play, 1.0, usual_interval_us, false);
+    play_all(&play, &(struct scene){.slow_share = 1, .interval_us = usual_interval_us});
     tell(&play, "unguarded");
     check_the_books(&play);
     assert_int_equal(play.most_slow_in_flight, LIMIT);
@@ -243,17 +262,49 @@ static void a_stall_does_not_outlast_itself(void **state)
 {
     (void)state;
     static const int64_t few_fast_us[SPEEDS] = {S / 30, S / 200};
-    play_all(&play, 0.25, few_fast_us, true);
+    play_all(&play,
+             &(struct scene){.slow_share = 0.25, .interval_us = few_fast_us, .stalls = true});
     tell(&play, "stalled");
     check_the_books(&play);
     assert_true(play.tally[FAST].refused > 0);
     assert_int_equal(play.tally[FAST].refused_late, 0);
 }
 
+// An adaptive limit has found that few are enough, when the slow ones come.
+static void nor_do_they_under_a_small_limit(void **state)
+{
+    (void)state;
+    play_all(&play,
+             &(struct scene){.slow_share = 0.25, .interval_us = usual_interval_us, .floor = 2});
+    tell(&play, "small limit");
+    check_the_books(&play);
+    assert_int_equal(play.tally[FAST].refused, 0);
+    // Not one of them finds all permits taken by what nobody knows yet.
+    assert_true(play.tally[FAST].longest_wait_us <= TICK_US);
+}
+
+// It has lost its index, and until that has shown takes whatever comes free.
+static void a_shape_that_was_fast_shuts_out_nobody_for_long(void **state)
+{
+    (void)state;
+    for (int floor = 0; floor <= 4; floor += 4) {
+        play_all(&play, &(struct scene){.slow_share = 0.25,
+                                        .interval_us = usual_interval_us,
+                                        .floor = floor,
+                                        .was_fast = true});
+        tell(&play, floor ? "was fast, adaptive limit" : "was fast, fixed limit");
+        check_the_books(&play);
+        assert_true(play.tally[FAST].refused <= 20);
+        assert_true(play.most_slow_in_flight <= LIMIT);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_fast_ones_do_not_notice),
+        cmocka_unit_test(nor_do_they_under_a_small_limit),
+        cmocka_unit_test(a_shape_that_was_fast_shuts_out_nobody_for_long),
         cmocka_unit_test(a_stall_does_not_outlast_itself),
         cmocka_unit_test(without_the_guard_they_go_under),
     };
