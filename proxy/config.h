@@ -51,7 +51,8 @@ enum config_option { CONFIG_OPTIONS(CONFIG_ID) CONFIG_OPTION_COUNT };
 #undef CONFIG_ID
 
 // How a field of each type is held. Times are microseconds, sizes bytes; an ENUM is the place of
-// its choice: enum config_tls_mode, enum config_limit, enum log_format. Texts that are not set are NULL.
+// its choice: enum config_tls_mode, enum config_limit, enum log_format. Texts that are not set are
+// NULL.
 #define CONFIG_C_STRING char *
 #define CONFIG_C_URI char *
 #define CONFIG_C_LIST struct config_list
