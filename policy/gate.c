@@ -634,7 +634,7 @@ static double turn_us(const struct gate *gate, enum lane lane, int64_t now_us)
 {
     const struct lane_use *use = &gate->lanes[lane];
     double service_us = use->service_us;
-    if (use->in_flight == 0 && !may_grant(gate) && gate->in_flight.count > 0) {
+    if (use->in_flight == 0 && !may_grant(gate, lane, false) && gate->in_flight.count > 0) {
         return turn_from_others_us(gate, now_us);
     }
     if (use->in_flight > 0) {
