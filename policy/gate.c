@@ -6,11 +6,10 @@
 //      finishing     1st              2nd              3rd
 //      others        4th              5th
 //
-// but that the slow lane's others, while they have less than their share, get back what they had
-// lent: with a share of 1/4, one permit after every four of the normal lane's others;
-// first come first served in each of the five, but that in the slow lane shapes that hold less of
-// it go before those that hold more. A queued ticket is in one of these queues and in the heap by
-// expiry. Those in flight are one list by the time of the grant, aged ones first:
+// first come first served among those that finish things, as policy/queue.h says among the others.
+// A queued ticket is in one of these queues and in the heap by expiry; when it expires or must make
+// room it goes to the list of those whose waiting is over, until somebody fetches it there. Those
+// in flight are one list by the time of the grant, aged ones first:
 //
 //      oldest -> aged -> aged -> next_to_age -> not aged -> newest
 //
@@ -27,17 +26,17 @@
 
 #include "policy/limit.h"
 #include "policy/memory.h"
-#include "policy/ticket_heap.h"
+#include "policy/queue.h"
 #include "policy/ticket_list.h"
 
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 10000
 #define SERVICE_WEIGHT 0.125
-#define NEW_SHARE 0.5      // of the limit, for all shapes together that are not known yet
-#define SLOW_LOOKED_AT 256 // of the slow lane's queue, at most, at each grant
+#define NEW_SHARE 0.5 // of the limit, for all shapes together that are not known yet
 
 struct lane_use {
-    struct ticket_list waiting[2]; // others, finishing
+    struct ticket_list finishing;
+    struct queue others;
     int in_flight;
     int64_t granted_us_sum; // of those in flight
     double service_us;      // how long a permit is held: exponentially weighted mean
@@ -58,7 +57,10 @@ struct gate {
     struct lane_use lanes[LANE_COUNT];
     struct ticket_list in_flight;
     struct ticket *next_to_age;
-    struct ticket_heap by_expiry;
+    struct ranks by_expiry;
+    struct ticket *oldest; // of those in the heap
+    struct ticket *newest;
+    struct ticket_list over;
     uint64_t granted;
     uint64_t queued_ever;
     uint64_t refused[REFUSAL_COUNT];
@@ -103,7 +105,7 @@ static int slow_beside_limit(const struct gate *gate)
 }
 
 // After it somebody may go who could not before. So it is not for those that only ask.
-static void make_room(struct gate *gate)
+static void follow_limit(struct gate *gate)
 {
     int beside = slow_beside_limit(gate);
     gate->room = limit_permits(&gate->limit, gate->lanes[LANE_SLOW].in_flight - beside) + beside;
@@ -133,7 +135,10 @@ struct gate *gate_new(const struct gate_limits *limits)
     gate->limits = *limits;
     gate->slow_us = limits->slow_us;
     limit_init(&gate->limit, floor_below(limits, limits->limit), limits->limit);
-    make_room(gate);
+    follow_limit(gate);
+    for (int lane = 0; lane < LANE_COUNT; lane++) {
+        queue_init(&gate->lanes[lane].others, &gate->limits, lane == LANE_SLOW);
+    }
     return gate;
 }
 
@@ -143,7 +148,7 @@ void gate_restrain(struct gate *gate, int limit, int64_t max_wait_us)
     gate->limits.max_wait_us = max_wait_us;
     gate->limits.limit = limit;
     limit_bound(&gate->limit, floor_below(&gate->limits, limit), limit);
-    make_room(gate);
+    follow_limit(gate);
 }
 
 void gate_free(struct gate *gate)
@@ -151,8 +156,11 @@ void gate_free(struct gate *gate)
     if (!gate) {
         return;
     }
-    assert(gate->in_flight.count == 0 && gate->by_expiry.count == 0);
-    ticket_heap_fini(&gate->by_expiry);
+    assert(gate->in_flight.count == 0 && gate->by_expiry.count == 0 && gate->over.count == 0);
+    for (int lane = 0; lane < LANE_COUNT; lane++) {
+        queue_fini(&gate->lanes[lane].others);
+    }
+    ranks_fini(&gate->by_expiry);
     free(gate);
 }
 
@@ -187,26 +195,6 @@ static int64_t later(int64_t a_us, int64_t b_us)
     return a_us > b_us ? a_us : b_us;
 }
 
-// Moves the gate's time on, and those in flight that turned out slow to the slow lane. Returns the
-// time to go on with.
-static int64_t advance(struct gate *gate, int64_t now_us)
-{
-    gate->now_us = later(gate->now_us, now_us);
-    while (is_due_to_age(gate, gate->next_to_age, gate->now_us)) {
-        struct ticket *ticket = gate->next_to_age;
-        gate->next_to_age = ticket->next;
-        ticket->aged = true;
-        if (ticket->lane == LANE_STREAM) {
-            continue;
-        }
-        leave_lane(gate, ticket);
-        enter_lane(gate, ticket, LANE_SLOW);
-        end_being_new(gate, ticket);
-        shape_observe(ticket->shape, true);
-    }
-    return gate->now_us;
-}
-
 static bool has_room(const struct gate *gate, enum lane lane)
 {
     return lane == LANE_NORMAL || gate->lanes[lane].in_flight < lane_limit(gate, lane);
@@ -225,17 +213,6 @@ static bool belongs_to_slow_lane(const struct gate *gate, const struct ticket *t
     bool doubtful = !ticket->shape->known &&
                     gate->new_in_flight >= part_of(limit_value(&gate->limit), NEW_SHARE);
     return !ticket->exempt && (ticket->slow || doubtful || shape_is_slow(ticket->shape));
-}
-
-// The first in a queue that is still worth a permit. Those whose own deadline has passed stay for
-// gate_expire_next.
-static struct ticket *first_alive(const struct ticket_list *queue, int64_t now_us)
-{
-    struct ticket *ticket = queue->first;
-    while (ticket && ticket->deadline_us <= now_us) {
-        ticket = ticket->next;
-    }
-    return ticket;
 }
 
 // The queues in the order in which they are served.
@@ -258,8 +235,9 @@ static const struct place *place_at(const struct gate *gate, size_t i)
 
 static bool could_go(const struct gate *gate, const struct place *place)
 {
+    const struct lane_use *use = &gate->lanes[place->lane];
     return has_room(gate, place->lane) &&
-           first_alive(&gate->lanes[place->lane].waiting[place->finishes], gate->now_us);
+           (place->finishes ? use->finishing.count : use->others.count);
 }
 
 // Whether somebody waits who goes before a newcomer to this queue, and could go now.
@@ -290,9 +268,32 @@ static void grant(struct gate *gate, struct ticket *ticket)
     gate->granted++;
 }
 
-static struct ticket_list *queue_of(struct gate *gate, const struct ticket *ticket)
+// --- waiting ------------------------------------------------------------------------------------
+
+static struct ticket *expiring_first(const struct gate *gate)
 {
-    return &gate->lanes[ticket->lane].waiting[ticket->finishes];
+    struct rank *first = ranks_first(&gate->by_expiry);
+    return first ? RANKED(first, struct ticket, expiry) : NULL;
+}
+
+static void enter_place(struct gate *gate, struct ticket *ticket)
+{
+    struct lane_use *use = &gate->lanes[ticket->lane];
+    if (ticket->finishes) {
+        ticket_list_append(&use->finishing, ticket);
+    } else {
+        queue_add(&use->others, ticket, gate->now_us);
+    }
+}
+
+static void leave_place(struct gate *gate, struct ticket *ticket)
+{
+    struct lane_use *use = &gate->lanes[ticket->lane];
+    if (ticket->finishes) {
+        ticket_list_remove(&use->finishing, ticket);
+    } else {
+        queue_remove(&use->others, ticket, gate->now_us);
+    }
 }
 
 static void enqueue(struct gate *gate, struct ticket *ticket)
@@ -301,16 +302,92 @@ static void enqueue(struct gate *gate, struct ticket *ticket)
         gate->standing_since_us = gate->now_us;
     }
     ticket->state = TICKET_QUEUED;
-    ticket_list_append(queue_of(gate, ticket), ticket);
-    ticket_heap_add(&gate->by_expiry, ticket);
+    enter_place(gate, ticket);
+    ranks_add(&gate->by_expiry, &ticket->expiry);
+    ticket->newer = NULL;
+    ticket->older = gate->newest;
+    *(gate->newest ? &gate->newest->newer : &gate->oldest) = ticket;
+    gate->newest = ticket;
     gate->queued_ever++;
+}
+
+static void stop_waiting(struct gate *gate, struct ticket *ticket)
+{
+    ranks_remove(&gate->by_expiry, &ticket->expiry);
+    *(ticket->older ? &ticket->older->newer : &gate->oldest) = ticket->newer;
+    *(ticket->newer ? &ticket->newer->older : &gate->newest) = ticket->older;
+}
+
+// Its waiting ends without a permit; gate_expire_next tells.
+static void give_up(struct gate *gate, struct ticket *ticket, enum refusal refusal)
+{
+    leave_place(gate, ticket);
+    stop_waiting(gate, ticket);
+    ticket->is_over = true;
+    ticket->refusal = refusal;
+    ticket_list_append(&gate->over, ticket);
 }
 
 static void dequeue(struct gate *gate, struct ticket *ticket)
 {
-    ticket_list_remove(queue_of(gate, ticket), ticket);
-    ticket_heap_remove(&gate->by_expiry, ticket);
+    if (ticket->is_over) {
+        ticket_list_remove(&gate->over, ticket);
+        ticket->is_over = false;
+    } else {
+        leave_place(gate, ticket);
+        stop_waiting(gate, ticket);
+    }
     ticket->state = TICKET_IDLE;
+}
+
+// How many permits the requests of a lane share when all are wanted.
+static int permits_of(const struct gate *gate, enum lane lane)
+{
+    if (lane != LANE_NORMAL) {
+        return lane_limit(gate, lane);
+    }
+    int left =
+        permits(gate) - gate->lanes[LANE_SLOW].in_flight - gate->lanes[LANE_STREAM].in_flight;
+    return left > 1 ? left : 1;
+}
+
+static double mean_age_us(const struct gate *gate, int64_t granted_us_sum, int count,
+                          int64_t now_us)
+{
+    return (double)later(gate->now_us, now_us) - (double)granted_us_sum / count;
+}
+
+// How long until one comes free, of a lane that holds none: the others have them all.
+static double turn_from_others_us(const struct gate *gate, int64_t now_us)
+{
+    int64_t granted_us_sum = 0;
+    int count = 0;
+    for (int lane = 0; lane < LANE_COUNT; lane++) {
+        granted_us_sum += gate->lanes[lane].granted_us_sum;
+        count += gate->lanes[lane].in_flight;
+    }
+    return mean_age_us(gate, granted_us_sum, count, now_us) / count;
+}
+
+// How long it takes at the pace of late until the next of a lane may go.
+static double turn_us(const struct gate *gate, enum lane lane, int64_t now_us)
+{
+    const struct lane_use *use = &gate->lanes[lane];
+    double service_us = use->service_us;
+    if (use->in_flight == 0 && !may_grant(gate, lane, false) && gate->in_flight.count > 0) {
+        return turn_from_others_us(gate, now_us);
+    }
+    if (use->in_flight > 0) {
+        // Tells more than the past when the server has just stopped answering.
+        double age_us = mean_age_us(gate, use->granted_us_sum, use->in_flight, now_us);
+        service_us = age_us > service_us ? age_us : service_us;
+    }
+    return service_us / permits_of(gate, lane);
+}
+
+static int64_t pace_us(const struct gate *gate, enum lane lane)
+{
+    return (int64_t)turn_us(gate, lane, gate->now_us);
 }
 
 // How long a ticket may wait as things are now, without its own deadline.
@@ -322,7 +399,11 @@ static int64_t patience_us(const struct gate *gate, const struct ticket *ticket)
     if (ticket->finishes) {
         return INT64_MAX;
     }
-    return later(gate->limits.max_wait_us, ticket->serverless_us ? GATE_RETURN_WAIT_US : 0);
+    if (ticket->serverless_us) {
+        return later(gate->limits.max_wait_us, GATE_RETURN_WAIT_US);
+    }
+    return queue_patience_us(&gate->lanes[ticket->lane].others, ticket, pace_us(gate, ticket->lane),
+                             gate->now_us);
 }
 
 // A ticket's time without a server begins, unless it has begun already.
@@ -356,23 +437,88 @@ static enum refusal refusal_of_expired(const struct gate *gate, const struct tic
     return gate->available ? REFUSED_WAITED : REFUSED_NO_SERVER;
 }
 
+static void age(struct gate *gate)
+{
+    while (is_due_to_age(gate, gate->next_to_age, gate->now_us)) {
+        struct ticket *ticket = gate->next_to_age;
+        gate->next_to_age = ticket->next;
+        ticket->aged = true;
+        if (ticket->lane == LANE_STREAM) {
+            continue;
+        }
+        leave_lane(gate, ticket);
+        enter_lane(gate, ticket, LANE_SLOW);
+        end_being_new(gate, ticket);
+        shape_observe(ticket->shape, true);
+    }
+}
+
+static void expire(struct gate *gate)
+{
+    struct ticket *ticket = expiring_first(gate);
+    while (ticket && ticket->expiry.key <= gate->now_us) {
+        give_up(gate, ticket, refusal_of_expired(gate, ticket));
+        ticket = expiring_first(gate);
+    }
+}
+
+// Moves the gate's time on: those in flight that turned out slow to the slow lane, those that have
+// waited for long enough out of the queues. Returns the time to go on with.
+static int64_t advance(struct gate *gate, int64_t now_us)
+{
+    gate->now_us = later(gate->now_us, now_us);
+    age(gate);
+    expire(gate);
+    return gate->now_us;
+}
+
 static bool queue_is_full(const struct gate *gate)
 {
-    return gate->lanes[LANE_NORMAL].waiting[false].count +
-               gate->lanes[LANE_SLOW].waiting[false].count >=
+    return gate->lanes[LANE_NORMAL].others.count + gate->lanes[LANE_SLOW].others.count >=
            gate->limits.max_queue;
+}
+
+// Makes room for a newcomer in a full queue, so that who asks for little gets in. False: it is the
+// one that matters least itself.
+static bool make_room(struct gate *gate, const struct ticket *newcomer)
+{
+    struct ticket *last = queue_last(&gate->lanes[LANE_NORMAL].others, gate->now_us);
+    struct ticket *slow = queue_last(&gate->lanes[LANE_SLOW].others, gate->now_us);
+    if (!last || (slow && queue_matters_less(slow, last))) {
+        last = slow;
+    }
+    if (!last || !queue_yields(last, &gate->lanes[newcomer->lane].others, newcomer, gate->now_us)) {
+        return false;
+    }
+    give_up(gate, last, REFUSED_QUEUE_FULL);
+    last->expiry.key = gate->now_us;
+    return true;
+}
+
+// Whether its own deadline is so near that permits will not come free fast enough.
+static bool is_hopeless(const struct gate *gate, const struct ticket *ticket)
+{
+    if (!gate->available || ticket->finishes || ticket->deadline_us == INT64_MAX) {
+        return false;
+    }
+    size_t ahead = queue_ahead_of(&gate->lanes[ticket->lane].others, ticket, gate->now_us);
+    return (int64_t)ahead * pace_us(gate, ticket->lane) > ticket->deadline_us - gate->now_us;
 }
 
 // Queues a ticket that cannot go at once, unless its waiting would be over before it began.
 static enum gate_answer wait_or_refuse(struct gate *gate, struct ticket *ticket)
 {
     begin_serverless(gate, ticket);
-    ticket->expires_us = expiry_us(gate, ticket);
-    if (ticket->expires_us <= gate->now_us) {
+    ticket->expiry.key = expiry_us(gate, ticket);
+    if (ticket->expiry.key <= gate->now_us) {
         refuse(gate, ticket, refusal_of_expired(gate, ticket));
         return GATE_REFUSED;
     }
-    if (!ticket->finishes && queue_is_full(gate)) {
+    if (is_hopeless(gate, ticket)) {
+        refuse(gate, ticket, REFUSED_HOPELESS);
+        return GATE_REFUSED;
+    }
+    if (!ticket->finishes && queue_is_full(gate) && !make_room(gate, ticket)) {
         refuse(gate, ticket, REFUSED_QUEUE_FULL);
         return GATE_REFUSED;
     }
@@ -389,6 +535,10 @@ enum gate_answer gate_ask(struct gate *gate, struct ticket *ticket, const struct
     ticket->shape = ask->shape;
     ticket->asked_us = now_us;
     ticket->deadline_us = ask->deadline_us;
+    ticket->tenant = ask->tenant;
+    ticket->weight = ask->weight > 1 ? ask->weight : 1;
+    ticket->priority = ask->priority;
+    ticket->flow = NULL;
     ticket->finishes = ask->finishes;
     ticket->exempt = ask->exempt;
     ticket->slow = ask->slow;
@@ -447,11 +597,15 @@ void gate_done(struct gate *gate, struct ticket *ticket, bool learn, int64_t now
     end_being_new(gate, ticket);
     ticket->state = TICKET_IDLE;
     learn_service(&gate->lanes[ticket->lane], now_us - ticket->granted_us);
+    queue_settle(ticket, now_us - ticket->granted_us, now_us);
+    if (learn) {
+        shape_learn_cost(ticket->shape, now_us - ticket->granted_us);
+    }
     if (learn && !ticket->aged && ticket->lane != LANE_STREAM) {
         shape_observe(ticket->shape, false);
     }
-    advance(gate, now_us); // what is slow may have changed
-    make_room(gate);
+    age(gate); // what is slow may have changed
+    follow_limit(gate);
 }
 
 void gate_turn_away(struct gate *gate, struct ticket *ticket, enum refusal refusal)
@@ -466,56 +620,52 @@ void gate_revoke(struct gate *gate, struct ticket *ticket, enum refusal refusal,
     refuse(gate, ticket, refusal);
 }
 
-// Of the slow lane's queue, the first of the shape that holds least of the lane. So a shape of 5 s
-// cannot shut out one that was only taken for slow while the server stalled: that one comes to show
-// within a few requests that it is fast.
-static struct ticket *least_holding(struct ticket *ticket, int64_t now_us)
+// The next of the others in the normal lane. Those whose shape has become slow since they came make
+// way: they go to the slow lane's queue.
+static struct ticket *next_normal(struct gate *gate)
 {
-    struct ticket *least = ticket;
-    for (int seen = 0; ticket && least->shape->slow_in_flight > 0 && seen < SLOW_LOOKED_AT;
-         seen++) {
-        bool alive = ticket->deadline_us > now_us;
-        if (alive && ticket->shape->slow_in_flight < least->shape->slow_in_flight) {
-            least = ticket;
-        }
-        ticket = ticket->next;
+    struct queue *queue = &gate->lanes[LANE_NORMAL].others;
+    struct ticket *ticket = queue_next(queue, gate->now_us);
+    while (ticket && belongs_to_slow_lane(gate, ticket)) {
+        queue_remove(queue, ticket, gate->now_us);
+        ticket->lane = LANE_SLOW;
+        queue_add(&gate->lanes[LANE_SLOW].others, ticket, gate->now_us);
+        ticket = queue_next(queue, gate->now_us);
     }
-    return least;
+    return ticket;
+}
+
+static struct ticket *next_of(struct gate *gate, const struct place *place)
+{
+    struct lane_use *use = &gate->lanes[place->lane];
+    if (!may_grant(gate, place->lane, place->finishes) || !has_room(gate, place->lane)) {
+        return NULL;
+    }
+    if (place->finishes) {
+        return use->finishing.first;
+    }
+    return place->lane == LANE_NORMAL ? next_normal(gate) : queue_next(&use->others, gate->now_us);
+}
+
+// What it will cost, as far as that is known.
+static int64_t guess_us(const struct gate *gate, const struct ticket *ticket)
+{
+    double known_us = (double)ticket->shape->cost_us;
+    double us = known_us > 0 ? known_us : gate->lanes[ticket->lane].service_us;
+    return us > 1 ? (int64_t)us : 1;
 }
 
 // Of what comes free to others, the slow lane is due its share, if it can take it.
-static void charge(struct gate *gate, const struct ticket *ticket)
+static void charge(struct gate *gate, struct ticket *ticket)
 {
-    if (ticket->lane == LANE_SLOW) {
-        gate->slow_due = 0;
-    } else if (!ticket->finishes) {
-        gate->slow_due += gate->limits.slow_share;
-    }
-}
-
-// The next of a queue that may go. Those whose shape has become slow since they came make way: they
-// go to the end of the slow lane's queue.
-static struct ticket *next_of(struct gate *gate, const struct place *place)
-{
-    enum lane lane = place->lane;
-    struct ticket_list *queue = &gate->lanes[lane].waiting[place->finishes];
-    if (!queue->first || !has_room(gate, lane)) {
-        return NULL;
-    }
-    struct ticket *ticket = first_alive(queue, gate->now_us);
-    while (ticket && lane == LANE_NORMAL && belongs_to_slow_lane(gate, ticket)) {
-        ticket_list_remove(queue, ticket);
-        ticket->lane = LANE_SLOW;
-        ticket_list_append(queue_of(gate, ticket), ticket);
-        ticket = first_alive(queue, gate->now_us);
-    }
-    return lane == LANE_SLOW && ticket ? least_holding(ticket, gate->now_us) : ticket;
+    queue_grant(&gate->lanes[ticket->lane].others, ticket, guess_us(gate, ticket), gate->now_us);
+    gate->slow_due = ticket->lane == LANE_SLOW ? 0 : gate->slow_due + gate->limits.slow_share;
 }
 
 struct ticket *gate_grant_next(struct gate *gate, int64_t now_us)
 {
     advance(gate, now_us);
-    if (!ticket_heap_first(&gate->by_expiry)) {
+    if (gate->by_expiry.count == 0) {
         return NULL;
     }
     if (!could_go(gate, &order[PLACES - 1])) {
@@ -523,36 +673,38 @@ struct ticket *gate_grant_next(struct gate *gate, int64_t now_us)
     }
     struct ticket *ticket = NULL;
     for (size_t i = 0; i < PLACES && !ticket; i++) {
-        const struct place *place = place_at(gate, i);
-        if (may_grant(gate, place->lane, place->finishes)) {
-            ticket = next_of(gate, place);
-        }
+        ticket = next_of(gate, place_at(gate, i));
     }
-    if (ticket) {
-        dequeue(gate, ticket);
+    if (!ticket) {
+        return NULL;
+    }
+    if (ticket->finishes) {
+        ticket_list_remove(&gate->lanes[ticket->lane].finishing, ticket);
+        gate->slow_due = ticket->lane == LANE_SLOW ? 0 : gate->slow_due;
+    } else {
         charge(gate, ticket);
-        grant(gate, ticket);
     }
+    stop_waiting(gate, ticket);
+    grant(gate, ticket);
     return ticket;
 }
 
 struct ticket *gate_expire_next(struct gate *gate, int64_t now_us)
 {
-    now_us = advance(gate, now_us);
-    make_room(gate);
-    struct ticket *ticket = ticket_heap_first(&gate->by_expiry);
-    if (!ticket || ticket->expires_us > now_us) {
-        return NULL;
+    advance(gate, now_us);
+    follow_limit(gate);
+    struct ticket *ticket = gate->over.first;
+    if (ticket) {
+        dequeue(gate, ticket);
+        refuse(gate, ticket, ticket->refusal);
     }
-    dequeue(gate, ticket);
-    refuse(gate, ticket, refusal_of_expired(gate, ticket));
     return ticket;
 }
 
 int64_t gate_next_expiry(const struct gate *gate)
 {
-    const struct ticket *ticket = ticket_heap_first(&gate->by_expiry);
-    return ticket ? ticket->expires_us : INT64_MAX;
+    const struct ticket *ticket = gate->over.first ? gate->over.first : expiring_first(gate);
+    return ticket ? ticket->expiry.key : INT64_MAX;
 }
 
 bool gate_cancel(struct gate *gate, struct ticket *ticket)
@@ -567,7 +719,7 @@ bool gate_cancel(struct gate *gate, struct ticket *ticket)
 
 struct ticket *gate_evict_next(struct gate *gate)
 {
-    struct ticket *ticket = ticket_heap_first(&gate->by_expiry);
+    struct ticket *ticket = gate->over.first ? gate->over.first : gate->oldest;
     if (ticket) {
         dequeue(gate, ticket);
     }
@@ -587,62 +739,19 @@ void gate_set_available(struct gate *gate, bool available, int64_t now_us)
     }
     gate->available = available;
     gate->standing_since_us = gate->now_us;
-    for (size_t i = 0; i < gate->by_expiry.count; i++) {
-        struct ticket *ticket = gate->by_expiry.at[i];
-        begin_serverless(gate, ticket);
-        ticket->expires_us = expiry_us(gate, ticket);
+    for (int lane = 0; lane < LANE_COUNT; lane++) {
+        queue_restart(&gate->lanes[lane].others, gate->now_us);
     }
-    ticket_heap_rebuild(&gate->by_expiry);
+    for (struct ticket *ticket = gate->oldest; ticket; ticket = ticket->newer) {
+        begin_serverless(gate, ticket);
+        ticket->expiry.key = expiry_us(gate, ticket);
+    }
+    ranks_rebuild(&gate->by_expiry);
 }
 
 static size_t waiting_in(const struct lane_use *use)
 {
-    return use->waiting[false].count + use->waiting[true].count;
-}
-
-// How many permits the requests of a lane share when all are wanted.
-static int permits_of(const struct gate *gate, enum lane lane)
-{
-    if (lane != LANE_NORMAL) {
-        return lane_limit(gate, lane);
-    }
-    int left =
-        permits(gate) - gate->lanes[LANE_SLOW].in_flight - gate->lanes[LANE_STREAM].in_flight;
-    return left > 1 ? left : 1;
-}
-
-static double mean_age_us(const struct gate *gate, int64_t granted_us_sum, int count,
-                          int64_t now_us)
-{
-    return (double)later(gate->now_us, now_us) - (double)granted_us_sum / count;
-}
-
-// How long until one comes free, of a lane that holds none: the others have them all.
-static double turn_from_others_us(const struct gate *gate, int64_t now_us)
-{
-    int64_t granted_us_sum = 0;
-    int count = 0;
-    for (int lane = 0; lane < LANE_COUNT; lane++) {
-        granted_us_sum += gate->lanes[lane].granted_us_sum;
-        count += gate->lanes[lane].in_flight;
-    }
-    return mean_age_us(gate, granted_us_sum, count, now_us) / count;
-}
-
-// How long it takes at the pace of late until the next of a lane may go.
-static double turn_us(const struct gate *gate, enum lane lane, int64_t now_us)
-{
-    const struct lane_use *use = &gate->lanes[lane];
-    double service_us = use->service_us;
-    if (use->in_flight == 0 && !may_grant(gate, lane, false) && gate->in_flight.count > 0) {
-        return turn_from_others_us(gate, now_us);
-    }
-    if (use->in_flight > 0) {
-        // Tells more than the past when the server has just stopped answering.
-        double age_us = mean_age_us(gate, use->granted_us_sum, use->in_flight, now_us);
-        service_us = age_us > service_us ? age_us : service_us;
-    }
-    return service_us / permits_of(gate, lane);
+    return use->others.count + use->finishing.count;
 }
 
 static int64_t backoff_within_bounds(double us)
@@ -672,18 +781,6 @@ int64_t gate_next_turn_ms(struct gate *gate, enum lane lane, int64_t now_us)
     return backoff_within_bounds(at_us - (double)now_us);
 }
 
-static int64_t longest_wait_us(const struct gate *gate, int64_t now_us)
-{
-    int64_t longest_us = 0;
-    for (int lane = 0; lane < LANE_COUNT; lane++) {
-        for (int finishes = 0; finishes < 2; finishes++) {
-            const struct ticket *first = gate->lanes[lane].waiting[finishes].first;
-            longest_us = first ? later(longest_us, now_us - first->asked_us) : longest_us;
-        }
-    }
-    return longest_us;
-}
-
 // Those that the next call which may change something will move to the slow lane.
 static int about_to_age(const struct gate *gate, int64_t now_us)
 {
@@ -711,7 +808,7 @@ void gate_count(const struct gate *gate, int64_t now_us, struct gate_counts *ret
         .in_flight_slow = gate->lanes[LANE_SLOW].in_flight + about_to_age(gate, now_us),
         .queued = gate->by_expiry.count,
         .standing_us = stands ? now_us - gate->standing_since_us : 0,
-        .longest_wait_us = longest_wait_us(gate, now_us),
+        .longest_wait_us = gate->oldest ? now_us - gate->oldest->asked_us : 0,
         .granted = gate->granted,
         .queued_ever = gate->queued_ever,
     };

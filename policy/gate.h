@@ -7,9 +7,12 @@
 //                    [ lane slow:   finishing, others ] ----> of these slow <= slow share
 //                    [ lane stream: finishing         ] ----> and streams <= stream share, up to
 //                    the cap
-//                      |  expire, cancel
+//                      |  expire, make room, cancel
 //                      v
 //                    refused, with a reason
+//
+// What finishes things goes first come first served. Of the others, whose turn it is is up to their
+// priorities and tenants (policy/queue.h).
 //
 // A ticket is a request's place here, embedded in the request. It is idle, queued, or in flight;
 // only in flight does it hold a permit. Pure: no clock, lock or thread of its own; the caller
@@ -42,6 +45,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "policy/priority.h"
+#include "policy/ranks.h"
 #include "policy/shapes.h"
 
 enum lane { LANE_NORMAL, LANE_SLOW, LANE_STREAM, LANE_COUNT };
@@ -51,6 +56,7 @@ enum lane { LANE_NORMAL, LANE_SLOW, LANE_STREAM, LANE_COUNT };
     X(REFUSED_QUEUE_FULL, "queue_full")                                                            \
     X(REFUSED_WAITED, "max_wait")                                                                  \
     X(REFUSED_DEADLINE, "deadline")                                                                \
+    X(REFUSED_HOPELESS, "hopeless")                                                                \
     X(REFUSED_NO_SERVER, "no_server")                                                              \
     X(REFUSED_PINNED, "pinned")
 
@@ -70,17 +76,24 @@ enum ticket_state { TICKET_IDLE, TICKET_QUEUED, TICKET_IN_FLIGHT };
 struct ticket {
     struct ticket *next; // in its queue, or among those in flight
     struct ticket *prev;
+    struct ticket *older; // among all that are queued
+    struct ticket *newer;
     struct shape *shape;
-    size_t heap_index;
+    struct flow *flow;  // of its tenant, if it is in a queue or was granted out of one
+    struct rank expiry; // when its waiting ends
+    uint64_t tenant;
+    int weight;
+    enum priority priority;
+    int64_t charged_us; // what its tenant was charged for it
     int64_t asked_us;
     int64_t granted_us;
     int64_t sent_us;       // from when on it has kept the server busy
     int64_t deadline_us;   // the request's own, INT64_MAX if it has none
-    int64_t expires_us;    // when its waiting ends
     int64_t serverless_us; // since when it has waited for a server to be there; 0: never
     enum ticket_state state;
     enum lane lane;
     enum refusal refusal; // why, when it was refused
+    bool is_over;         // queued, but its waiting has ended: it waits to be told
     bool finishes;
     bool exempt; // from the slow lane: frees what others wait for
     bool slow;   // for the slow lane, whatever its shape
@@ -117,6 +130,9 @@ struct gate_ask {
     struct shape *shape;   // borrowed while the ticket is queued or in flight
     int64_t deadline_us;   // INT64_MAX if none
     int64_t serverless_us; // has been waiting for a server since then, elsewhere; 0: has not
+    uint64_t tenant;       // whose it is: any number. Tenants with the same number are one
+    int weight;            // the tenant's, compared with others; below 1 counts as 1
+    enum priority priority;
     bool finishes; // goes before others; while the server is there, refused only by deadline_us
     bool exempt;   // not bound by the slow lane
     bool slow;     // belongs to the slow lane, whatever its shape
@@ -129,10 +145,13 @@ enum gate_answer {
     GATE_REFUSED, // ticket->refusal says why; the ticket is idle
 };
 
-// Asks for a permit. Nobody overtakes: when somebody waits who goes before it and could go now, the
-// ticket waits. It is refused at once with REFUSED_DEADLINE when its own deadline has passed, with
-// REFUSED_QUEUE_FULL, and when it would have to wait but must not: with REFUSED_WAITED if
-// max_wait_us is 0, with REFUSED_NO_SERVER if server_wait_us is.
+// Asks for a permit. When somebody waits in the same queue or one that goes before it, and could go
+// now, the ticket waits. It is refused at once with REFUSED_DEADLINE when its own deadline has
+// passed, with REFUSED_HOPELESS when it would pass before its turn, as fast as permits come free,
+// and when it would have to wait but must not: with REFUSED_WAITED if max_wait_us is 0, with
+// REFUSED_NO_SERVER if server_wait_us is. When the queue is full, REFUSED_QUEUE_FULL is for the one
+// that would go last of the tenant that waits most at the lowest priority: if that is not this one,
+// it comes out of gate_expire_next, which is due at once.
 enum gate_answer gate_ask(struct gate *gate, struct ticket *ticket, const struct gate_ask *ask,
                           int64_t now_us) __attribute__((warn_unused_result));
 
@@ -151,16 +170,17 @@ void gate_turn_away(struct gate *gate, struct ticket *ticket, enum refusal refus
 // gate_grant_next.
 void gate_revoke(struct gate *gate, struct ticket *ticket, enum refusal refusal, int64_t now_us);
 
-// The next queued ticket that may go now, in flight already; NULL if none. Call after gate_done,
-// gate_expire_next and gate_set_available, until NULL. One whose own deadline has passed is passed
-// over; it comes out of gate_expire_next (call that first when both are due). One whose shape has
-// become slow since it was queued goes to the end of the slow lane's queue when its turn comes.
+// The next queued ticket that may go now, in flight already; NULL if none. Call after gate_done and
+// gate_expire_next and gate_set_available, until NULL. One whose waiting is over is not granted any
+// more. One whose shape has become slow since it was queued goes to the slow lane's queue when its
+// turn comes.
 struct ticket *gate_grant_next(struct gate *gate, int64_t now_us);
 
 // The next queued ticket whose waiting is over, idle and refused (REFUSED_DEADLINE if its own
-// deadline has passed, else REFUSED_WAITED or, while the server is not there, REFUSED_NO_SERVER);
-// NULL if none. Call until NULL, not later than gate_next_expiry says, and now and then while
-// somebody waits: those in flight that have turned out slow meanwhile leave room for others.
+// deadline had passed, else REFUSED_WAITED or, while the server is not there, REFUSED_NO_SERVER;
+// REFUSED_QUEUE_FULL if it had to make room); NULL if none. Call until NULL, not later than
+// gate_next_expiry says, and now and then while somebody waits: those in flight that have turned
+// out slow meanwhile leave room for others.
 struct ticket *gate_expire_next(struct gate *gate, int64_t now_us);
 
 // When gate_expire_next has something to do again, INT64_MAX if never. May move with every call
@@ -207,9 +227,9 @@ struct gate_counts {
     int in_flight;
     int in_flight_slow;
     int in_flight_streams;
-    size_t queued;
+    size_t queued;           // that may still go
     int64_t standing_us;     // so long somebody has waited without a break, the server being there
-    int64_t longest_wait_us; // of the first in each queue, up to now
+    int64_t longest_wait_us; // of these, up to now
     uint64_t granted;        // these since the start; at once or out of the queue
     uint64_t queued_ever;
     uint64_t refused[REFUSAL_COUNT];

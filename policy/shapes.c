@@ -21,6 +21,7 @@
 
 #define WEIGHT 0.125F
 #define TYPICAL 0.5F
+#define UNUSUAL 8 // times the usual cost
 
 struct shapes {
     size_t capacity;
@@ -182,6 +183,19 @@ void shape_observe(struct shape *shape, bool slow)
         shape->slow_portion = latest;
         shape->known = true;
     }
+}
+
+void shape_learn_cost(struct shape *shape, int64_t held_us)
+{
+    float latest_us = held_us > 1 ? (float)held_us : 1;
+    if (shape->cost_us <= 0) {
+        shape->cost_us = latest_us;
+        return;
+    }
+    if (latest_us > UNUSUAL * shape->cost_us) {
+        latest_us = UNUSUAL * shape->cost_us;
+    }
+    shape->cost_us += WEIGHT * (latest_us - shape->cost_us);
 }
 
 bool shape_is_slow(const struct shape *shape)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is known of each shape of request: whether its typical request is slow. Bounded: when the
+// What is known of each shape of request: whether its typical request is slow, and for how long it
+// holds a permit. Bounded: when the
 // table is full, the shape that was used least recently and has nothing queued or in flight is
 // forgotten.
 
@@ -21,6 +22,7 @@ struct shape {
     uint32_t users;          // tickets that borrow it
     int slow_in_flight;      // the gate's: its tickets in flight in the slow lane
     float slow_portion;      // of its requests, the latest weighing most: 0 to 1
+    float cost_us;           // how long a permit is held, the latest weighing most; 0: not known
     bool known;              // has been observed at least once
     struct limit_shape time; // the limit's
     char *label;             // for people; NULL until the caller gives it one
@@ -61,6 +63,10 @@ static inline void shape_charge(struct shape *shape, int64_t waited_us, int64_t 
 // Learns from one request: an exponentially weighted mean (1/8) of "was slow", started with the
 // first.
 void shape_observe(struct shape *shape, bool slow);
+
+// Learns how long one held its permit: an exponentially weighted mean (1/8) in which one that took
+// unusually long counts as eight times as long as usual.
+void shape_learn_cost(struct shape *shape, int64_t held_us);
 
 // Whether its typical (median) request is slow: at least half of the latest were. Of one that is
 // not known yet: no.

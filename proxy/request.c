@@ -1152,6 +1152,9 @@ static const char *why_shed(enum refusal refusal)
     switch (refusal) {
     case REFUSED_QUEUE_FULL:
         return "weir: overloaded, too many operations wait for a connection; nothing was executed";
+    case REFUSED_HOPELESS:
+        return "weir: overloaded, the operation would not begin within its maxTimeMS; nothing was "
+               "executed";
     case REFUSED_PINNED:
         return "weir: overloaded, too many cursors and transactions keep a connection; nothing was "
                "executed";

@@ -66,6 +66,7 @@ static enum answer weir_ask(void *self, struct request *request, int64_t now_us)
     struct gate_ask ask = {
         .shape = shapes_acquire(weir->shapes, (uint64_t)request->kind + 1),
         .deadline_us = request->deadline_us,
+        .tenant = (uint64_t)request->tenant,
     };
     request->asked_us = now_us;
     enum gate_answer answer = gate_ask(weir->gate, &request->ticket, &ask, now_us);

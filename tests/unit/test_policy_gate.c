@@ -295,29 +295,144 @@ static void each_queue_is_first_come_first_served(void **state)
 static void the_queue_is_bounded_but_not_for_those_that_finish(void **state)
 {
     (void)state;
-    struct world world;
-    world_init(&world, &usual);
-    ask_granted(&world, 0, LIMIT, OTHER, 0);
-    for (int i = 0; i < MAX_QUEUE; i++) {
-        assert_int_equal(ask(&world, 4 + i, i % 2 ? OTHER : OTHER_SLOW, 0), GATE_QUEUED);
-    }
     for (int kind = OTHER; kind <= OTHER_SLOW; kind++) {
+        struct world world;
+        world_init(&world, &usual);
+        ask_granted(&world, 0, LIMIT, FINISHING, 0);
+        for (int i = 0; i < MAX_QUEUE; i++) {
+            assert_int_equal(ask(&world, 4 + i, (enum kind)kind, 0), GATE_QUEUED);
+        }
         assert_int_equal(ask(&world, 10, (enum kind)kind, 0), GATE_REFUSED);
         assert_int_equal(world.tickets[10].refusal, REFUSED_QUEUE_FULL);
         assert_int_equal(world.tickets[10].state, TICKET_IDLE);
+        assert_int_equal(ask(&world, 11, FINISHING, 0), GATE_QUEUED);
+        assert_int_equal(ask(&world, 12, FINISHING_SLOW, 0), GATE_QUEUED);
+        struct gate_counts counts = counts_of(&world, 0);
+        assert_int_equal(counts.queued, MAX_QUEUE + 2);
+        assert_int_equal(counts.refused[REFUSED_QUEUE_FULL], 1);
+        assert_int_equal(counts.queued_ever, MAX_QUEUE + 2);
+        // The same while the server is not there.
+        gate_set_available(world.gate, false, 0);
+        assert_int_equal(ask(&world, 10, (enum kind)kind, 0), GATE_REFUSED);
+        assert_int_equal(world.tickets[10].refusal, REFUSED_QUEUE_FULL);
+        assert_int_equal(ask(&world, 13, FINISHING, 0), GATE_QUEUED);
+        world_fini(&world);
     }
-    assert_int_equal(ask(&world, 11, FINISHING, 0), GATE_QUEUED);
-    assert_int_equal(ask(&world, 12, FINISHING_SLOW, 0), GATE_QUEUED);
-    struct gate_counts counts = counts_of(&world, 0);
-    assert_int_equal(counts.queued, MAX_QUEUE + 2);
-    assert_int_equal(counts.refused[REFUSED_QUEUE_FULL], 2);
-    assert_int_equal(counts.queued_ever, MAX_QUEUE + 2);
-    // The same while the server is not there.
-    gate_set_available(world.gate, false, 0);
-    assert_int_equal(ask(&world, 10, OTHER, 0), GATE_REFUSED);
-    assert_int_equal(world.tickets[10].refusal, REFUSED_QUEUE_FULL);
-    assert_int_equal(ask(&world, 13, FINISHING, 0), GATE_QUEUED);
+}
+
+static enum gate_answer ask_as(struct world *world, int i, uint64_t tenant, enum priority priority,
+                               int64_t now_us)
+{
+    struct gate_ask ask = {
+        .shape = &world->quick, .deadline_us = FOREVER, .tenant = tenant, .priority = priority};
+    return gate_ask(world->gate, &world->tickets[i], &ask, now_us);
+}
+
+// Tenant 1 has filled the queue. Another one gets in for it, and comes to be refused only when it
+// waits as much. What makes room is told at once, and is out of the queue already.
+static void the_tenant_that_waits_most_makes_room(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, LIMIT, OTHER, 0);
+    for (int i = 4; i < 4 + MAX_QUEUE; i++) {
+        assert_int_equal(ask_as(&world, i, 1, PRIORITY_NORMAL, 0), GATE_QUEUED);
+    }
+    assert_int_equal(ask_as(&world, 9, 2, PRIORITY_NORMAL, 1), GATE_QUEUED);
+    assert_int_equal(gate_next_expiry(world.gate), 1);
+    assert_int_equal(counts_of(&world, 1).queued, MAX_QUEUE);
+    assert_ptr_equal(gate_expire_next(world.gate, 1), &world.tickets[8]);
+    assert_int_equal(world.tickets[8].refusal, REFUSED_QUEUE_FULL);
+    assert_int_equal(world.tickets[8].state, TICKET_IDLE);
+    assert_null(gate_expire_next(world.gate, 1));
+    assert_int_equal(ask_as(&world, 10, 2, PRIORITY_NORMAL, 2), GATE_QUEUED);
+    assert_ptr_equal(gate_expire_next(world.gate, 2), &world.tickets[7]);
+    // Three and two: each is refused if it comes again, unless the other has more.
+    assert_int_equal(ask_as(&world, 11, 1, PRIORITY_NORMAL, 3), GATE_REFUSED);
+    assert_int_equal(ask_as(&world, 11, 2, PRIORITY_NORMAL, 3), GATE_QUEUED);
+    assert_ptr_equal(gate_expire_next(world.gate, 3), &world.tickets[6]);
+    assert_int_equal(ask_as(&world, 12, 2, PRIORITY_NORMAL, 4), GATE_REFUSED);
+    assert_int_equal(world.tickets[12].refusal, REFUSED_QUEUE_FULL);
+    assert_int_equal(counts_of(&world, 4).refused[REFUSED_QUEUE_FULL], 5);
     world_fini(&world);
+}
+
+static void the_lowest_priority_makes_room(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, LIMIT, OTHER, 0);
+    for (int i = 4; i < 8; i++) {
+        assert_int_equal(ask_as(&world, i, 1, PRIORITY_NORMAL, 0), GATE_QUEUED);
+    }
+    assert_int_equal(ask_as(&world, 8, 2, PRIORITY_LOW, 0), GATE_QUEUED);
+    assert_int_equal(ask_as(&world, 9, 1, PRIORITY_NORMAL, 0), GATE_QUEUED);
+    assert_ptr_equal(gate_expire_next(world.gate, 0), &world.tickets[8]);
+    assert_int_equal(ask_as(&world, 8, 2, PRIORITY_LOW, 0), GATE_REFUSED);
+    assert_int_equal(ask_as(&world, 8, 1, PRIORITY_HIGH, 0), GATE_QUEUED);
+    assert_ptr_equal(gate_expire_next(world.gate, 0), &world.tickets[9]);
+    done(&world, 0, 0);
+    assert_ptr_equal(gate_grant_next(world.gate, 0), &world.tickets[8]);
+    world_fini(&world);
+}
+
+// One that makes room is nobody's until it is told: it can be withdrawn, or sent elsewhere.
+static void one_that_made_room_may_leave_before_it_is_told(void **state)
+{
+    (void)state;
+    for (int elsewhere = 0; elsewhere < 2; elsewhere++) {
+        struct world world;
+        world_init(&world, &usual);
+        ask_granted(&world, 0, LIMIT, OTHER, 0);
+        for (int i = 4; i < 4 + MAX_QUEUE; i++) {
+            assert_int_equal(ask_as(&world, i, 1, PRIORITY_NORMAL, 0), GATE_QUEUED);
+        }
+        assert_int_equal(ask_as(&world, 9, 2, PRIORITY_NORMAL, 0), GATE_QUEUED);
+        if (elsewhere) {
+            assert_ptr_equal(gate_evict_next(world.gate), &world.tickets[8]);
+        } else {
+            assert_true(gate_cancel(world.gate, &world.tickets[8]));
+        }
+        assert_int_equal(world.tickets[8].state, TICKET_IDLE);
+        assert_null(gate_expire_next(world.gate, 0));
+        assert_int_equal(counts_of(&world, 0).refused[REFUSED_QUEUE_FULL], 0);
+        world_fini(&world);
+    }
+}
+
+// Permits come free every 10: three wait, so a fourth with 29 left cannot make it, one with 30 can.
+static void what_cannot_be_in_time_is_refused_on_arrival(void **state)
+{
+    (void)state;
+    struct gate_limits limits = usual;
+    limits.limit = 1;
+    limits.max_wait_us = 1000;
+    limits.slow_us = 1000;
+    for (int64_t left = 1; left < 60; left++) {
+        struct world world;
+        world_init(&world, &limits);
+        for (int i = 0; i < 20; i++) {
+            ask_granted(&world, 0, 1, OTHER, 10 * i);
+            done(&world, 0, 10 * i + 10);
+        }
+        ask_granted(&world, 0, 1, OTHER, 200);
+        for (int i = 1; i <= 3; i++) {
+            assert_int_equal(ask(&world, i, OTHER, 200), GATE_QUEUED);
+        }
+        enum gate_answer answer = ask_until(&world, 4, OTHER, 200 + left, 200);
+        assert_int_equal(answer, left < 30 ? GATE_REFUSED : GATE_QUEUED);
+        if (left < 30) {
+            assert_int_equal(world.tickets[4].refusal, REFUSED_HOPELESS);
+        }
+        // What finishes things does not wait for them.
+        assert_int_equal(ask_until(&world, 5, FINISHING, 200 + left, 200), GATE_QUEUED);
+        // Nor does another tenant.
+        struct gate_ask other = {.shape = &world.quick, .deadline_us = 200 + left, .tenant = 1};
+        assert_int_equal(gate_ask(world.gate, &world.tickets[6], &other, 200), GATE_QUEUED);
+        world_fini(&world);
+    }
 }
 
 static void max_wait_zero_never_queues(void **state)
@@ -430,18 +545,19 @@ static void the_dead_are_not_granted_and_hold_up_nobody(void **state)
     }
 }
 
-// A permit that comes free a little late still goes to one whose max_wait is over, unless it was
-// refused first.
-static void one_that_waited_too_long_may_still_be_granted(void **state)
+static void one_that_waited_too_long_is_not_granted_any_more(void **state)
 {
     (void)state;
     struct world world;
     world_init(&world, &usual);
     ask_granted(&world, 0, LIMIT, OTHER, 0);
     assert_int_equal(ask(&world, 4, OTHER, 0), GATE_QUEUED);
-    done(&world, 0, MAX_WAIT_US + 1);
-    assert_ptr_equal(gate_grant_next(world.gate, MAX_WAIT_US + 1), &world.tickets[4]);
-    assert_null(gate_expire_next(world.gate, MAX_WAIT_US + 1));
+    done(&world, 0, MAX_WAIT_US);
+    assert_null(gate_grant_next(world.gate, MAX_WAIT_US));
+    assert_int_equal(counts_of(&world, MAX_WAIT_US).queued, 0);
+    assert_int_equal(gate_next_expiry(world.gate), MAX_WAIT_US);
+    assert_ptr_equal(gate_expire_next(world.gate, MAX_WAIT_US + 1), &world.tickets[4]);
+    assert_int_equal(world.tickets[4].refusal, REFUSED_WAITED);
     world_fini(&world);
 }
 
@@ -595,20 +711,20 @@ static void waits_for_a_server_once_and_for_a_permit_anew(void **state)
         assert_int_equal(ask(&world, 0, OTHER, 10), GATE_QUEUED);
         assert_int_equal(ask(&world, 1, FINISHING, 10), GATE_QUEUED);
         assert_int_equal(ask_until(&world, 2, OTHER, 45, 10), GATE_QUEUED);
-        assert_int_equal(world.tickets[0].expires_us, 10 + SERVER_WAIT_US);
-        assert_int_equal(world.tickets[1].expires_us, 10 + SERVER_WAIT_US);
-        assert_int_equal(world.tickets[2].expires_us, 45);
+        assert_int_equal(world.tickets[0].expiry.key, 10 + SERVER_WAIT_US);
+        assert_int_equal(world.tickets[1].expiry.key, 10 + SERVER_WAIT_US);
+        assert_int_equal(world.tickets[2].expiry.key, 45);
         gate_set_available(world.gate, false, 30); // is the case already
-        assert_int_equal(world.tickets[0].expires_us, 10 + SERVER_WAIT_US);
+        assert_int_equal(world.tickets[0].expiry.key, 10 + SERVER_WAIT_US);
         gate_set_available(world.gate, true, 40);
-        assert_int_equal(world.tickets[0].expires_us, 40 + table[i].wait_us);
-        assert_int_equal(world.tickets[1].expires_us, FOREVER);
-        assert_int_equal(world.tickets[2].expires_us, 45);
+        assert_int_equal(world.tickets[0].expiry.key, 40 + table[i].wait_us);
+        assert_int_equal(world.tickets[1].expiry.key, FOREVER);
+        assert_int_equal(world.tickets[2].expiry.key, 45);
         assert_int_equal(gate_next_expiry(world.gate), 45);
         gate_set_available(world.gate, false, 44);
-        assert_int_equal(world.tickets[0].expires_us, 10 + SERVER_WAIT_US);
-        assert_int_equal(world.tickets[1].expires_us, 10 + SERVER_WAIT_US);
-        assert_int_equal(world.tickets[2].expires_us, 45);
+        assert_int_equal(world.tickets[0].expiry.key, 10 + SERVER_WAIT_US);
+        assert_int_equal(world.tickets[1].expiry.key, 10 + SERVER_WAIT_US);
+        assert_int_equal(world.tickets[2].expiry.key, 45);
         world_fini(&world);
     }
 }
@@ -648,9 +764,9 @@ static void an_evicted_ticket_takes_its_wait_along(void **state)
     };
     ask_granted(&second, 4, LIMIT, OTHER, 15);
     assert_int_equal(gate_ask(second.gate, &first.tickets[0], &again, 15), GATE_QUEUED);
-    assert_int_equal(first.tickets[0].expires_us, 15 + GATE_RETURN_WAIT_US);
+    assert_int_equal(first.tickets[0].expiry.key, 15 + GATE_RETURN_WAIT_US);
     gate_set_available(second.gate, false, 16);
-    assert_int_equal(first.tickets[0].expires_us, 12 + SERVER_WAIT_US);
+    assert_int_equal(first.tickets[0].expiry.key, 12 + SERVER_WAIT_US);
     assert_true(gate_cancel(second.gate, &first.tickets[0]));
     world_fini(&second);
     world_fini(&first);
@@ -711,7 +827,7 @@ static void a_time_that_goes_back_counts_as_the_latest(void **state)
     ask_granted(&world, 0, LIMIT, OTHER, 100);
     assert_int_equal(ask(&world, 4, OTHER, 90), GATE_QUEUED);
     assert_int_equal(world.tickets[4].asked_us, 100);
-    assert_int_equal(world.tickets[4].expires_us, 100 + MAX_WAIT_US);
+    assert_int_equal(world.tickets[4].expiry.key, 100 + MAX_WAIT_US);
     assert_int_equal(counts_of(&world, 90).longest_wait_us, 0);
     done(&world, 0, 95);
     assert_ptr_equal(gate_grant_next(world.gate, 80), &world.tickets[4]);
@@ -1167,12 +1283,16 @@ int main(void)
         cmocka_unit_test(nobody_overtakes),
         cmocka_unit_test(each_queue_is_first_come_first_served),
         cmocka_unit_test(the_queue_is_bounded_but_not_for_those_that_finish),
+        cmocka_unit_test(the_tenant_that_waits_most_makes_room),
+        cmocka_unit_test(the_lowest_priority_makes_room),
+        cmocka_unit_test(one_that_made_room_may_leave_before_it_is_told),
+        cmocka_unit_test(what_cannot_be_in_time_is_refused_on_arrival),
         cmocka_unit_test(max_wait_zero_never_queues),
         cmocka_unit_test(waiting_ends_to_the_microsecond),
         cmocka_unit_test(those_that_finish_wait_as_long_as_it_takes),
         cmocka_unit_test(a_deadline_that_has_passed_is_refused_on_arrival),
         cmocka_unit_test(the_dead_are_not_granted_and_hold_up_nobody),
-        cmocka_unit_test(one_that_waited_too_long_may_still_be_granted),
+        cmocka_unit_test(one_that_waited_too_long_is_not_granted_any_more),
         cmocka_unit_test(cancel_is_in_time_or_too_late),
         cmocka_unit_test(ages_to_the_microsecond),
         cmocka_unit_test(a_slow_one_teaches_once),

@@ -245,6 +245,27 @@ static void says_what_it_is_and_cost(void **state)
     shapes_free(shapes);
 }
 
+static void learns_what_one_costs(void **state)
+{
+    (void)state;
+    struct shape shape = {0};
+    shape_learn_cost(&shape, 1000);
+    assert_float_equal(shape.cost_us, 1000, 0.5F);
+    shape_learn_cost(&shape, 2000);
+    assert_float_equal(shape.cost_us, 1125, 0.5F);
+    // One that takes unusually long says little; many of them say much.
+    shape_learn_cost(&shape, 3600000000);
+    assert_float_equal(shape.cost_us, 1125 + 7 * 1125 / 8.0F, 0.5F);
+    for (int i = 0; i < 40; i++) {
+        shape_learn_cost(&shape, 5000000);
+    }
+    assert_float_equal(shape.cost_us, 5000000, 100000);
+    for (int i = 0; i < 100; i++) {
+        shape_learn_cost(&shape, 0);
+    }
+    assert_true(shape.cost_us >= 1 && shape.cost_us < 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +279,7 @@ int main(void)
         cmocka_unit_test(half_of_them_is_enough),
         cmocka_unit_test(six_in_a_row_turn_it),
         cmocka_unit_test(follows_the_portion),
+        cmocka_unit_test(learns_what_one_costs),
     };
     return cmocka_run_group_tests_name("shapes", tests, NULL, NULL);
 }
