@@ -19,6 +19,18 @@ static inline int hash_bits(size_t capacity)
     return bits;
 }
 
+// A number for bytes that whoever does not know the seed cannot find others for.
+static inline uint64_t hash_bytes(uint64_t seed, const void *at, size_t len)
+{
+    const uint8_t *byte = (const uint8_t *)at;
+    uint64_t hash = seed ^ len;
+    for (size_t i = 0; i < len; i++) {
+        hash = (hash ^ byte[i]) * UINT64_C(0x9e3779b97f4a7c15);
+        hash ^= hash >> 32;
+    }
+    return hash;
+}
+
 static inline size_t hash_slot(uint64_t key, int bits)
 {
     return (size_t)((key * UINT64_C(0x9e3779b97f4a7c15)) >> (64 - bits));

@@ -3,8 +3,11 @@
 #include "proxy/client.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "policy/hash.h"
 #include "proxy/affinity.h"
 #include "proxy/config.h"
 #include "proxy/inquiry.h"
@@ -269,6 +272,45 @@ static void log_no_place(const struct client *client)
     }
 }
 
+static int weight_of(const struct config *config, struct bytes name)
+{
+    for (size_t i = 0; i < config->tenant_weights.count; i++) {
+        const char *item = config->tenant_weights.items[i];
+        size_t len = (size_t)(strrchr(item, '=') - item);
+        if (len == name.len && memcmp(item, name.at, len) == 0) {
+            return atoi(item + len + 1);
+        }
+    }
+    return 1;
+}
+
+static void set_tenant(struct client *client, struct bytes name)
+{
+    const struct shared *shared = client->worker->shared;
+    client->tenant.id = hash_bytes(shared->tenant_seed, name.at, name.len);
+    client->tenant.weight = weight_of(shared->config, name);
+    snprintf(client->tenant.name, sizeof client->tenant.name, "%.*s", (int)name.len,
+             (const char *)name.at);
+}
+
+// Until hello says more: whoever comes from the same address, by whatever port.
+static void set_tenant_by_address(struct client *client)
+{
+    const char *peer = stream_peer(client->stream);
+    const char *port = strrchr(peer, ':');
+    set_tenant(client,
+               (struct bytes){(const uint8_t *)peer, port ? (size_t)(port - peer) : strlen(peer)});
+}
+
+void client_name_app(struct client *client, struct bytes name)
+{
+    snprintf(client->app_name, sizeof client->app_name, "%.*s", (int)name.len,
+             (const char *)name.at);
+    if (client->worker->shared->config->tenant_by == CONFIG_TENANT_APP && name.len > 0) {
+        set_tenant(client, name);
+    }
+}
+
 void client_accept(struct worker *worker, int fd)
 {
     const struct config *config = worker->shared->config;
@@ -289,6 +331,7 @@ void client_accept(struct worker *worker, int fd)
     bool plain_allowed = config->tls_mode != CONFIG_TLS_REQUIRE;
     client->stream =
         stream_accept(worker->loop, fd, worker->shared->tls_server, plain_allowed, handler);
+    set_tenant_by_address(client);
     line_up(client); // who gave it to us has counted it
 }
 

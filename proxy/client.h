@@ -44,6 +44,13 @@ enum close_reason {
 
 const char *close_reason_text(enum close_reason reason);
 
+// Whose requests they are, for fairness: by admission.tenantBy.
+struct tenant {
+    uint64_t id; // of the whole name
+    int weight;
+    char name[CLIENT_APP_NAME_BYTES];
+};
+
 struct client {
     struct client *next; // among the worker's clients, or its dead
     struct client *prev;
@@ -59,13 +66,14 @@ struct client {
     int64_t accepted_us;
     int64_t waits_since_us;               // the handshake began, or the peer last made progress
     char app_name[CLIENT_APP_NAME_BYTES]; // as hello said, "" if it did not
-    bool backs_off;                       // when it is refused: hello said so
-    bool has_place;                       // among net.maxIncomingConnections
-    bool knocks;                          // among the worker's knocking
-    bool shaken;                          // the stream's handshake is done
-    bool greeted;                         // has sent a first message
-    bool ended;  // will send no more, but what it sent unacknowledged is still to be done
-    bool paused; // not read from: it sends faster than it is answered
+    struct tenant tenant;
+    bool backs_off; // when it is refused: hello said so
+    bool has_place; // among net.maxIncomingConnections
+    bool knocks;    // among the worker's knocking
+    bool shaken;    // the stream's handshake is done
+    bool greeted;   // has sent a first message
+    bool ended;     // will send no more, but what it sent unacknowledged is still to be done
+    bool paused;    // not read from: it sends faster than it is answered
     bool dead;
     bool close_after_reply;
     bool has_view;                      // a cursor of its own is open at the observer
@@ -84,6 +92,9 @@ void client_let_in(struct client *client);
 // Ends the connection at once: unlinks, lets go of its request, makes orphans of its pins. Memory
 // goes at the end of the turn. Calling it for a dead client does nothing.
 void client_close(struct client *client, enum close_reason reason);
+
+// Hello said what the app is called. The text is copied.
+void client_name_app(struct client *client, struct bytes name);
 
 // Logs bad input (rate-limited) with what was wrong.
 void client_log_bad_input(const struct client *client, const char *what);

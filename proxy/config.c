@@ -12,8 +12,10 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
+#include <ctype.h>
 #include <getopt.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "proxy/config_loader.h"
@@ -400,6 +402,29 @@ static bool check_rules(struct loader *loader)
     return true;
 }
 
+static bool is_weight(const char *item)
+{
+    const char *sign = strrchr(item, '=');
+    char *end = NULL;
+    long weight = sign ? strtol(sign + 1, &end, 10) : 0;
+    return sign > item && isdigit((unsigned char)sign[1]) && *end == '\0' && weight >= 1 &&
+           weight <= TENANT_WEIGHT_MAX;
+}
+
+static bool check_tenant_weights(struct loader *loader)
+{
+    const struct config_list *list = &loader->config->tenant_weights;
+    for (size_t i = 0; i < list->count; i++) {
+        if (!is_weight(list->items[i])) {
+            char subject[CONFIG_SUBJECT_BYTES];
+            config_describe(loader->config, CONFIG_OPTION_tenant_weights, subject);
+            return loader_fail(loader, "%s: must be of NAME=N, N from 1 to %d", subject,
+                               TENANT_WEIGHT_MAX);
+        }
+    }
+    return true;
+}
+
 // The preset gives way to a cap below it.
 static bool check_limit(struct loader *loader)
 {
@@ -436,7 +461,7 @@ static bool load(struct loader *loader, int argc, char *const argv[], char *cons
     return (file == NULL || loader_read_file(loader, file)) && set_variables(loader, env) &&
            check_unknown_variables(loader, env) && set_flags(loader, &line) && check_uri(loader) &&
            check_tls(loader) && check_limit(loader) && check_compressors(loader) &&
-           check_remote(loader) && check_rules(loader);
+           check_tenant_weights(loader) && check_remote(loader) && check_rules(loader);
 }
 
 struct config *config_load(int argc, char *const argv[], char *const env[],

@@ -19,6 +19,10 @@
 
 #include "proxy/config_table.h"
 
+#define TENANT_WEIGHT_MAX 1000
+
+enum config_tenant_by { CONFIG_TENANT_APP, CONFIG_TENANT_ADDRESS };
+
 struct config_list {
     char **items;
     size_t count;

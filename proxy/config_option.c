@@ -274,7 +274,11 @@ void option_clear(const struct option_row *row, void *values)
 
 bool option_has_value(const struct option_row *row, const void *values)
 {
-    return !is_text(row) || *(char *const *)field_in(row, values) != NULL;
+    const void *field = field_in(row, values);
+    if (row->type == OPTION_LIST) {
+        return ((const struct config_list *)field)->count > 0;
+    }
+    return !is_text(row) || *(char *const *)field != NULL;
 }
 
 static void show_list(const struct config_list *list, char *ret_text, size_t size)

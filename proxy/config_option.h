@@ -46,7 +46,7 @@ bool option_set(const struct option_row *row, void *values, const char *text,
 // Frees the value's memory.
 void option_clear(const struct option_row *row, void *values);
 
-// True if the field holds a value; only texts may not.
+// True if the field holds a value; only texts and lists may not.
 bool option_has_value(const struct option_row *row, const void *values);
 
 // Writes the value as option_set would take it, a URI masked; cuts at size.

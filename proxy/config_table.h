@@ -111,10 +111,14 @@
         "certificate. Whoever reaches the port can then do what weir's own user may do.")          \
     OPTION(max_wait_us, "admission.maxWait", "max-wait", DURATION,                                 \
         "100ms", "0", "10m", "TIME", true,                                                         \
-        "How long a request may wait for a connection before it is refused. 0: never waits.")      \
+        "How long a request may wait for a connection before it is refused. When requests of its "  \
+        "tenant have waited for this long without a break, new ones wait for 5 ms only, or for "   \
+        "two connections to come free, and the latest go first. 0: never waits; then whoever "     \
+        "asks most gets most, whatever admission.tenantBy says.")                                  \
     OPTION(max_queue, "admission.maxQueue", "max-queue", INT,                                      \
         "10000", "1", "1000000", "N", true,                                                        \
-        "How many requests may wait at one time; one more is refused at once.")                    \
+        "How many requests may wait at one time. For one more, one of the tenant that waits most " \
+        "is refused.")                                                                             \
     OPTION(max_time_limit_us, "admission.maxTimeLimit", "max-time-limit", DURATION,                \
         "0", "0", "24h", "TIME", true,                                                             \
         "The longest an operation on data may take on the server: a longer maxTimeMS is lowered "  \
@@ -130,6 +134,14 @@
         "admission.minLimit and the cap.")                                                         \
     OPTION(min_limit, "admission.minLimit", "min-limit", INT, "4", "1", "100000", "N", true,       \
         "The least that an adaptive limit goes down to.")                                          \
+    OPTION(tenant_by, "admission.tenantBy", "tenant-by", ENUM, "app", "", "", "app|address", true, \
+        "Whose a request is: those who want connections at one time have the same share of them, " \
+        "however much they ask for. app: the app's name (appName in its URI), all its processes "  \
+        "together, or the address of one that gives none; address: the address it comes from.")    \
+    OPTION(tenant_weights, "admission.tenantWeights", "tenant-weights", LIST,                      \
+        NULL, "3", "16384", "NAME=N[,...]", true,                                                  \
+        "Who has another share than the rest, whose weight is 1: N (1 to 1000) times as much. "    \
+        "NAME is an app's name, or an address if admission.tenantBy says so.")                     \
     OPTION(slow_share, "admission.slowShare", "slow-share", FRACTION,                              \
         "0.25", "0.01", "1", "SHARE", true,                                                        \
         "The largest part of the limit that slow kinds of requests may hold, so that the others "  \

@@ -13,6 +13,7 @@ static void describe_holder(struct holder *holder, const struct request *request
 {
     shape_text(&request->msg, &request->command, holder->shape, sizeof holder->shape);
     memcpy(holder->app_name, request->app_name, sizeof holder->app_name);
+    memcpy(holder->tenant, request->tenant.name, sizeof holder->tenant);
     holder->client_id = request->client_id;
     holder->age_us = now_us - request->ticket.granted_us;
 }
@@ -43,11 +44,11 @@ static void log_holders(struct log_line *line, const struct exhaustion_report *r
     for (int i = 0; i < report->holder_count; i++) {
         const struct holder *holder = &report->holders[i];
         char key[16];
-        char text[320];
+        char text[384];
         snprintf(key, sizeof key, "holder%c", '1' + i);
-        snprintf(text, sizeof text, "%.160s app=%.48s client=%llu held_ms=%lld", holder->shape,
-                 holder->app_name, (unsigned long long)holder->client_id,
-                 (long long)(holder->age_us / 1000));
+        snprintf(text, sizeof text, "%.160s app=%.48s client=%llu held_ms=%lld tenant=%.48s",
+                 holder->shape, holder->app_name, (unsigned long long)holder->client_id,
+                 (long long)(holder->age_us / 1000), holder->tenant);
         log_str(line, key, text);
     }
 }

@@ -14,6 +14,7 @@
 struct holder {
     char shape[160];
     char app_name[CLIENT_APP_NAME_BYTES];
+    char tenant[CLIENT_APP_NAME_BYTES];
     uint64_t client_id;
     int64_t age_us;
 };

@@ -72,8 +72,7 @@ static void keep_app_name(struct client *client, const struct command *command)
         !bson_find(part.value, "name", &part) || !bson_element_text(&part, &name)) {
         return;
     }
-    snprintf(client->app_name, sizeof client->app_name, "%.*s", (int)name.len,
-             (const char *)name.at);
+    client_name_app(client, name);
 }
 
 // Drivers have said "2" and true; what counts is that they say it.

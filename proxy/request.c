@@ -553,6 +553,9 @@ static enum request_step ask_for_permit(struct request *request)
     struct gate_ask ask = {
         .deadline_us = deadline_of(request),
         .serverless_us = request->ticket.serverless_us,
+        .tenant = request->tenant.id,
+        .weight = request->tenant.weight,
+        .priority = request->verdict.priority,
         .finishes = finishes,
         .exempt = finishes && request->command.cursor_id == 0,
         .streams = request->bond.streams && request->command.cursor_id != 0,
@@ -1327,6 +1330,7 @@ static void log_slow(const struct request *request, const int64_t measured[MEASU
     }
     log_int(&line, "client", (int64_t)request->client_id);
     log_str(&line, "app", request->app_name);
+    log_str(&line, "tenant", request->tenant.name);
     log_text(&line, "command", (const char *)command->name.at, command->name.len);
     log_text(&line, "db", (const char *)command->database.at, command->database.len);
     log_text(&line, "collection", (const char *)command->collection.at, command->collection.len);
@@ -1487,6 +1491,7 @@ struct request *request_new(struct worker *worker, struct client *client)
         request->client_id = client->id;
         memcpy(request->app_name, client->app_name, sizeof request->app_name);
         request->backs_off = client->backs_off;
+        request->tenant = client->tenant;
     }
     return request;
 }

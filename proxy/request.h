@@ -100,6 +100,7 @@ struct request {
     bool backs_off;                       // likewise
 
     struct rule_verdict verdict; // of the rules
+    struct tenant tenant;        // likewise
 
     struct reply_scan scan;
     struct buffer held; // the beginning of a reply that is not whole and not large

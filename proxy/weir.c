@@ -556,7 +556,8 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
     shared->budget.limit = (size_t)shared->config->max_buffered_bytes;
     atomic_init(&shared->next_client_id, 1);
     atomic_init(&shared->next_upstream_id, 1);
-    if (getentropy(shared->process_id, sizeof shared->process_id) != 0) {
+    if (getentropy(shared->process_id, sizeof shared->process_id) != 0 ||
+        getentropy(&shared->tenant_seed, sizeof shared->tenant_seed) != 0) {
         snprintf(ret_error, capacity, "no random numbers to be had");
         return false;
     }

@@ -47,6 +47,7 @@ struct shared {
     atomic_int knocking;        // clients whose handshake waits for us
     atomic_int workers_at_work; // those that are not ending, or not at rest yet
     uint8_t process_id[5];      // random; makes serviceIds ours
+    uint64_t tenant_seed;       // random
 };
 
 enum worker_mail {

@@ -206,12 +206,14 @@ static void make_body(const struct op *op, int w, bson_t *body)
         struct compressor_list offered = all_compressors((uint64_t)op->id);
         compressor_list_append(&offered, body);
     }
-    if (op->kind == OP_HELLO) {
+    if (op->kind == OP_HELLO && op->app != 1) { // that one's tenant is its address
         bson_t client;
         bson_t application;
+        char name[32];
+        snprintf(name, sizeof name, "simulated-%d", op->app);
         BSON_APPEND_DOCUMENT_BEGIN(body, "client", &client);
         BSON_APPEND_DOCUMENT_BEGIN(&client, "application", &application);
-        BSON_APPEND_UTF8(&application, "name", "simulated");
+        BSON_APPEND_UTF8(&application, "name", name);
         bson_append_document_end(&client, &application);
         bson_append_document_end(body, &client);
     }

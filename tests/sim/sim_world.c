@@ -67,6 +67,7 @@ struct op *op_find(int64_t id)
 static void configure(void)
 {
     static char *compressors[] = {"snappy", "zlib", "zstd"};
+    static char *weights[] = {"simulated-2=3"};
     const struct knobs *knobs = &world.knobs;
     world.deployment.compressors =
         knobs->server_compression ? all_compressors(world.seed) : (struct compressor_list){0};
@@ -97,6 +98,7 @@ static void configure(void)
         .kill_after_us = knobs->kill_after_us,
         .kill_abandoned_after_us = knobs->kill_after_us,
         .compressors = {compressors, 3},
+        .tenant_weights = {weights, 1},
     };
     world.config.origins[CONFIG_OPTION_compressors].source = CONFIG_FROM_FLAG;
 }
@@ -112,6 +114,7 @@ static void weir_begin(void)
         .control = world.control,
         .tls_server = world.knobs.sniff ? some_tls : NULL,
         .budget = {.limit = world.knobs.max_buffered},
+        .tenant_seed = world.seed,
     };
     atomic_init(&world.shared.next_client_id, 1);
     atomic_init(&world.shared.next_upstream_id, 1);
