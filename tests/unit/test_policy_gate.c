@@ -435,6 +435,76 @@ static void what_cannot_be_in_time_is_refused_on_arrival(void **state)
     }
 }
 
+// Tenants 1 and 2 wait for one permit. 1 has had it for longer than its shape had told: 2 goes
+// until it has had as much.
+static void a_tenant_pays_for_what_it_held(void **state)
+{
+    (void)state;
+    struct gate_limits limits = usual;
+    limits.limit = 1;
+    limits.slow_us = 1000;
+    limits.max_wait_us = 1000;
+    limits.max_queue = 10;
+    struct world world;
+    world_init(&world, &limits);
+    shape_learn_cost(&world.quick, 10);
+    ask_granted(&world, 0, 1, OTHER, 0);
+    for (int i = 1; i <= 2; i++) {
+        assert_int_equal(ask_as(&world, i, 1, PRIORITY_NORMAL, 0), GATE_QUEUED);
+    }
+    for (int i = 3; i <= 6; i++) {
+        assert_int_equal(ask_as(&world, i, 2, PRIORITY_NORMAL, 0), GATE_QUEUED);
+    }
+    done(&world, 0, 10);
+    int64_t now = 10;
+    static const int64_t held[] = {[1] = 35, [3] = 10, [4] = 10, [5] = 10, [6] = 10, [2] = 10};
+    static const int order[] = {1, 3, 4, 5, 6, 2};
+    for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+        assert_ptr_equal(gate_grant_next(world.gate, now), &world.tickets[order[i]]);
+        now += held[order[i]];
+        done(&world, order[i], now);
+    }
+    world_fini(&world);
+}
+
+// Six permits come free at once. What one costs three times as much of is charged before it is
+// done.
+static void a_dear_shape_is_charged_at_once(void **state)
+{
+    (void)state;
+    struct gate_limits limits = usual;
+    limits.limit = 6;
+    limits.max_queue = 10;
+    struct world world;
+    world_init(&world, &limits);
+    struct shape dear = {0};
+    shape_learn_cost(&dear, 30);
+    shape_learn_cost(&world.quick, 10);
+    ask_granted(&world, 0, 6, OTHER, 0);
+    struct gate_ask ask_dear = {.shape = &dear, .deadline_us = FOREVER, .tenant = 1};
+    for (int i = 6; i < 8; i++) {
+        assert_int_equal(gate_ask(world.gate, &world.tickets[i], &ask_dear, 0), GATE_QUEUED);
+    }
+    for (int i = 8; i < 12; i++) {
+        assert_int_equal(ask_as(&world, i, 2, PRIORITY_NORMAL, 0), GATE_QUEUED);
+    }
+    for (int i = 0; i < 6; i++) {
+        done(&world, i, 10);
+    }
+    static const int order[] = {6, 8, 9, 10};
+    for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+        assert_ptr_equal(gate_grant_next(world.gate, 10), &world.tickets[order[i]]);
+    }
+    for (int i = 6; i < 12; i++) {
+        if (world.tickets[i].state == TICKET_IN_FLIGHT) {
+            done(&world, i, 20);
+        } else {
+            assert_true(gate_cancel(world.gate, &world.tickets[i]));
+        }
+    }
+    world_fini(&world);
+}
+
 static void max_wait_zero_never_queues(void **state)
 {
     (void)state;
@@ -1287,6 +1357,8 @@ int main(void)
         cmocka_unit_test(the_lowest_priority_makes_room),
         cmocka_unit_test(one_that_made_room_may_leave_before_it_is_told),
         cmocka_unit_test(what_cannot_be_in_time_is_refused_on_arrival),
+        cmocka_unit_test(a_tenant_pays_for_what_it_held),
+        cmocka_unit_test(a_dear_shape_is_charged_at_once),
         cmocka_unit_test(max_wait_zero_never_queues),
         cmocka_unit_test(waiting_ends_to_the_microsecond),
         cmocka_unit_test(those_that_finish_wait_as_long_as_it_takes),

@@ -277,6 +277,23 @@ static void nobody_saves_up_by_staying_away(void **state)
     world_fini(&world);
 }
 
+// Nor a priority: the low have waited for nothing while they did not wait.
+static void no_priority_saves_up_by_staying_away(void **state)
+{
+    (void)state;
+    struct asker alone[] = {ASKER(1, 1, PRIORITY_NORMAL, 10, 1000, 1000)};
+    struct asker both[] = {
+        ASKER(1, 1, PRIORITY_NORMAL, 0, 1000, 1000),
+        ASKER(2, 1, PRIORITY_LOW, 10, 1000, 1000),
+    };
+    struct world world;
+    world_init(&world, false);
+    serve(&world, alone, 1, 5000);
+    serve(&world, both, 2, 1100);
+    assert_in_range(both[1].granted, 85, 101);
+    world_fini(&world);
+}
+
 static void the_latest_goes_first_when_a_queue_stands(void **state)
 {
     (void)state;
@@ -457,6 +474,7 @@ int main(void)
         cmocka_unit_test(nobody_escapes_by_an_empty_queue),
         cmocka_unit_test(a_debt_lapses),
         cmocka_unit_test(nobody_saves_up_by_staying_away),
+        cmocka_unit_test(no_priority_saves_up_by_staying_away),
         cmocka_unit_test(the_latest_goes_first_when_a_queue_stands),
         cmocka_unit_test(in_a_standing_queue_patience_is_short),
         cmocka_unit_test(in_the_slow_lane_the_shape_that_holds_least_goes_first),
