@@ -72,8 +72,7 @@ static void append_closed(const struct gathering *gathering, bson_t *document)
         for (int i = 0; i < gathering->worker_count; i++) {
             count += atomic_load(&gathering->workers[i]->closed[reason]);
         }
-        bson_append_int64(document, close_reason_text((enum close_reason)reason), -1,
-                          (int64_t)count);
+        state_append_int(document, close_reason_text((enum close_reason)reason), (int64_t)count);
     }
 }
 
@@ -84,8 +83,8 @@ static void append_failed(const struct gathering *gathering, bson_t *document)
         for (int i = 0; i < gathering->worker_count; i++) {
             count += atomic_load(&gathering->workers[i]->failed[failure]);
         }
-        bson_append_int64(document, request_failure_text((enum request_failure)failure), -1,
-                          (int64_t)count);
+        state_append_int(document, request_failure_text((enum request_failure)failure),
+                         (int64_t)count);
     }
 }
 
@@ -140,7 +139,7 @@ static const char *kind_text(enum server_kind kind)
 static void append_refused(const struct gate_counts *gate, bson_t *document)
 {
     for (int i = 0; i < REFUSAL_COUNT; i++) {
-        bson_append_int64(document, refusal_text((enum refusal)i), -1, (int64_t)gate->refused[i]);
+        state_append_int(document, refusal_text((enum refusal)i), (int64_t)gate->refused[i]);
     }
 }
 

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "proxy/admin/state.h"
+
 void spread_add(struct spread *spread, const struct traffic_times *times)
 {
     spread->sum_us += atomic_load_explicit(&times->sum_us, memory_order_relaxed);
@@ -58,7 +60,7 @@ double spread_quantile(const struct spread *spread, double quantile)
 void spread_append(const struct spread *spread, bson_t *document)
 {
     bson_t buckets;
-    bson_append_int64(document, "count", -1, (int64_t)spread_count(spread));
+    state_append_int(document, "count", (int64_t)spread_count(spread));
     bson_append_double(document, "sum", -1, (double)spread->sum_us / 1e6);
     bson_append_double(document, "p50", -1, spread_quantile(spread, 0.5));
     bson_append_double(document, "p99", -1, spread_quantile(spread, 0.99));
@@ -66,7 +68,7 @@ void spread_append(const struct spread *spread, bson_t *document)
     for (int i = 0; i < TRAFFIC_BUCKETS; i++) {
         char key[16];
         snprintf(key, sizeof key, "%d", i);
-        bson_append_int64(&buckets, key, -1, (int64_t)spread->buckets[i]);
+        state_append_int(&buckets, key, (int64_t)spread->buckets[i]);
     }
     bson_append_array_end(document, &buckets);
 }

@@ -118,9 +118,18 @@ void row_bool(struct row *row, enum state_field field, bool value)
     bson_append_bool(&row->document, key_of(row, field), -1, value);
 }
 
+void state_append_int(bson_t *document, const char *key, int64_t value)
+{
+    if (value >= INT32_MIN && value <= INT32_MAX) {
+        bson_append_int32(document, key, -1, (int32_t)value);
+    } else {
+        bson_append_int64(document, key, -1, value);
+    }
+}
+
 void row_int(struct row *row, enum state_field field, int64_t value)
 {
-    bson_append_int64(&row->document, key_of(row, field), -1, value);
+    state_append_int(&row->document, key_of(row, field), value);
 }
 
 void row_real(struct row *row, enum state_field field, double value)

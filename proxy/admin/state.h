@@ -94,6 +94,9 @@ void row_int(struct row *row, enum state_field field, int64_t value);
 void row_real(struct row *row, enum state_field field, double value);
 void row_seconds(struct row *row, enum state_field field, int64_t us);
 
+// An int32 if it fits, which shells show as a plain number.
+void state_append_int(bson_t *document, const char *key, int64_t value);
+
 // A document in it: put fields into *ret_document by libbson, then end it.
 void row_open(struct row *row, enum state_field field, bson_t *ret_document);
 void row_close(struct row *row, bson_t *document);
