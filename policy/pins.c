@@ -69,7 +69,8 @@ static struct pin **bucket_of(struct pins *pins, const struct pin_key *key)
 
 static bool same_key(const struct pin_key *a, const struct pin_key *b)
 {
-    return a->kind == b->kind && (a->kind != PIN_CURSOR || a->cursor_id == b->cursor_id) &&
+    return a->kind == b->kind && a->user == b->user &&
+           (a->kind != PIN_CURSOR || a->cursor_id == b->cursor_id) &&
            memcmp(a->session_id, b->session_id, sizeof(a->session_id)) == 0;
 }
 
@@ -82,11 +83,12 @@ static struct pin *find(struct pins *pins, const struct pin_key *key)
     return pin;
 }
 
-// A cursor of that id, whatever its session.
-static struct pin *find_like(struct pins *pins, const struct pin_key *key)
+// A cursor of that id of this user or of others, whatever its session.
+static struct pin *find_like(struct pins *pins, const struct pin_key *key, bool of_user)
 {
     struct pin *pin = *bucket_of(pins, key);
-    while (pin && (pin->key.kind != PIN_CURSOR || pin->key.cursor_id != key->cursor_id)) {
+    while (pin && (pin->key.kind != PIN_CURSOR || pin->key.cursor_id != key->cursor_id ||
+                   (pin->key.user == key->user) != of_user)) {
         pin = pin->bucket_next;
     }
     return pin;
@@ -210,6 +212,7 @@ static struct pin *add(struct pins *pins, const struct pin_key *key, struct pin_
     pin->connection = 0;
     pin->in_use = true;
     pin->story = (struct pin_story){0};
+    pin->identity = 0;
     pin->bucket_next = *bucket;
     *bucket = pin;
     use_append(pins, pin);
@@ -248,7 +251,12 @@ struct pin *pins_open(struct pins *pins, const struct pin_key *key, uint32_t ser
 const struct pin *pins_find(struct pins *pins, const struct pin_key *key)
 {
     const struct pin *pin = find(pins, key);
-    return pin || key->kind != PIN_CURSOR ? pin : find_like(pins, key);
+    return pin || key->kind != PIN_CURSOR ? pin : find_like(pins, key, true);
+}
+
+bool pins_is_foreign(struct pins *pins, const struct pin_key *key)
+{
+    return !find_like(pins, key, true) && find_like(pins, key, false);
 }
 
 bool pins_has(struct pins *pins, const struct pin_key *key)

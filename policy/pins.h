@@ -24,6 +24,7 @@ enum pin_kind { PIN_CURSOR, PIN_TRANSACTION };
 // opened with (the server insists on it).
 struct pin_key {
     enum pin_kind kind;
+    uint32_t user;          // whose it is; 0: nobody logs in
     int64_t cursor_id;      // PIN_CURSOR
     uint8_t session_id[16]; // lsid.id; zeros: a cursor without a session
 };
@@ -45,6 +46,7 @@ struct pin {
     struct pin_owner *owner; // NULL: an orphan
     struct pin_key key;
     uint32_t server;     // the caller's number for it
+    int identity;        // likewise, for as whom the deployment knows its user
     uint64_t connection; // likewise, if only this one of the server's will do; or 0
     int64_t txn_number;  // PIN_TRANSACTION
     bool streams;        // PIN_CURSOR: its getMores wait for what may come
@@ -71,16 +73,19 @@ void pins_free(struct pins *pins); // no owner may have pins any more
 
 // Opens a pin, or takes one that exists over to `owner`, and counts as a use. `namespace` is copied
 // ("" for a transaction), cut at PIN_NAMESPACE_BYTES - 1. Borrowed until the next call that changes
-// something; a new one has `streams` and `was_tried` not set, `connection` 0 and an
+// something; a new one has `streams` and `was_tried` not set, `connection` and `identity` 0 and an
 // empty story.
 struct pin *pins_open(struct pins *pins, const struct pin_key *key, uint32_t server,
                       int64_t txn_number, const char *namespace, struct pin_owner *owner,
                       int64_t now_us);
 
 // The pin of a key, borrowed until the next call that changes something. Of a cursor that has none
-// with this session, one of another session, if there is one: the server will say what it thinks of
-// that. NULL if there is none.
+// with this session, one of another session of the same user, if there is one: the server will say
+// what it thinks of that. NULL if there is none.
 const struct pin *pins_find(struct pins *pins, const struct pin_key *key);
+
+// Whether there is such a cursor, and all that there are are other users'.
+bool pins_is_foreign(struct pins *pins, const struct pin_key *key);
 
 // Whether there is a pin of just this key.
 bool pins_has(struct pins *pins, const struct pin_key *key);

@@ -25,19 +25,29 @@ static void set_session(struct pin_key *key, const struct command *command)
     }
 }
 
-static struct pin_key cursor_key(const struct command *command, int64_t cursor_id)
+static uint32_t user_of(const struct request *request)
 {
-    struct pin_key key = {.kind = PIN_CURSOR, .cursor_id = cursor_id};
-    set_session(&key, command);
+    return request->user ? request->user->id : request->bond.user;
+}
+
+static struct pin_key cursor_key(const struct request *request, int64_t cursor_id)
+{
+    struct pin_key key = {
+        .kind = PIN_CURSOR,
+        .user = user_of(request),
+        .cursor_id = cursor_id,
+    };
+    set_session(&key, &request->command);
     return key;
 }
 
-static bool transaction_key(const struct command *command, struct pin_key *ret_key)
+static bool transaction_key(const struct request *request, struct pin_key *ret_key)
 {
+    const struct command *command = &request->command;
     if (!command->in_transaction || command->lsid_id.len != sizeof ret_key->session_id) {
         return false;
     }
-    *ret_key = (struct pin_key){.kind = PIN_TRANSACTION};
+    *ret_key = (struct pin_key){.kind = PIN_TRANSACTION, .user = user_of(request)};
     set_session(ret_key, command);
     return true;
 }
@@ -84,9 +94,9 @@ void affinity_resume(struct affinity *affinity, const struct request *request,
 {
     const struct command *command = &request->command;
     int64_t cursor = command->cursor_id ? command->cursor_id : first_cursor(command->cursors);
-    struct pin_key cursors = cursor_key(command, cursor);
+    struct pin_key cursors = cursor_key(request, cursor);
     struct pin_key transactions;
-    bool in_transaction = !command->start_transaction && transaction_key(command, &transactions);
+    bool in_transaction = !command->start_transaction && transaction_key(request, &transactions);
     *ret_bond = (struct bond){0};
     if (!cursor && !in_transaction) {
         return;
@@ -101,14 +111,46 @@ void affinity_resume(struct affinity *affinity, const struct request *request,
     pthread_mutex_unlock(&affinity->lock);
 }
 
-uint32_t affinity_of_cursor(struct affinity *affinity, const struct command *command, int64_t id)
+uint32_t affinity_of_cursor(struct affinity *affinity, const struct request *request, int64_t id)
 {
-    struct pin_key key = cursor_key(command, id);
+    struct pin_key key = cursor_key(request, id);
     pthread_mutex_lock(&affinity->lock);
     const struct pin *pin = pins_find(affinity->pins, &key);
     uint32_t server = pin ? pin->server : 0;
     pthread_mutex_unlock(&affinity->lock);
     return server;
+}
+
+// One that is not known may be another user's: without a session, the server would not see that.
+static bool may_go_on(struct pins *pins, const struct request *request, int64_t cursor_id)
+{
+    struct pin_key key = cursor_key(request, cursor_id);
+    bool goes_on = request->command.cursor_id != 0;
+    bool in_session = request->command.lsid_id.len > 0;
+    return !pins_is_foreign(pins, &key) &&
+           (!goes_on || in_session || pins_find(pins, &key) != NULL);
+}
+
+bool affinity_may_go_on(struct affinity *affinity, const struct request *request)
+{
+    const struct command *command = &request->command;
+    struct bson_walk walk;
+    struct bson_element element;
+    bool may = true;
+    if (!request->user || (command->cursor_id == 0 && command->cursors.len == 0)) {
+        return true;
+    }
+    pthread_mutex_lock(&affinity->lock);
+    if (command->cursor_id != 0) {
+        may = may_go_on(affinity->pins, request, command->cursor_id);
+    } else if (bson_walk_begin(&walk, command->cursors)) {
+        while (may && bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT) {
+            int64_t id;
+            may = !bson_element_i64(&element, &id) || may_go_on(affinity->pins, request, id);
+        }
+    }
+    pthread_mutex_unlock(&affinity->lock);
+    return may;
 }
 
 static void tell_story(struct pin_story *story, const struct request *request)
@@ -135,6 +177,7 @@ static void open_pin(struct pins *pins, const struct request *request, const str
         if (is_new) {
             tell_story(&pin->story, request);
         }
+        pin->identity = request->identity;
         if (is_new && request->upstream->keeps_pins) {
             pin->connection = request->upstream->id;
             request->upstream->pins++;
@@ -156,7 +199,7 @@ static void note_transaction(struct pins *pins, const struct request *request,
 {
     const struct command *command = &request->command;
     struct pin_key key;
-    if (!transaction_key(command, &key)) {
+    if (!transaction_key(request, &key)) {
         return;
     }
     bool ends = command_ends_transaction(command);
@@ -185,13 +228,13 @@ static void note_cursor(struct pins *pins, const struct request *request,
     const struct command *command = &request->command;
     bool over = reply->ok || reply->code == CURSOR_NOT_FOUND;
     if (command->cursor_id != 0 && reply->cursor_id == 0 && over) {
-        struct pin_key key = cursor_key(command, command->cursor_id);
+        struct pin_key key = cursor_key(request, command->cursor_id);
         close_pin(pins, request, &key);
     }
     if (reply->cursor_id != 0) {
         char namespace[PIN_NAMESPACE_BYTES];
         format_namespace(command, namespace);
-        struct pin_key key = cursor_key(command, reply->cursor_id);
+        struct pin_key key = cursor_key(request, reply->cursor_id);
         open_pin(pins, request, &key, namespace, owner);
     }
 }
@@ -199,7 +242,7 @@ static void note_cursor(struct pins *pins, const struct request *request,
 // A driver kills what its app has dropped by one killCursors, also of several sessions.
 static void note_killed_cursor(struct pins *pins, const struct request *request, int64_t cursor_id)
 {
-    struct pin_key key = cursor_key(&request->command, cursor_id);
+    struct pin_key key = cursor_key(request, cursor_id);
     const struct pin *pin = pins_find(pins, &key);
     if (pin && pin->server == request->server->id &&
         (pin->connection == 0 || pin->connection == request->upstream->id)) {
@@ -284,12 +327,12 @@ void affinity_note(struct affinity *affinity, const struct request *request,
 void affinity_rest(struct affinity *affinity, const struct request *request, int64_t now_us)
 {
     const struct command *command = &request->command;
-    struct pin_key key = cursor_key(command, command->cursor_id);
+    struct pin_key key = cursor_key(request, command->cursor_id);
     pthread_mutex_lock(&affinity->lock);
     if (command->cursor_id) {
         pins_rest(affinity->pins, &key, now_us);
     }
-    if (transaction_key(command, &key)) {
+    if (transaction_key(request, &key)) {
         pins_rest(affinity->pins, &key, now_us);
     }
     settle(affinity, request->worker, now_us);
@@ -301,17 +344,18 @@ void affinity_kill_failed(struct affinity *affinity, const struct request *reque
     struct pin_owner nobody = {0};
     char namespace[PIN_NAMESPACE_BYTES];
     int64_t cursor = first_cursor(command->cursors);
-    struct pin_key key = cursor_key(command, cursor);
+    struct pin_key key = cursor_key(request, cursor);
     bool gone = request->failure == FAILURE_AFFINITY_LOST || request->bond.upstream != 0;
-    if (gone || request->bond.is_last_try || (!cursor && !transaction_key(command, &key))) {
+    if (gone || request->bond.is_last_try || (!cursor && !transaction_key(request, &key))) {
         return;
     }
     format_namespace(command, namespace);
     pthread_mutex_lock(&affinity->lock);
     if (!pins_has(affinity->pins, &key)) {
-        pins_open(affinity->pins, &key, request->bond.server, command->txn_number, namespace,
-                  &nobody, request->now_us)
-            ->was_tried = true;
+        struct pin *pin = pins_open(affinity->pins, &key, request->bond.server, command->txn_number,
+                                    namespace, &nobody, request->now_us);
+        pin->identity = request->identity;
+        pin->was_tried = true;
         pins_orphan(affinity->pins, &nobody, request->now_us);
     }
     settle(affinity, request->worker, request->now_us);
@@ -367,6 +411,8 @@ static void kill_pinned(struct worker *worker, const struct pin *pin)
     struct bond bond = {
         .server = pin->server,
         .upstream = pin->connection,
+        .identity = pin->identity,
+        .user = pin->key.user,
         .is_last_try = pin->was_tried,
     };
     request_run_own(worker, &bond, &message);

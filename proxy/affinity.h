@@ -35,6 +35,8 @@ struct bond {
         upstream;     // behind a load balancer, the id of the upstream; else 0: any of the server's
     bool streams;     // its cursor waits for what may come
     bool is_last_try; // of weir's own, to kill it
+    int identity;     // likewise: as whom it is done,
+    uint32_t user;    // and for which user
 };
 
 // What a request goes on with. From now on that is its client's, so that it is not killed while the
@@ -42,8 +44,11 @@ struct bond {
 void affinity_resume(struct affinity *affinity, const struct request *request,
                      struct bond *ret_bond);
 
-// The id of the server that a cursor is on which this command names, 0 if none is known.
-uint32_t affinity_of_cursor(struct affinity *affinity, const struct command *command, int64_t id);
+// The id of the server that a cursor is on which this request names, 0 if none is known.
+uint32_t affinity_of_cursor(struct affinity *affinity, const struct request *request, int64_t id);
+
+// False: a cursor that the command goes on with, or kills, is another user's, or may be.
+bool affinity_may_go_on(struct affinity *affinity, const struct request *request);
 
 // Keeps the table in step with a request whose reply has come.
 void affinity_note(struct affinity *affinity, const struct request *request,

@@ -12,6 +12,7 @@
 #include "proxy/config.h"
 #include "proxy/inquiry.h"
 #include "proxy/log.h"
+#include "proxy/login.h"
 #include "proxy/mem.h"
 #include "proxy/request.h"
 
@@ -405,6 +406,7 @@ void client_bury(struct client *client)
 {
     assert(client->dead && !client->request);
     stream_free(client->stream);
+    login_free(client->login);
     buffer_fini(&client->ahead);
     buffer_fini(&client->out);
     free(client);

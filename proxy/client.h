@@ -33,6 +33,7 @@
     X(CLOSE_SLOW_READER, "reply not taken in time")                                                \
     X(CLOSE_BAD_INPUT, "bad input")                                                                \
     X(CLOSE_BROKEN_REPLY, "reply broke off")                                                       \
+    X(CLOSE_TOO_MANY_LOGINS, "too many logins failed from its address")                            \
     X(CLOSE_ENDING, "weir is ending")
 
 enum close_reason {
@@ -78,6 +79,8 @@ struct client {
     bool close_after_reply;
     bool has_view;                      // a cursor of its own is open at the observer
     struct compressor_list compressors; // agreed on in hello
+    struct user *user;                  // who has logged in; NULL: nobody
+    struct login *login;                // whoever is about to; NULL: nobody
     bool asked_ip;                      // the following two are known
     bool has_ip;
     uint8_t ip[IP_BYTES];

@@ -21,6 +21,7 @@
 #include "proxy/config_loader.h"
 #include "proxy/mem.h"
 #include "proxy/rule_text.h"
+#include "proxy/users.h"
 #include "wire/compression.h"
 
 enum { SHOWN_BYTES = 200 };
@@ -326,6 +327,9 @@ static bool check_tls(struct loader *loader)
         return fail_needs(loader, CONFIG_OPTION_tls_mode, CONFIG_OPTION_tls_certificate_key_file,
                           "");
     }
+    if (config->tls_crl_file != NULL && config->tls_ca_file == NULL) {
+        return fail_needs(loader, CONFIG_OPTION_tls_crl_file, CONFIG_OPTION_tls_ca_file, "");
+    }
     if (config->tls_allow_connections_without_certificates && config->tls_ca_file == NULL) {
         return fail_needs(loader, CONFIG_OPTION_tls_allow_connections_without_certificates,
                           CONFIG_OPTION_tls_ca_file, "");
@@ -353,21 +357,25 @@ static bool everybody_shows_a_certificate(const struct config *config)
            !config->tls_allow_connections_without_certificates;
 }
 
+bool config_is_open(const struct config *config)
+{
+    bool remote = false;
+    for (size_t i = 0; i < config->bind_ip.count; i++) {
+        remote |= !is_loopback(config->bind_ip.items[i]);
+    }
+    return remote && config->authorization != CONFIG_AUTHORIZATION_ENABLED &&
+           !everybody_shows_a_certificate(config);
+}
+
 static bool check_remote(struct loader *loader)
 {
     const struct config *config = loader->config;
-    if (config->allow_remote_without_auth || everybody_shows_a_certificate(config)) {
+    if (config->allow_remote_without_auth || !config_is_open(config)) {
         return true;
     }
-    for (size_t i = 0; i < config->bind_ip.count; i++) {
-        if (!is_loopback(config->bind_ip.items[i])) {
-            return fail_needs(loader, CONFIG_OPTION_bind_ip,
-                              CONFIG_OPTION_allow_remote_without_auth,
-                              ", or client certificates required of everybody: TLS mode "
-                              "requireTLS, a CA file, none allowed without");
-        }
-    }
-    return true;
+    return fail_needs(loader, CONFIG_OPTION_bind_ip, CONFIG_OPTION_allow_remote_without_auth,
+                      ", or users in the file, or client certificates required of everybody: TLS "
+                      "mode requireTLS, a CA file, none allowed without");
 }
 
 static bool check_compressors(struct loader *loader)
@@ -442,6 +450,24 @@ static bool check_limit(struct loader *loader)
                        subject, (long long)config->max_connections);
 }
 
+// Who names users means them, unless somebody says that they do not count.
+static bool check_users(struct loader *loader)
+{
+    struct config *config = loader->config;
+    bool preset = config->origins[CONFIG_OPTION_authorization].source == CONFIG_FROM_DEFAULT;
+    if (preset && config->users.count > 0) {
+        config->authorization = CONFIG_AUTHORIZATION_ENABLED;
+    }
+    if (config->authorization == CONFIG_AUTHORIZATION_ENABLED && config->users.count == 0) {
+        char subject[CONFIG_SUBJECT_BYTES];
+        config_describe(config, CONFIG_OPTION_authorization, subject);
+        return loader_fail(loader, "%s: needs users in the file; nobody could log in", subject);
+    }
+    struct users *users = users_new(config, loader->ret_error, CONFIG_ERROR_BYTES);
+    users_free(users);
+    return users != NULL;
+}
+
 static bool check_uri(struct loader *loader)
 {
     return loader->config->uri != NULL ||
@@ -461,7 +487,8 @@ static bool load(struct loader *loader, int argc, char *const argv[], char *cons
     return (file == NULL || loader_read_file(loader, file)) && set_variables(loader, env) &&
            check_unknown_variables(loader, env) && set_flags(loader, &line) && check_uri(loader) &&
            check_tls(loader) && check_limit(loader) && check_compressors(loader) &&
-           check_tenant_weights(loader) && check_remote(loader) && check_rules(loader);
+           check_tenant_weights(loader) && check_users(loader) && check_remote(loader) &&
+           check_rules(loader);
 }
 
 struct config *config_load(int argc, char *const argv[], char *const env[],
@@ -494,6 +521,8 @@ void config_free(struct config *config)
         return;
     }
     free_entries(&config->rules);
+    free_entries(&config->users);
+    free_entries(&config->identities);
     for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
         option_clear(&option_rows[i], config);
     }

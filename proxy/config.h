@@ -36,6 +36,7 @@ enum config_tls_mode {
 };
 
 enum config_limit { CONFIG_LIMIT_FIXED, CONFIG_LIMIT_ADAPTIVE };
+enum config_authorization { CONFIG_AUTHORIZATION_DISABLED, CONFIG_AUTHORIZATION_ENABLED };
 
 enum config_source {
     CONFIG_FROM_DEFAULT,
@@ -92,8 +93,10 @@ struct config_entries {
 #define CONFIG_FIELD(field, name, flag, type, ...) CONFIG_C_##type field;
 struct config {
     CONFIG_OPTIONS(CONFIG_FIELD)
-    struct config_entries rules; // each makes a rule (rule_text.h)
-    char *file;                  // as it was given; NULL: none
+    struct config_entries rules;      // each makes a rule (rule_text.h)
+    struct config_entries users;      // who may log in (users.h)
+    struct config_entries identities; // as whom weir logs in for them
+    char *file;                       // as it was given; NULL: none
     struct config_origin origins[CONFIG_OPTION_COUNT];
 };
 #undef CONFIG_FIELD
@@ -105,6 +108,9 @@ enum { CONFIG_ERROR_BYTES = 1024, CONFIG_SUBJECT_BYTES = 640, CONFIG_VALUE_BYTES
 // frees, or NULL with one line, without a line end, in ret_error. Not for two threads at a time.
 struct config *config_load(int argc, char *const argv[], char *const env[],
                            char ret_error[CONFIG_ERROR_BYTES]);
+
+// Whether other machines can reach weir, and need neither log in nor show a certificate.
+bool config_is_open(const struct config *config);
 
 // Frees what config_load returned; NULL is allowed.
 void config_free(struct config *config);

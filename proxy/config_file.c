@@ -7,8 +7,8 @@
 //       tls: {mode: requireTLS}
 //
 // The walk goes no deeper than names in the table do, so an alias to what contains it ends as an
-// unknown key. Lists of mappings (rules:) are taken over as they are, bounded in all directions,
-// because aliases make a short file long.
+// unknown key. Lists of mappings (rules:, users:) are taken over as they are, bounded in all
+// directions, because aliases make a short file long.
 
 #include "proxy/config_loader.h"
 
@@ -29,6 +29,7 @@ static const struct entries_row {
     size_t most;
 } entries_rows[] = {
     {"rules", offsetof(struct config, rules), RULES_MAX},
+    {"users", offsetof(struct config, users), 4096},
 };
 
 struct walk {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One setting: its row in a table, and its value between text and a field of a struct.
-// config_table.h makes struct config so; rule_table.h, struct rule_spec.
+// config_table.h makes struct config so; rule_table.h, struct rule_spec; user_table.h, struct
+// user_spec.
 
 #ifndef PROXY_CONFIG_OPTION_H
 #define PROXY_CONFIG_OPTION_H

@@ -7,17 +7,21 @@
 #include <assert.h>
 #include <string.h>
 
+#include "proxy/users.h"
+
 static const char usage[] =
     "Usage: weir URI [--max-connections N] [FLAG...]\n"
     "       weir check FILE [URI] [FLAG...]\n"
     "       weir plan --tier TIER [--dynos N] [--pool N] ...\n"
     "       weir ctl ORDER (see weir ctl --help)\n"
+    "       weir user add NAME | import [FLAG...]\n"
     "\n"
     "weir stands between an app and its MongoDB deployment: it terminates TLS, carries\n"
     "any number of connections of the app over a capped number of its own, refuses what\n"
     "is too much with errors that drivers understand, and logs who held the connections\n"
     "when they ran out. check says whether weir would start with a configuration, plan\n"
-    "whether an app's pools fit its deployment.\n"
+    "whether an app's pools fit its deployment; user makes entries for the list of those\n"
+    "who may log in.\n"
     "\n"
     "Each flag has a variable (--max-wait: WEIR_MAX_WAIT) and a key in the YAML file. A\n"
     "flag wins over its variable, a variable over the file, the file over the default.\n"
@@ -164,6 +168,34 @@ static void print_rules_reference(FILE *out)
     }
 }
 
+static const char about_users[] =
+    "\n## users\n"
+    "\n"
+    "A list, only in the file: who may log in at weir, and what each may do then;\n"
+    "[users.md](users.md) says more. What is not said is not allowed.\n"
+    "\n"
+    "```yaml\n"
+    "users:\n"
+    "  - name: shop\n"
+    "    scramSha256: 15000:...:...:...   # made by weir user add shop\n"
+    "    may: [read, write]\n"
+    "    databases: [shop, shop_*]\n"
+    "```\n"
+    "\n";
+
+static void print_entries_reference(FILE *out, const char *about, const struct entry_table *table)
+{
+    fputs(about, out);
+    for (int i = 0; i < table->count; i++) {
+        const struct option_row *row = &table->rows[i];
+        char text[512];
+        snprintf(text, sizeof text, "- `%s` (`%s`%s%s%s): %s", row->name, row->value,
+                 row->preset ? "; default `" : "", row->preset ? row->preset : "",
+                 row->preset ? "`" : "", row->help);
+        print_wrapped(out, text, "", 100);
+    }
+}
+
 // A section is what stands before the first dot; its rows are together in the table.
 void config_print_reference(FILE *out)
 {
@@ -179,4 +211,5 @@ void config_print_reference(FILE *out)
         print_reference_row(out, &option_rows[i]);
     }
     print_rules_reference(out);
+    print_entries_reference(out, about_users, &user_table);
 }

@@ -56,7 +56,7 @@
     OPTION(bind_ip, "net.bindIp", "bind-ip", LIST, "127.0.0.1", "1", "4096", "ADDRESS[,...]",      \
         false,                                                                                     \
         "Addresses to listen on: IPv4, IPv6 or names. One that other machines can reach needs "    \
-        "client certificates, or security.allowRemoteWithoutAuth.")                                \
+        "security.authorization, client certificates, or security.allowRemoteWithoutAuth.")        \
     OPTION(port, "net.port", "port", INT, "27017", "0", "65535", "N", false,                       \
         "Port to listen on. 0: any free one; the log says which.")                                 \
     OPTION(unix_socket, "net.unixSocket", "unix-socket", STRING, NULL, "1", "107", "PATH", false,  \
@@ -100,15 +100,28 @@
     OPTION(tls_ca_file, "net.tls.CAFile", "tls-ca-file", STRING, NULL, "1", "4095", "FILE", true,  \
         "PEM file with the CAs that the apps' certificates are verified against. With it, a "      \
         "certificate is required of whoever uses TLS.")                                            \
+    OPTION(tls_crl_file, "net.tls.CRLFile", "tls-crl-file", STRING, NULL, "1", "4095", "FILE",     \
+        true,                                                                                      \
+        "PEM file with the revocation lists of the CAs in net.tls.CAFile: one of each. A "         \
+        "certificate on them is refused.")                                                         \
     OPTION(tls_allow_connections_without_certificates,                                             \
         "net.tls.allowConnectionsWithoutCertificates",                                             \
         "tls-allow-connections-without-certificates", BOOL, "false", "", "", "true|false", true,   \
         "Whoever presents no certificate is let in all the same; one that is presented must "      \
         "still be good.")                                                                          \
+    OPTION(authorization, "security.authorization", "authorization", ENUM, "disabled", "", "",     \
+        "disabled|enabled", false,                                                                 \
+        "Whether apps must log in, as one of users in the file, and may do only what that user "   \
+        "may. With users in the file, enabled is the default.")                                    \
+    OPTION(salt_secret_file, "security.saltSecretFile", "salt-secret-file", STRING, NULL, "1",     \
+        "4095", "FILE", false,                                                                     \
+        "A file with 32 random bytes or more, the same for good and on all machines: from it come "\
+        "the salts that weir names for users who do not exist, so that nobody can tell who does. " \
+        "Not given: they are others after each start.")                                            \
     OPTION(allow_remote_without_auth, "security.allowRemoteWithoutAuth",                           \
         "allow-remote-without-auth", BOOL, "false", "", "", "true|false", false,                   \
-        "Listen on addresses that other machines can reach although not everybody has to show a "  \
-        "certificate. Whoever reaches the port can then do what weir's own user may do.")          \
+        "Listen on addresses that other machines can reach although not everybody has to log in "  \
+        "or to show a certificate. Whoever reaches the port can then do what weir's own user may do.")          \
     OPTION(max_wait_us, "admission.maxWait", "max-wait", DURATION,                                 \
         "100ms", "0", "10m", "TIME", true,                                                         \
         "How long a request may wait for a connection before it is refused. When requests of its "  \

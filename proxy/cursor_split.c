@@ -69,7 +69,7 @@ static void deal_out(struct cursor_split *split, struct affinity *affinity,
     part_of(split, request->bond.server); // the first cursor's
     while (bson_iter_next(cursors)) {
         int64_t id = bson_iter_as_int64(cursors);
-        uint32_t server = affinity_of_cursor(affinity, &request->command, id);
+        uint32_t server = affinity_of_cursor(affinity, request, id);
         list_append(&part_of(split, server)->cursors, cursors);
     }
 }

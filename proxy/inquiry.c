@@ -22,7 +22,7 @@ void inquiry_send(struct worker *worker, struct request *request)
     inquiry->request = request;
     inquiry->worker = worker;
     inquiry->client_id = request->client_id;
-    inquiry->near = local_is_near(request->client);
+    inquiry->may_look = local_may_look(request->client);
     buffer_append(&inquiry->command, body.at, body.len);
     post(worker, &inquiry->question.mail, OBSERVER_INQUIRY);
 }

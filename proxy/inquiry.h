@@ -44,7 +44,7 @@ struct inquiry {
     uint64_t client_id;
     struct buffer command; // the body of its message
     bson_t *reply;         // set when it comes back
-    bool near;             // it comes from this machine
+    bool may_look;         // at weir, who asks
     bool opens_view;       // the reply leaves a cursor open
 };
 

@@ -12,7 +12,15 @@
 #include "proxy/request.h"
 #include "wire/command.h"
 
-// Appends the reply to a COMMAND_LOCAL command to `document`.
+// Whether weir answers it itself: what is COMMAND_LOCAL, and, if apps log in, also what tells who
+// is logged in, and what whoever is not may ask.
+bool local_is_ours(const struct client *client, const struct command *command);
+
+// How long the answer must wait; -1: there will be none, the client is to be closed. Once for each
+// request.
+int64_t local_wait_us(struct client *client, const struct command *command);
+
+// Appends the reply to such a command to `document`.
 void local_answer(struct client *client, const struct command *command, bson_t *document);
 
 // Whether a command is one about weir itself: on the database `weir`, when there is an observer.
@@ -24,5 +32,9 @@ static inline bool local_is_about_weir(const struct request *request)
 
 // Whether the client is on this machine.
 bool local_is_near(const struct client *client);
+
+// Whether it may look at weir: as a user who has that right or, if apps do not log in, from this
+// machine.
+bool local_may_look(const struct client *client);
 
 #endif

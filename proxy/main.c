@@ -14,6 +14,7 @@
 #include "proxy/admin/state.h"
 #include "proxy/config.h"
 #include "proxy/log.h"
+#include "proxy/admin/user_command.h"
 #include "proxy/weir.h"
 
 enum { EXIT_BAD_CONFIGURATION = 2 };
@@ -84,6 +85,9 @@ int main(int argc, char **argv)
     }
     if (argc > 1 && strcmp(argv[1], "ctl") == 0) {
         return ctl_main(argc - 1, argv + 1);
+    }
+    if (argc > 1 && strcmp(argv[1], "user") == 0) {
+        return user_command(argc, argv);
     }
     if (asks_for(argc, argv, "--help") || asks_for(argc, argv, "-h")) {
         return print(config_print_help);

@@ -2,10 +2,10 @@
 //
 // The life of a request, from top to bottom.
 //
-//      READ -> CLASSIFY -+-> LOCAL ------------------------------------------------------+
-//                        +-> RULES -> ROUTE -> ADMIT -> CHECKOUT -> SEND -> RECEIVE -----+-> REPLY
-//                                       ^  \______________ FAIL _________________________/
-//                                       +-- what must look for another server
+// READ -> CLASSIFY -+-> LOCAL -----------------------------------------------------------+
+//                   +-> ACCESS -> RULES -> ROUTE -> ADMIT -> CHECKOUT -> SEND -> RECEIVE +-> REPLY
+//                                           ^  \________________ FAIL __________________/
+//                                           +-- what must look for another server
 //
 // Each step is one function that returns the next step, STEP_WAIT or STEP_END. A wake-up (bytes
 // came, a permit or an upstream was given, the client or the upstream went away) sets a fact and
@@ -29,6 +29,7 @@
 #include <stdlib.h>
 
 #include "policy/defect.h"
+#include "proxy/access.h"
 #include "proxy/config.h"
 #include "proxy/inquiry.h"
 #include "proxy/local.h"
@@ -283,7 +284,7 @@ static enum request_step step_classify(struct request *request)
         request->failure = FAILURE_BAD_MESSAGE;
         return STEP_FAIL;
     }
-    if (request->command.info->traits & COMMAND_LOCAL) {
+    if (local_is_ours(request->client, &request->command)) {
         return STEP_LOCAL;
     }
     request->about_weir = local_is_about_weir(request);
@@ -300,9 +301,7 @@ static enum request_step step_classify(struct request *request)
         request->failure = FAILURE_NO_PLACE;
         return STEP_FAIL;
     }
-    bool ends_sessions = request->client && request->msg.sequence_count == 0 &&
-                         sessions_keep(&request->worker->ended_sessions, &request->command);
-    return ends_sessions ? STEP_LOCAL : STEP_RULES;
+    return STEP_ACCESS;
 }
 
 // --- LOCAL --------------------------------------------------------------------------------------
@@ -347,18 +346,122 @@ static enum request_step ask_observer(struct request *request)
     return STEP_WAIT;
 }
 
+static void go_on_after_delay(void *arg)
+{
+    request_run(arg);
+}
+
+// Whether the answer must wait for its time, or for nothing: then the client is closed.
+static bool is_delayed(struct request *request)
+{
+    if (request->delay) {
+        bool due = request->now_us >= request->answer_us;
+        return !due;
+    }
+    int64_t wait_us = local_wait_us(request->client, &request->command);
+    if (wait_us < 0) {
+        client_close(request->client, CLOSE_TOO_MANY_LOGINS);
+        return true;
+    }
+    if (wait_us > 0) {
+        request->answer_us = request->now_us + wait_us;
+        request->delay = timer_new(request->worker->loop, go_on_after_delay, request);
+        timer_set(request->delay, request->answer_us);
+    }
+    return wait_us > 0;
+}
+
 static enum request_step step_local(struct request *request)
 {
     if (request->about_weir) {
         return ask_observer(request);
     }
     bson_t document = BSON_INITIALIZER;
+    if (request->abandoned) {
+        return STEP_END;
+    }
+    if (request->client && is_delayed(request)) {
+        return STEP_WAIT;
+    }
     if (request->client) {
         local_answer(request->client, &request->command, &document);
         send_own_reply(request, &document);
     }
     bson_destroy(&document);
     return STEP_REPLY;
+}
+
+// --- ACCESS -------------------------------------------------------------------------------------
+
+static void log_denied(const struct request *request)
+{
+    static struct log_limit limit = {.per_second = 5};
+    const struct command *command = &request->command;
+    struct log_line line;
+    if (!log_begin_limited(&line, LOG_WARN, "access_denied", &limit, request->now_us)) {
+        return;
+    }
+    log_int(&line, "client", (int64_t)request->client_id);
+    log_str(&line, "peer", stream_peer(request->client->stream));
+    log_str(&line, "user", request->user ? request->user->spec.name : "");
+    log_text(&line, "command", (const char *)command->name.at, command->name.len);
+    log_text(&line, "db", (const char *)command->database.at, command->database.len);
+    log_str(&line, "why", request->problem);
+    log_end(&line);
+}
+
+static enum request_step deny(struct request *request, enum request_failure failure,
+                              const char *problem)
+{
+    request->failure = failure;
+    request->problem = problem;
+    log_denied(request);
+    return STEP_FAIL;
+}
+
+// False: its user has too many. What finishes something is always let through.
+static bool count_for_user(struct request *request)
+{
+    struct user *user = request->user;
+    int most = user->spec.max_in_flight;
+    int before = atomic_fetch_add(&user->in_flight, 1);
+    request->is_counted = true;
+    return most == 0 || before < most || command_finishes(&request->command);
+}
+
+// An endSessions is answered here; not of a user as whom weir does not pass them on.
+static enum request_step let_through(struct request *request)
+{
+    bool ends_sessions = request->client && request->identity == 0 &&
+                         request->msg.sequence_count == 0 &&
+                         sessions_keep(&request->worker->ended_sessions, &request->command);
+    return ends_sessions ? STEP_LOCAL : STEP_RULES;
+}
+
+static enum request_step step_access(struct request *request)
+{
+    const struct command *command = &request->command;
+    if (!request->worker->shared->logins || !request->client) {
+        return let_through(request);
+    }
+    if (!request->user) {
+        return deny(request, FAILURE_LOGIN, "weir: this command requires authentication");
+    }
+    const char *problem = access_problem(request->user, command, &request->msg);
+    if (!problem && !access_take_sessions(request->user, command, buffer_at(&request->message))) {
+        problem = "weir: not authorized: it names a session as no driver does";
+    }
+    if (problem) {
+        return deny(request, FAILURE_ACCESS, problem);
+    }
+    if (!affinity_may_go_on(&request->worker->shared->affinity, request)) {
+        return deny(request, FAILURE_FOREIGN, "weir: this user has no such cursor");
+    }
+    if (!count_for_user(request)) {
+        request->failure = FAILURE_USER_BUSY;
+        return STEP_FAIL;
+    }
+    return let_through(request);
 }
 
 // --- RULES --------------------------------------------------------------------------------------
@@ -1216,6 +1319,21 @@ static void describe_rule(const struct request *request, struct reply_error *err
 static void describe_failure(const struct request *request, struct reply_error *error, char *words)
 {
     switch (request->failure) {
+    case FAILURE_LOGIN:
+    case FAILURE_ACCESS:
+        error->code = 13;
+        error->message = request->problem;
+        break;
+    case FAILURE_FOREIGN:
+        error->code = request->command.cursor_id ? 43 : 13;
+        error->message = request->problem;
+        break;
+    case FAILURE_USER_BUSY:
+        error->code = 462;
+        error->labels = LABEL_SYSTEM_OVERLOADED | LABEL_RETRYABLE;
+        error->message = "weir: overloaded, this user has as many operations under way as it may "
+                         "(maxInFlight); nothing was executed";
+        break;
     case FAILURE_BAD_MESSAGE:
         error->code = wire_error_code(request->wire_error);
         error->message = wire_error_text(request->wire_error);
@@ -1390,6 +1508,10 @@ static void request_free(struct request *request)
     cursor_split_free(request->split);
     rule_verdict_end(&request->verdict);
     go_to(request, NULL);
+    if (request->is_counted) {
+        atomic_fetch_sub(&request->user->in_flight, 1);
+    }
+    timer_free(request->delay);
     worker_forget(worker, request);
     worker->request_count--;
     if (worker->free_request_count < FREE_REQUESTS_MAX) {
@@ -1489,6 +1611,8 @@ struct request *request_new(struct worker *worker, struct client *client)
     if (client) {
         client->request = request;
         request->client_id = client->id;
+        request->user = client->user;
+        request->identity = client->user ? client->user->identity : 0;
         memcpy(request->app_name, client->app_name, sizeof request->app_name);
         request->backs_off = client->backs_off;
         request->tenant = client->tenant;
@@ -1533,6 +1657,7 @@ void request_run_own(struct worker *worker, const struct bond *bond, struct buff
 {
     struct request *request = request_new(worker, NULL);
     request->bond = *bond;
+    request->identity = bond->identity;
     buffer_append(&request->message, buffer_at(message), buffer_held(message));
     buffer_fini(message);
     enum frame_status status =

@@ -27,6 +27,7 @@
     X(READ, read)         /* take the whole message in                                          */ \
     X(CLASSIFY, classify) /* what is asked; is it ours to answer                                */ \
     X(LOCAL, local)       /* answer it ourselves                                                */ \
+    X(ACCESS, access)     /* may this user do it                                                */ \
     X(RULES, rules)       /* what the operator says of it                                       */ \
     X(ROUTE, route)       /* which server, which shape                                          */ \
     X(ADMIT, admit)       /* a permit                                                           */ \
@@ -48,6 +49,10 @@ enum request_step {
 enum request_failure {
     FAILURE_NONE,
     FAILURE_BAD_MESSAGE,   // request->wire_error tells
+    FAILURE_LOGIN,         // nobody has logged in
+    FAILURE_ACCESS,        // request->problem tells
+    FAILURE_FOREIGN,       // its cursor is another user's
+    FAILURE_USER_BUSY,     // its user has as much under way as it may have
     FAILURE_RULE,          // a rule refused
     FAILURE_NO_PLACE,      // its client is one too many
     FAILURE_SHED,          // the gate refused
@@ -96,6 +101,10 @@ struct request {
     struct buffer packed;       // the message as it goes up, then the reply as it came
     size_t packing_bytes;       // claimed of the budget, for `packed` and a large `held`
     uint64_t client_id;
+    struct user *user;   // whose it is; NULL: apps do not log in, or it is weir's own
+    int identity;        // as whom it is done in the deployment; 0: the user of the URI
+    const char *problem; // of FAILURE_ACCESS
+    struct timer *delay; // of the answer to a login
     char app_name[CLIENT_APP_NAME_BYTES]; // copied: the client may die before its request
     bool backs_off;                       // likewise
 
@@ -117,6 +126,7 @@ struct request {
 
     uint32_t avoid; // the server that it was sent to before, in vain; 0: none
 
+    bool is_counted; // among its user's
     bool running;
     bool again;        // something happened while it ran
     bool is_ready;     // on the worker's list
@@ -140,6 +150,7 @@ struct request {
     bool about_weir;           // the observer answers it
 
     int64_t now_us;     // of this run
+    int64_t answer_us;  // not before, if it is delayed
     int64_t arrived_us; // whole
     int64_t granted_us; // 0: never was
     int64_t sent_us;    // the first byte

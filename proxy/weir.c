@@ -9,6 +9,7 @@
 #include "proxy/weir.h"
 
 #include <assert.h>
+#include <openssl/crypto.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,10 +20,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proxy/access.h"
 #include "proxy/admin/control_socket.h"
 #include "proxy/admin/http.h"
 #include "proxy/admin/observer.h"
 #include "proxy/log.h"
+#include "proxy/login.h"
 #include "proxy/mem.h"
 #include "proxy/net/listener.h"
 #include "proxy/report.h"
@@ -37,6 +40,7 @@
 struct weir {
     struct shared shared;
     struct deployment *deployment;
+    struct users *users;       // NULL: apps do not log in
     struct rulebook *rulebook; // the control socket's thread has it, if there is one
     struct control_socket *control_socket;
     uint64_t rules_generation;
@@ -100,6 +104,11 @@ static bool make_tls(const struct config *config, const struct deployment *deplo
             blame(config, CONFIG_OPTION_tls_mode, error, ret_error, capacity);
             return false;
         }
+        if (config->tls_crl_file &&
+            !tls_server_revoke(shared->tls_server, config->tls_crl_file, error, sizeof error)) {
+            blame(config, CONFIG_OPTION_tls_crl_file, error, ret_error, capacity);
+            return false;
+        }
     }
     if (deployment->tls) {
         shared->tls_client = tls_client_new(&deployment->tls_options, error, sizeof error);
@@ -119,6 +128,39 @@ static void free_tls(struct shared *shared)
     if (shared->tls_client) {
         tls_client_free(shared->tls_client);
     }
+}
+
+// The first bytes of a file; false if there are not as many.
+static bool read_secret(const char *path, uint8_t ret_secret[LOGIN_SECRET_BYTES])
+{
+    FILE *file = fopen(path, "re");
+    size_t bytes = file ? fread(ret_secret, 1, LOGIN_SECRET_BYTES, file) : 0;
+    if (file) {
+        fclose(file);
+    }
+    return bytes == LOGIN_SECRET_BYTES;
+}
+
+static bool make_logins(const struct config *config, struct weir *weir, char *ret_error,
+                        size_t capacity)
+{
+    uint8_t secret[LOGIN_SECRET_BYTES];
+    if (config->authorization != CONFIG_AUTHORIZATION_ENABLED) {
+        return true;
+    }
+    if (config->salt_secret_file && !read_secret(config->salt_secret_file, secret)) {
+        blame(config, CONFIG_OPTION_salt_secret_file, "cannot be read, or has less than 32 bytes",
+              ret_error, capacity);
+        return false;
+    }
+    if (!config->salt_secret_file && getentropy(secret, sizeof secret) != 0) {
+        snprintf(ret_error, capacity, "no random numbers to be had");
+        return false;
+    }
+    weir->users = users_new(config, ret_error, capacity);
+    weir->shared.logins = weir->users ? logins_new(weir->users, secret) : NULL;
+    OPENSSL_cleanse(secret, sizeof secret);
+    return weir->users != NULL;
 }
 
 bool weir_check(const struct config *config, char *ret_error, size_t error_capacity)
@@ -508,6 +550,20 @@ static void log_start(const struct config *config)
     log_end(&line);
 }
 
+// Said at every start, so that it is no surprise.
+static void warn_of_open_door(const struct config *config)
+{
+    struct log_line line;
+    if (!config_is_open(config)) {
+        return;
+    }
+    log_begin(&line, LOG_WARN, "open_to_everybody");
+    log_str(&line, "why",
+            "security.allowRemoteWithoutAuth: whoever reaches the port may do what weir's own user "
+            "may");
+    log_end(&line);
+}
+
 static void log_event(const char *event)
 {
     struct log_line line;
@@ -551,6 +607,10 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
         !make_tls(shared->config, weir->deployment, shared, ret_error, capacity)) {
         return false;
     }
+    if (!make_logins(shared->config, weir, ret_error, capacity)) {
+        return false;
+    }
+    access_init();
     shared->deployment = weir->deployment;
     shared->keys = key_cache_new();
     shared->budget.limit = (size_t)shared->config->max_buffered_bytes;
@@ -671,6 +731,8 @@ static void dispose(struct weir *weir)
     if (weir->shared.keys) {
         key_cache_free(weir->shared.keys);
     }
+    logins_free(weir->shared.logins);
+    users_free(weir->users);
     free_tls(&weir->shared);
     if (weir->deployment) {
         deployment_free(weir->deployment);
@@ -694,6 +756,7 @@ int weir_run(const struct config *config)
         return EXIT_REFUSED;
     }
     log_start(config);
+    warn_of_open_door(config);
     start(&weir);
     log_event("ready");
     wait_for_end(&weir, &signals);

@@ -690,9 +690,11 @@ bool database_take(struct database *database, struct inquiry *inquiry, int64_t n
     struct bson_element first;
     inquiry->reply = bson_new();
     database->now_us = now_us;
-    if (!inquiry->near) {
-        fail(inquiry, CODE_UNAUTHORIZED,
-             "weir: the database weir can be read from this machine only (loopback, Unix socket)");
+    if (!inquiry->may_look) {
+        fail(
+            inquiry, CODE_UNAUTHORIZED,
+            "weir: the database weir can be read by users who may (weir: read), or, if apps do not "
+            "log in, from this machine only (loopback, Unix socket)");
         return true;
     }
     if (is_in_transaction(inquiry)) {

@@ -478,3 +478,8 @@ bool stream_is_tls(const struct stream *stream)
 {
     return stream->transport.ssl != NULL;
 }
+
+char *stream_subject(const struct stream *stream)
+{
+    return stream->transport.ssl != NULL ? transport_tls_subject(&stream->transport) : NULL;
+}

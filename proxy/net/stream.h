@@ -87,6 +87,10 @@ const char *stream_error(const struct stream *stream);
 // Borrowed likewise.
 const char *stream_peer(const struct stream *stream);
 
+// The subject of the certificate that the peer has shown, and that was verified, as RFC 2253 has
+// it; NULL if there is none. The caller frees it.
+char *stream_subject(const struct stream *stream);
+
 // Settled once the handshake is done.
 bool stream_is_tls(const struct stream *stream);
 

@@ -8,6 +8,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -226,6 +227,22 @@ struct tls_server *tls_server_new(const char *certificate_key_file, const char *
     struct tls_server *tls = xcalloc(1, sizeof *tls);
     tls->context = context;
     return tls;
+}
+
+bool tls_server_revoke(struct tls_server *tls, const char *crl_file, char *ret_error,
+                       size_t error_capacity)
+{
+    struct complaint complaint = {ret_error, error_capacity};
+    X509_STORE *store = SSL_CTX_get_cert_store(tls->context);
+    X509_LOOKUP *lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
+    if (!file_is_readable(crl_file, complaint)) {
+        return false;
+    }
+    if (lookup == NULL || X509_load_crl_file(lookup, crl_file, X509_FILETYPE_PEM) < 1) {
+        return complain(complaint, "%s: %s", crl_file, ssl_words("no revocation list in it"));
+    }
+    X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+    return true;
 }
 
 void tls_server_free(struct tls_server *tls)

@@ -23,6 +23,11 @@ struct tls_server *tls_server_new(const char *certificate_key_file, const char *
                                   size_t error_capacity);
 void tls_server_free(struct tls_server *tls);
 
+// Refuses the client certificates that are on the revocation lists of a PEM file, which must have a
+// list of each CA. Before the first stream. False as tls_server_new's NULL.
+bool tls_server_revoke(struct tls_server *tls, const char *crl_file, char *ret_error,
+                       size_t error_capacity);
+
 // When its certificate expires, in seconds since 1970.
 int64_t tls_server_expiry(const struct tls_server *tls);
 

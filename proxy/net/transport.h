@@ -76,4 +76,7 @@ void transport_tls_connect(struct transport *transport, struct tls_client *tls, 
 // Never TRANSPORT_CLOSED: a peer that leaves during the handshake is a failure.
 enum transport_status transport_tls_handshake(struct transport *transport);
 
+// As stream_subject has it.
+char *transport_tls_subject(const struct transport *transport);
+
 #endif

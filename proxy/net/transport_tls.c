@@ -17,6 +17,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <pthread.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "proxy/mem.h"
@@ -243,6 +244,26 @@ enum transport_status transport_tls_handshake(struct transport *transport)
         return tls_end(transport, TRANSPORT_FAILED);
     }
     return status;
+}
+
+char *transport_tls_subject(const struct transport *transport)
+{
+    X509 *certificate = SSL_get1_peer_certificate(transport->ssl);
+    BIO *text = BIO_new(BIO_s_mem());
+    char *subject = NULL;
+    char *at;
+    if (certificate != NULL && text != NULL &&
+        SSL_get_verify_mode(transport->ssl) != SSL_VERIFY_NONE &&
+        SSL_get_verify_result(transport->ssl) == X509_V_OK &&
+        X509_NAME_print_ex(text, X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253) >= 0) {
+        size_t len = (size_t)BIO_get_mem_data(text, &at);
+        subject = xcalloc(len + 1, 1);
+        memcpy(subject, at, len);
+    }
+    BIO_free(text);
+    X509_free(certificate);
+    ERR_clear_error();
+    return subject;
 }
 
 static enum transport_status tls_read(struct transport *transport, uint8_t *at, size_t capacity,

@@ -54,7 +54,7 @@ static int64_t open_cursor(const struct inquiry *inquiry)
 
 static int64_t ask(struct database *database, struct bytes command, int64_t now_us)
 {
-    struct inquiry inquiry = {.client_id = (uint64_t)(now_us % 3), .near = true};
+    struct inquiry inquiry = {.client_id = (uint64_t)(now_us % 3), .may_look = true};
     buffer_append(&inquiry.command, command.at, command.len);
     if (!database_take(database, &inquiry, now_us)) {
         database_answer(database, &inquiry, now_us % 7 == 6 ? NULL : &picture);

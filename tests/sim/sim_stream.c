@@ -290,3 +290,9 @@ bool stream_is_tls(const struct stream *stream)
     (void)stream;
     return false;
 }
+
+char *stream_subject(const struct stream *stream)
+{
+    (void)stream;
+    return NULL;
+}

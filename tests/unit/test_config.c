@@ -319,7 +319,8 @@ static void test_contradictions(void **state)
         {IN_FILE("admission:\n  tenantWeights: [a=2, '=3']\n"),
          "FILE:2: admission.tenantWeights a=2,=3: must be of NAME=N, N from 1 to 1000"},
         {FLAGS(URI, "--bind-ip", "127.0.0.1,0.0.0.0"),
-         "--bind-ip 127.0.0.1,0.0.0.0: needs --allow-remote-without-auth, or client certificates "
+         "--bind-ip 127.0.0.1,0.0.0.0: needs --allow-remote-without-auth, or users in the file, or "
+         "client certificates "
          "required of everybody: TLS mode requireTLS, a CA file, none allowed without"},
     };
     EXPECT_ALL(refusals);

@@ -55,7 +55,7 @@ struct answer {
 
 static void ask(struct answer *answer, uint64_t client, int64_t now_us, const bson_t *command)
 {
-    *answer = (struct answer){.inquiry = {.client_id = client, .near = true}};
+    *answer = (struct answer){.inquiry = {.client_id = client, .may_look = true}};
     buffer_append(&answer->inquiry.command, bson_get_data(command), command->len);
     answer->at_once = database_take(database, &answer->inquiry, now_us);
     if (!answer->at_once) {
