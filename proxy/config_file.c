@@ -30,6 +30,7 @@ static const struct entries_row {
 } entries_rows[] = {
     {"rules", offsetof(struct config, rules), RULES_MAX},
     {"users", offsetof(struct config, users), 4096},
+    {"identities", offsetof(struct config, identities), 64},
 };
 
 struct walk {

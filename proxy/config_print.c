@@ -183,6 +183,19 @@ static const char about_users[] =
     "```\n"
     "\n";
 
+static const char about_identities[] =
+    "\n## identities\n"
+    "\n"
+    "A list, only in the file: users of the deployment, beside that of upstream.uri, as whom weir\n"
+    "does what users of its own ask for. Each has connections of its own, all together within\n"
+    "upstream.maxConnections.\n"
+    "\n"
+    "```yaml\n"
+    "identities:\n"
+    "  - {name: reports, username: reports, passwordFile: /etc/weir/reports.password}\n"
+    "```\n"
+    "\n";
+
 static void print_entries_reference(FILE *out, const char *about, const struct entry_table *table)
 {
     fputs(about, out);
@@ -212,4 +225,5 @@ void config_print_reference(FILE *out)
     }
     print_rules_reference(out);
     print_entries_reference(out, about_users, &user_table);
+    print_entries_reference(out, about_identities, &identity_table);
 }

@@ -20,9 +20,10 @@
 #include "wire/shape.h"
 
 #define SHAPES_MAX 4096
-#define MAX_OPENING 2   // CMAP's maxConnecting
-#define TICK_US 50000   // while there is something to watch
-#define DOOM_US 1000000 // a monitor that blinks is not an end
+#define MAX_OPENING 2            // CMAP's maxConnecting
+#define REFUSED_LOGIN_US 1000000 // until one of that identity is tried again
+#define TICK_US 50000            // while there is something to watch
+#define DOOM_US 1000000          // a monitor that blinks is not an end
 #define SPARE_US 100000 // an idle upstream that waits for longer is worth a handshake elsewhere
 #define DOUBT_US 500000 // SDAM's minimum between two checks of a server
 
@@ -62,6 +63,7 @@ struct server *server_new(struct servers *servers, uint32_t id)
     server->waiters_end = &server->waiters;
     server->pinned_limit = pinned_limit(config);
     server->idle = xcalloc((size_t)servers->worker_count, sizeof *server->idle);
+    server->wants = xcalloc(config->identities.count + 1, sizeof *server->wants);
     server->traffic = xcalloc((size_t)servers->worker_count, sizeof *server->traffic);
     return server;
 }
@@ -93,6 +95,7 @@ void server_free(struct server *server)
     shapes_free(server->shapes);
     pthread_mutex_destroy(&server->lock);
     free(server->idle);
+    free(server->wants);
     free(server->traffic);
     free(server);
 }
@@ -117,11 +120,14 @@ static void unlock(struct server *server)
 // --- outcomes: decided under the lock, told after it --------------------------------------------
 
 // Requests that have news, linked by `next`; whether an upstream is to be opened, its ledger entry
-// being made; and whether upstream.maxTotalConnections keeps one that is needed from that.
+// being made, and as whom; one that is to be closed to make room for it; and whether
+// upstream.maxTotalConnections keeps one that is needed from that.
 struct outcomes {
     struct request *first;
     struct request **end;
     bool open;
+    int open_as;
+    struct upstream *leaves;
     bool crowded;
     int64_t next_tick_us;
 };
@@ -131,6 +137,7 @@ static void outcomes_init(struct outcomes *outcomes)
     outcomes->first = NULL;
     outcomes->end = &outcomes->first;
     outcomes->open = false;
+    outcomes->leaves = NULL;
     outcomes->crowded = false;
     outcomes->next_tick_us = INT64_MAX;
 }
@@ -164,7 +171,10 @@ static void deliver(struct server *server, struct worker *worker, struct outcome
         worker_tick_by(worker, outcomes->next_tick_us);
     }
     if (outcomes->open) {
-        upstream_open(worker, server);
+        upstream_open(worker, server, outcomes->open_as);
+    }
+    if (outcomes->leaves) {
+        worker_post(outcomes->leaves->worker, &outcomes->leaves->mail, MAIL_HAND_OVER);
     }
     if (outcomes->crowded && !worker->ending) {
         servers_make_room(server->servers, worker, server);
@@ -193,6 +203,7 @@ static void wait_for_upstream(struct server *server, struct request *request, in
     server->waiters_end = &request->next;
     server->waiter_count++;
     server->bound_waiter_count += request->bond.upstream != 0;
+    server->wants[request->identity].waiting += request->bond.upstream == 0;
 }
 
 static void stop_waiting(struct server *server, struct request *request)
@@ -208,6 +219,7 @@ static void stop_waiting(struct server *server, struct request *request)
     request->waits = false;
     server->waiter_count--;
     server->bound_waiter_count -= request->bond.upstream != 0;
+    server->wants[request->identity].waiting -= request->bond.upstream == 0;
 }
 
 static void unlist_pinned(struct server *server, struct upstream *upstream)
@@ -319,12 +331,18 @@ static struct request *next_granted(struct server *server, struct outcomes *outc
     return NULL;
 }
 
+// Whether an upstream is such as the request needs, if it needs not just one of all.
+static bool suits(const struct upstream *upstream, const struct request *request)
+{
+    return request->bond.upstream == 0 && request->identity == upstream->identity;
+}
+
 // The first that waits for such an upstream: one with pins is only for who goes on with them.
 static struct request *waiter_for(const struct server *server, const struct upstream *upstream)
 {
-    uint64_t wanted = upstream->pins > 0 ? upstream->id : 0;
     struct request *request = server->waiters;
-    while (request && request->bond.upstream != wanted) {
+    while (request && (upstream->pins > 0 ? request->bond.upstream != upstream->id
+                                          : !suits(upstream, request))) {
         request = request->next;
     }
     return request;
@@ -342,7 +360,7 @@ static void place(struct server *server, struct upstream *upstream, struct outco
         return;
     }
     while (!upstream->is_pinned && (request = next_granted(server, outcomes, now_us))) {
-        if (request->bond.upstream == 0) {
+        if (suits(upstream, request)) {
             give(outcomes, request, upstream);
             return;
         }
@@ -365,25 +383,79 @@ static int count_entered(const struct server *server)
 }
 
 // Enters one more upstream as opening: among those of all servers, and in the server's ledger.
-static bool enter(struct server *server, int64_t now_us)
+static bool enter(struct server *server, int identity, struct outcomes *outcomes, int64_t now_us)
 {
-    return ledger_may_open(&server->ledger, now_us) && servers_enter(server->servers) &&
-           ledger_open(&server->ledger, now_us);
+    outcomes->open = ledger_may_open(&server->ledger, now_us) && servers_enter(server->servers) &&
+                     ledger_open(&server->ledger, now_us);
+    if (outcomes->open) {
+        outcomes->open_as = identity;
+        server->wants[identity].opening++;
+    }
+    return outcomes->open;
+}
+
+// As whom somebody has waited longest for whom none is opening; -1: nobody has.
+static int identity_in_need(const struct server *server, int64_t now_us)
+{
+    for (const struct request *request = server->waiters; request; request = request->next) {
+        const struct want *want = &server->wants[request->identity];
+        if (request->bond.upstream == 0 && want->waiting > want->opening &&
+            want->retry_us <= now_us) {
+            return request->identity;
+        }
+    }
+    return -1;
+}
+
+static bool is_full(const struct server *server)
+{
+    return count_entered(server) >= server->ledger.cap;
+}
+
+// Of those that are idle, of other identities, the one that was used last.
+static struct upstream *find_idle_of_others(const struct server *server, int identity)
+{
+    struct upstream *found = NULL;
+    for (int i = 0; i < server->servers->worker_count; i++) {
+        for (struct upstream *at = server->idle[i]; at; at = at->idle_next) {
+            bool other = at->identity != identity;
+            if (other && (!found || at->idle_since_us < found->idle_since_us)) {
+                found = at;
+            }
+        }
+    }
+    return found;
+}
+
+// One upstream at a time makes room for those of an identity in need.
+static void make_room_for(struct server *server, int identity, struct outcomes *outcomes)
+{
+    struct upstream *upstream = server->leaving == 0 ? find_idle_of_others(server, identity) : NULL;
+    if (upstream) {
+        idle_remove(server, upstream);
+        upstream->broken = true;
+        upstream->makes_room = true;
+        server->leaving++;
+        outcomes->leaves = upstream;
+    }
 }
 
 // Enters an upstream to be opened if somebody needs one. While connecting fails, one attempt at a
 // time is made for all who wait.
 static void open_if_needed(struct server *server, struct outcomes *outcomes, int64_t now_us)
 {
-    int needed = server->waiter_count - server->bound_waiter_count;
-    if (server->failing) {
-        needed = 1; // also when nobody waits: those who may not wait need one as much
+    int identity = identity_in_need(server, now_us);
+    if (server->failing) { // also when nobody waits: those who may not wait need one as much
+        identity = server->ledger.opening > 0 ? -1 : identity < 0 ? 0 : identity;
     }
-    if (!server->known || needed <= server->ledger.opening) {
+    if (!server->known || identity < 0 || outcomes->open) {
         return;
     }
-    outcomes->open = enter(server, now_us);
+    enter(server, identity, outcomes, now_us);
     outcomes->crowded = !outcomes->open && ledger_may_open(&server->ledger, now_us);
+    if (!outcomes->open && (outcomes->crowded || is_full(server))) {
+        make_room_for(server, identity, outcomes);
+    }
     if (outcomes->crowded) {
         servers_hunger(server->servers, count_entered(server));
         outcomes->next_tick_us = earlier(outcomes->next_tick_us, now_us + TICK_US);
@@ -529,12 +601,15 @@ static struct upstream *find_pinned(const struct server *server, uint64_t id)
     return upstream;
 }
 
-// An idle upstream of another worker.
-static struct upstream *find_idle_elsewhere(const struct server *server, int index)
+// An idle upstream for the request: of its own worker's, else of another's.
+static struct upstream *find_idle_for(const struct server *server, const struct request *request)
 {
     int count = server->servers->worker_count;
-    for (int i = 1; i < count; i++) {
-        struct upstream *upstream = server->idle[(index + i) % count];
+    for (int i = 0; i < count; i++) {
+        struct upstream *upstream = server->idle[(request->worker->index + i) % count];
+        while (upstream && !suits(upstream, request)) {
+            upstream = upstream->idle_next;
+        }
         if (upstream) {
             return upstream;
         }
@@ -547,14 +622,30 @@ static struct upstream *find_idle_elsewhere(const struct server *server, int ind
 static struct upstream *find_for(const struct server *server, const struct request *request,
                                  bool *ret_lost)
 {
-    int index = request->worker->index;
     if (request->bond.upstream) {
         struct upstream *pinned = find_pinned(server, request->bond.upstream);
         *ret_lost = pinned == NULL;
         return pinned && pinned->is_idle ? pinned : NULL;
     }
     *ret_lost = false;
-    return server->idle[index] ? server->idle[index] : find_idle_elsewhere(server, index);
+    return find_idle_for(server, request);
+}
+
+// Those who wait for an upstream of that identity are not to keep their permits until one comes.
+static void refuse_identity(struct server *server, int identity, struct outcomes *outcomes,
+                            int64_t now_us)
+{
+    struct request *next;
+    for (struct request *request = server->waiters; request; request = next) {
+        next = request->next;
+        if (request->bond.upstream == 0 && request->identity == identity) {
+            stop_waiting(server, request);
+            request->ticket.refusal = REFUSED_NO_SERVER;
+            end_permit(server, request, false, now_us);
+            tell(outcomes, request, NEWS_REFUSED);
+        }
+    }
+    grant(server, outcomes, now_us);
 }
 
 static void take_permit_back(struct server *server, struct request *request, enum request_news news,
@@ -583,9 +674,14 @@ struct upstream *server_checkout(struct server *server, struct request *request,
         other->claimer = request;
         owner = other->worker;
         // Ours next time: below the cap, each worker comes to have what it needs.
-        outcomes.open = request->bond.upstream == 0 && server->known && enter(server, now_us);
+        if (request->bond.upstream == 0 && server->known) {
+            (void)enter(server, request->identity, &outcomes, now_us);
+        }
     } else if (lost) {
         request->ticket.refusal = REFUSED_PINNED;
+        take_permit_back(server, request, NEWS_REFUSED, &outcomes, now_us);
+    } else if (server->wants[request->identity].retry_us > now_us) {
+        request->ticket.refusal = REFUSED_NO_SERVER;
         take_permit_back(server, request, NEWS_REFUSED, &outcomes, now_us);
     } else if (!server->known) { // only just: it may have been evicted too early
         take_permit_back(server, request, NEWS_ELSEWHERE, &outcomes, now_us);
@@ -603,13 +699,21 @@ struct upstream *server_checkout(struct server *server, struct request *request,
     return own;
 }
 
+// Whether an identity that has waited longer than this one's needs its place.
+static bool is_in_the_way(const struct server *server, const struct upstream *upstream,
+                          int64_t now_us)
+{
+    int identity = is_full(server) && server->leaving == 0 ? identity_in_need(server, now_us) : -1;
+    return identity >= 0 && identity != upstream->identity;
+}
+
 // Not while something is open that only it can go on with.
 static bool is_to_be_replaced(const struct server *server, const struct upstream *upstream,
                               int64_t now_us)
 {
     return upstream->pins == 0 &&
            (atomic_load(&server->is_gone) || upstream_is_old(upstream, now_us) ||
-            count_entered(server) > server->ledger.cap ||
+            count_entered(server) > server->ledger.cap || is_in_the_way(server, upstream, now_us) ||
             servers_want_room(server->servers, server->ledger.open));
 }
 
@@ -759,6 +863,7 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
     pthread_mutex_lock(&server->lock);
     bool first = server->ledger.open == 0;
     ledger_opened(&server->ledger);
+    server->wants[upstream->identity].opening--;
     if (server->failing && server->breaker.is_open) {
         breaker_hope(&server->breaker, now_us);
         publish_breaker(server);
@@ -794,13 +899,34 @@ static void leave(struct server *server, struct outcomes *outcomes, int64_t now_
     }
 }
 
-void server_open_failed(struct server *server, struct worker *worker, int64_t now_us)
+void server_login_refused(struct server *server, struct worker *worker, int identity,
+                          int64_t now_us)
 {
     struct servers *servers = server->servers; // the server may be gone with its last upstream
     struct outcomes outcomes;
     outcomes_init(&outcomes);
 
     pthread_mutex_lock(&server->lock);
+    ledger_opened(&server->ledger); // as far as the server is concerned, it was
+    ledger_closed(&server->ledger);
+    server->wants[identity].opening--;
+    server->wants[identity].retry_us = now_us + REFUSED_LOGIN_US;
+    refuse_identity(server, identity, &outcomes, now_us);
+    leave(server, &outcomes, now_us);
+    unlock(server);
+
+    deliver(server, worker, &outcomes);
+    servers_feed(servers, worker, now_us);
+}
+
+void server_open_failed(struct server *server, struct worker *worker, int identity, int64_t now_us)
+{
+    struct servers *servers = server->servers; // the server may be gone with its last upstream
+    struct outcomes outcomes;
+    outcomes_init(&outcomes);
+
+    pthread_mutex_lock(&server->lock);
+    server->wants[identity].opening--;
     ledger_failed(&server->ledger, worker_random(worker), now_us);
     server->open_failures++;
     server->failing = server->ledger.open == 0;
@@ -843,6 +969,7 @@ void server_closed(struct server *server, struct upstream *upstream, struct work
         wake_bound(server, upstream->id, &outcomes);
     }
     ledger_closed(&server->ledger);
+    server->leaving -= upstream->makes_room;
     leave(server, &outcomes, now_us);
     pthread_mutex_unlock(&server->lock);
 

@@ -39,6 +39,14 @@ struct worker;
 // there at least so long.
 #define SERVER_CONNECT_WAIT_US INT64_C(1000000)
 
+// What is wanted as one identity. Those whose login the server has refused of late are not tried
+// again at once.
+struct want {
+    int waiting; // for an upstream, whichever
+    int opening;
+    int64_t retry_us;
+};
+
 struct server {
     struct server *next;      // among all; this and the following two guarded by the list's lock
     uint64_t gone_generation; // of the first snapshot that does not have it; 0: all do
@@ -67,6 +75,8 @@ struct server {
     struct request **waiters_end;
     int waiter_count;
     int bound_waiter_count;  // of these, to one upstream
+    struct want *wants;      // by identity
+    int leaving;             // upstreams that make room for another identity's
     struct upstream **idle;  // by worker: the one used last first
     struct upstream *pinned; // those with cursors or transactions that only they can go on with
     int pinned_count;
@@ -135,7 +145,12 @@ bool server_withdraw(struct server *server, struct request *request, int64_t now
 void server_opened(struct server *server, struct upstream *upstream, int64_t now_us);
 
 // An upstream failed to open: the next attempt follows after a pause if somebody waits.
-void server_open_failed(struct server *server, struct worker *worker, int64_t now_us);
+void server_open_failed(struct server *server, struct worker *worker, int identity, int64_t now_us);
+
+// One did because the server refused its login, as an identity that users have beside the URI's:
+// that is nothing that the others have to suffer from.
+void server_login_refused(struct server *server, struct worker *worker, int identity,
+                          int64_t now_us);
 
 // An open upstream is gone.
 void server_closed(struct server *server, struct upstream *upstream, struct worker *worker,

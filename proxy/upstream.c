@@ -30,6 +30,7 @@ struct opening {
     int32_t request_id;
     bool connected;      // hello is on its way
     bool authenticating; // hello has been answered
+    bool refused;        // its login
     struct control_job derive;
     struct upstream *upstream;
 };
@@ -129,6 +130,7 @@ static void on_auth(struct upstream *upstream, enum auth_status status, bson_t *
         become_open(upstream);
         break;
     case AUTH_FAILED:
+        opening->refused = true;
         fail_opening(upstream, auth_error(opening->auth));
         break;
     }
@@ -445,7 +447,10 @@ static struct opening *opening_new(struct upstream *upstream)
 {
     struct shared *shared = upstream->worker->shared;
     struct opening *opening = xcalloc(1, sizeof *opening);
-    opening->auth = auth_new(&shared->deployment->credential, shared->keys);
+    const struct identity *identity =
+        upstream->identity > 0 ? &shared->identities[upstream->identity - 1] : NULL;
+    opening->auth = identity ? auth_new(&identity->credential, identity->keys)
+                             : auth_new(&shared->deployment->credential, shared->keys);
     opening->derive.run = run_derive;
     opening->upstream = upstream;
     return opening;
@@ -458,11 +463,12 @@ static const struct address *pick_address(struct worker *worker, const struct se
     return &target->addresses[index];
 }
 
-void upstream_open(struct worker *worker, struct server *server)
+void upstream_open(struct worker *worker, struct server *server, int identity)
 {
     struct server_info target;
     struct upstream *upstream = xcalloc(1, sizeof *upstream);
     upstream->server = server;
+    upstream->identity = identity;
     server_get_info(server, &target);
     upstream->id = atomic_fetch_add(&worker->shared->next_upstream_id, 1);
     upstream->keeps_pins = target.kind == SERVER_LOAD_BALANCER;
@@ -482,6 +488,10 @@ static void log_down(const struct upstream *upstream, const char *reason)
         return;
     }
     log_str(&line, "server", upstream->server->name);
+    if (upstream->identity > 0) {
+        log_str(&line, "identity",
+                upstream->worker->shared->identities[upstream->identity - 1].name);
+    }
     log_str(&line, "while", upstream->opening ? "opening" : "open");
     log_str(&line, "reason", reason);
     log_end(&line);
@@ -502,8 +512,10 @@ void upstream_close(struct upstream *upstream, const char *reason, bool loud)
     unlink_from_worker(upstream);
     upstream->next = worker->dead_upstreams;
     worker->dead_upstreams = upstream;
-    if (upstream->opening) {
-        server_open_failed(upstream->server, worker, now_us);
+    if (upstream->opening && upstream->opening->refused && upstream->identity > 0) {
+        server_login_refused(upstream->server, worker, upstream->identity, now_us);
+    } else if (upstream->opening) {
+        server_open_failed(upstream->server, worker, upstream->identity, now_us);
     } else {
         server_closed(upstream->server, upstream, worker, now_us);
     }

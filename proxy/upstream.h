@@ -35,6 +35,7 @@ struct upstream {
     uint64_t id;                  // of no other upstream, ever
     int64_t connection;           // the server's own number for it; 0: not known
     int pins;                     // cursors and transactions that only it can go on with
+    int identity;                 // as whom it is logged in; 0: the user of the URI
     struct upstream *pinned_next; // of its server, guarded by the lock
     int64_t opened_us;
     int64_t progress_us; // when its request last sent or received something
@@ -42,6 +43,7 @@ struct upstream {
     bool is_pinned;  // on its server's list of those, guarded by the lock
     bool keeps_pins; // it leads to a load balancer: nobody knows to which server
     bool is_idle;    // guarded by the lock
+    bool makes_room; // for one of another identity, guarded by the lock
     bool broken;     // idle but no good, found out while it was claimed
     bool deriving;   // control works on its key; MAIL_DERIVED will come
     bool dead;
@@ -49,7 +51,7 @@ struct upstream {
 };
 
 // Begins to open one. The ledger has it as opening already.
-void upstream_open(struct worker *worker, struct server *server);
+void upstream_open(struct worker *worker, struct server *server, int identity);
 
 // Goes on after MAIL_DERIVED.
 void upstream_key_derived(struct upstream *upstream);

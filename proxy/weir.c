@@ -163,6 +163,13 @@ static bool make_logins(const struct config *config, struct weir *weir, char *re
     return weir->users != NULL;
 }
 
+static bool make_identities(const struct config *config, struct shared *shared, char *ret_error,
+                            size_t capacity)
+{
+    shared->identities = identities_new(config, ret_error, capacity);
+    return shared->identities != NULL;
+}
+
 bool weir_check(const struct config *config, char *ret_error, size_t error_capacity)
 {
     struct shared shared = {0};
@@ -171,6 +178,11 @@ bool weir_check(const struct config *config, char *ret_error, size_t error_capac
         return false;
     }
     bool good = make_tls(config, deployment, &shared, ret_error, error_capacity);
+    if (good && make_identities(config, &shared, ret_error, error_capacity)) {
+        identities_free(shared.identities, config->identities.count);
+    } else {
+        good = false;
+    }
     free_tls(&shared);
     deployment_free(deployment);
     return good;
@@ -607,7 +619,8 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
         !make_tls(shared->config, weir->deployment, shared, ret_error, capacity)) {
         return false;
     }
-    if (!make_logins(shared->config, weir, ret_error, capacity)) {
+    if (!make_identities(shared->config, shared, ret_error, capacity) ||
+        !make_logins(shared->config, weir, ret_error, capacity)) {
         return false;
     }
     access_init();
@@ -730,6 +743,9 @@ static void dispose(struct weir *weir)
     }
     if (weir->shared.keys) {
         key_cache_free(weir->shared.keys);
+    }
+    if (weir->shared.identities) {
+        identities_free(weir->shared.identities, weir->shared.config->identities.count);
     }
     logins_free(weir->shared.logins);
     users_free(weir->users);

@@ -19,6 +19,7 @@
 #include "proxy/budget.h"
 #include "proxy/config.h"
 #include "proxy/control/control.h"
+#include "proxy/identities.h"
 #include "proxy/login.h"
 #include "proxy/meter.h"
 #include "proxy/net/loop.h"
@@ -36,6 +37,7 @@ struct shared {
     const struct deployment *deployment;
     struct control *control;
     struct key_cache *keys;        // has its own lock
+    struct identity *identities;   // beside the URI's user
     struct logins *logins;         // NULL: apps do not log in
     struct tls_server *tls_server; // NULL: no TLS towards apps
     struct tls_client *tls_client; // NULL: no TLS towards the deployment

@@ -34,6 +34,7 @@ class Command(NamedTuple):
     txn_number: int | None
     read_preference: dict | None
     body: dict
+    user: str  # "name@db", "" if nobody has logged in
 
 
 @dataclass(eq=False)
@@ -250,6 +251,7 @@ class Member:
                 body.get("txnNumber"),
                 body.get("$readPreference"),
                 body,
+                connection.user,
             )
         )
 
