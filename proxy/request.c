@@ -1383,6 +1383,10 @@ const char *request_failure_text(enum request_failure failure)
 {
     static const char *const texts[FAILURE_COUNT] = {
         [FAILURE_BAD_MESSAGE] = "bad_message",
+        [FAILURE_LOGIN] = "not_logged_in",
+        [FAILURE_ACCESS] = "not_allowed",
+        [FAILURE_FOREIGN] = "foreign_cursor",
+        [FAILURE_USER_BUSY] = "user_busy",
         [FAILURE_RULE] = "rule",
         [FAILURE_NO_PLACE] = "no_place",
         [FAILURE_SHED] = "shed",
