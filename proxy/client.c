@@ -303,12 +303,39 @@ static void set_tenant_by_address(struct client *client)
                (struct bytes){(const uint8_t *)peer, port ? (size_t)(port - peer) : strlen(peer)});
 }
 
+// The user's own, which no app takes a share of by calling itself so.
+static void set_tenant_of_user(struct client *client)
+{
+    const struct user_spec *spec = &client->user->spec;
+    const struct shared *shared = client->worker->shared;
+    client->tenant.id = hash_bytes(shared->tenant_seed ^ 1, spec->tenant, strlen(spec->tenant));
+    client->tenant.weight = spec->weight;
+    snprintf(client->tenant.name, sizeof client->tenant.name, "%s", spec->tenant);
+}
+
+static bool has_own_tenant(const struct client *client)
+{
+    return client->user && client->user->spec.tenant;
+}
+
 void client_name_app(struct client *client, struct bytes name)
 {
     snprintf(client->app_name, sizeof client->app_name, "%.*s", (int)name.len,
              (const char *)name.at);
-    if (client->worker->shared->config->tenant_by == CONFIG_TENANT_APP && name.len > 0) {
+    bool by_app = client->worker->shared->config->tenant_by == CONFIG_TENANT_APP;
+    if (by_app && name.len > 0 && !has_own_tenant(client)) {
         set_tenant(client, name);
+    }
+}
+
+void client_become(struct client *client, struct user *user)
+{
+    bool had = has_own_tenant(client);
+    client->user = user;
+    if (has_own_tenant(client)) {
+        set_tenant_of_user(client);
+    } else if (had) {
+        set_tenant_by_address(client);
     }
 }
 

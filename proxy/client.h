@@ -45,7 +45,7 @@ enum close_reason {
 
 const char *close_reason_text(enum close_reason reason);
 
-// Whose requests they are, for fairness: by admission.tenantBy.
+// Whose requests they are, for fairness: by the user, else by admission.tenantBy.
 struct tenant {
     uint64_t id; // of the whole name
     int weight;
@@ -95,6 +95,9 @@ void client_let_in(struct client *client);
 // Ends the connection at once: unlinks, lets go of its request, makes orphans of its pins. Memory
 // goes at the end of the turn. Calling it for a dead client does nothing.
 void client_close(struct client *client, enum close_reason reason);
+
+// It is this user from now on; NULL: nobody.
+void client_become(struct client *client, struct user *user);
 
 // Hello said what the app is called. The text is copied.
 void client_name_app(struct client *client, struct bytes name);

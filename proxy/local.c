@@ -191,7 +191,7 @@ static void end_login(struct client *client, bson_t *document)
         fail_login(client, "another user is logged in on this connection", document);
         return;
     }
-    client->user = user;
+    client_become(client, user);
     drop_login(client);
 }
 
@@ -277,7 +277,7 @@ static void speculate(struct client *client, const struct command *command, bson
         BSON_APPEND_DOCUMENT(document, "speculativeAuthenticate", &answer);
     }
     if (status == LOGIN_DONE) {
-        client->user = login_user(login);
+        client_become(client, login_user(login));
     }
     if (!goes_on) {
         drop_login(client);
@@ -398,7 +398,7 @@ void local_answer(struct client *client, const struct command *command, bson_t *
         BSON_APPEND_DOUBLE(document, "ok", 1.0);
     } else if (bytes_equal(command->name, "logout")) {
         drop_login(client);
-        client->user = NULL;
+        client_become(client, NULL);
         BSON_APPEND_DOUBLE(document, "ok", 1.0);
     } else if (bytes_equal(command->name, "ping")) {
         BSON_APPEND_DOUBLE(document, "ok", 1.0);

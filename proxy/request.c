@@ -650,6 +650,13 @@ static bool may_go_elsewhere(struct request *request)
     return may;
 }
 
+// What a rule says, else what the user has.
+static enum priority priority_of(const struct request *request)
+{
+    bool ruled = request->verdict.priority != PRIORITY_NORMAL || !request->user;
+    return ruled ? request->verdict.priority : (enum priority)request->user->spec.priority;
+}
+
 static enum request_step ask_for_permit(struct request *request)
 {
     bool finishes = command_finishes(&request->command);
@@ -658,7 +665,7 @@ static enum request_step ask_for_permit(struct request *request)
         .serverless_us = request->ticket.serverless_us,
         .tenant = request->tenant.id,
         .weight = request->tenant.weight,
-        .priority = request->verdict.priority,
+        .priority = priority_of(request),
         .finishes = finishes,
         .exempt = finishes && request->command.cursor_id == 0,
         .streams = request->bond.streams && request->command.cursor_id != 0,
@@ -1384,7 +1391,7 @@ const char *request_failure_text(enum request_failure failure)
     static const char *const texts[FAILURE_COUNT] = {
         [FAILURE_BAD_MESSAGE] = "bad_message",
         [FAILURE_LOGIN] = "not_logged_in",
-        [FAILURE_ACCESS] = "not_allowed",
+        [FAILURE_ACCESS] = "not_authorized",
         [FAILURE_FOREIGN] = "foreign_cursor",
         [FAILURE_USER_BUSY] = "user_busy",
         [FAILURE_RULE] = "rule",

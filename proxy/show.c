@@ -23,6 +23,7 @@ static const char *request_state(const struct request *request)
     switch (request->step) {
     case STEP_READ:
     case STEP_CLASSIFY:
+    case STEP_ACCESS:
         return "reading";
     case STEP_LOCAL:
         return "local";

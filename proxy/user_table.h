@@ -34,9 +34,10 @@
         "The entry of identities as whom weir does this user's operations. Not given: the user "   \
         "of upstream.uri.")                                                                        \
     OPTION(tenant, "tenant", "tenant", STRING, NULL, "1", "63", "NAME", true,                      \
-        "With whom the user shares its share.")                                                    \
+        "With whom the user shares its share of what is scarce. Not given: as admission.tenantBy "  \
+        "says.")                                                    \
     OPTION(priority, "priority", "priority", ENUM, "normal", "", "", "normal|high|low", true,      \
-        "How much this user's operations matter.")                                                 \
+        "How much this user's operations matter, unless a rule says otherwise.")                                                 \
     OPTION(weight, "weight", "weight", INT, "1", "1", "1000", "N", true,                           \
         "How large its tenant's share is, compared with others.")                                  \
     OPTION(max_in_flight, "maxInFlight", "max-in-flight", INT, "0", "0", "100000", "N", true,      \

@@ -211,6 +211,25 @@ def logged_in(proxy, name: str):
         yield connection
 
 
+def test_a_user_is_of_its_tenant_whatever_the_app_calls_itself():
+    """Until it logs out."""
+    file = users.file(
+        users.add("paid", PASSWORD, "--tenant", "gold", "--weight", "3", *EVERYTHING),
+        users.add("other", PASSWORD, *EVERYTHING),
+    )
+    stub = StubSet()
+    arguments = ("--config", str(file), "--slow-op-threshold", "1ms")
+    with weir_before(stub, *arguments) as proxy:
+        stub.fail("find", delay_s=0.01, times=None)
+        client = {"application": {"name": "gilded"}}
+        for name, tenant in (("paid", "gold"), ("other", "gilded")):
+            with raw.Connection.to(proxy.address) as connection:
+                connection.ask({"hello": 1, "client": client}, db="admin")
+                scram.log_in(connection, name, PASSWORD)
+                assert connection.ask({"find": "things"})["ok"] == 1
+            assert proxy.wait_for("slow_operation", tenant=tenant)["app"] == "gilded"
+
+
 # --- weir user ----------------------------------------------------------------------------------
 
 
