@@ -17,6 +17,7 @@
 
 #define STARVED_RETRY_US 10000
 #define END_GRACE_US 10000000
+#define LET_IN_MOST_US 1000 // of one handshake's processor time
 
 // --- the turn's end -----------------------------------------------------------------------------
 
@@ -27,9 +28,6 @@ static void run_ready(struct worker *worker)
     for (int left = worker->ready_count; left > 0 && worker->ready; left--) {
         request_run(worker->ready); // takes itself off the list
     }
-    if (worker->ready) {
-        timer_set(worker->again, loop_now_us(worker->loop));
-    }
 }
 
 static void begin_another_turn(void *arg)
@@ -37,14 +35,26 @@ static void begin_another_turn(void *arg)
     (void)arg; // the turn's end does the rest
 }
 
-// One, since its cryptography may take a millisecond, in which nobody else is served.
+// One, since its cryptography may take a millisecond, in which nobody else is served; and then none
+// for as long as that took. Somebody who is served wakes a thread that sleeps; one that never does
+// is made to wait for its turn wherever processors are shared.
 static void let_one_in(struct worker *worker)
 {
-    if (worker->knocking) {
+    int64_t now_us = loop_now_us(worker->loop);
+    if (worker->knocking && now_us >= worker->let_in_us) {
         client_let_in(worker->knocking); // takes itself off the list
+        int64_t done_us = loop_now_us(worker->loop);
+        int64_t took_us = done_us - now_us; // perhaps it lost the processor meanwhile
+        worker->let_in_us = done_us + (took_us < LET_IN_MOST_US ? took_us : LET_IN_MOST_US);
     }
-    if (worker->knocking) {
+}
+
+static void plan_another_turn(struct worker *worker)
+{
+    if (worker->ready) {
         timer_set(worker->again, loop_now_us(worker->loop));
+    } else if (worker->knocking) {
+        timer_set(worker->again, worker->let_in_us);
     }
 }
 
@@ -104,6 +114,7 @@ static void on_turn_end(void *arg)
     struct worker *worker = arg;
     run_ready(worker);
     let_one_in(worker);
+    plan_another_turn(worker);
     bury_dead(worker);
     end_if_possible(worker);
 }

@@ -112,6 +112,7 @@ struct worker {
     struct client *dead_clients;
     struct client *knocking; // their handshake is to go on, one at each turn's end; in order
     struct client **knocking_end;
+    int64_t let_in_us;          // not before
     struct upstream *upstreams; // all we own now
     struct upstream *dead_upstreams;
     struct request *free_requests;
