@@ -6,10 +6,12 @@
 //      finishing     1st              2nd              3rd
 //      others        4th              5th
 //
-// first come first served among those that finish things, as policy/queue.h says among the others.
-// A queued ticket is in one of these queues and in the heap by expiry; when it expires or must make
-// room it goes to the list of those whose waiting is over, until somebody fetches it there. Those
-// in flight are one list by the time of the grant, aged ones first:
+// but that the slow lane's others, while they have less than their share, get back what they had
+// lent: with a share of 1/4, one permit after every four of the normal lane's others. First come
+// first served among those that finish things, as policy/queue.h says among the others. A queued
+// ticket is in one of these queues and in the heap by expiry; when it expires or must make room it
+// goes to the list of those whose waiting is over, until somebody fetches it there. Those in flight
+// are one list by the time of the grant, aged ones first:
 //
 //      oldest -> aged -> aged -> next_to_age -> not aged -> newest
 //

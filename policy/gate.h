@@ -170,7 +170,7 @@ void gate_turn_away(struct gate *gate, struct ticket *ticket, enum refusal refus
 // gate_grant_next.
 void gate_revoke(struct gate *gate, struct ticket *ticket, enum refusal refusal, int64_t now_us);
 
-// The next queued ticket that may go now, in flight already; NULL if none. Call after gate_done and
+// The next queued ticket that may go now, in flight already; NULL if none. Call after gate_done,
 // gate_expire_next and gate_set_available, until NULL. One whose waiting is over is not granted any
 // more. One whose shape has become slow since it was queued goes to the slow lane's queue when its
 // turn comes.

@@ -279,7 +279,7 @@ static int weight_of(const struct config *config, struct bytes name)
         const char *item = config->tenant_weights.items[i];
         size_t len = (size_t)(strrchr(item, '=') - item);
         if (len == name.len && memcmp(item, name.at, len) == 0) {
-            return atoi(item + len + 1);
+            return (int)strtol(item + len + 1, NULL, 10);
         }
     }
     return 1;
