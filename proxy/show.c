@@ -27,7 +27,6 @@ static const char *request_state(const struct request *request)
         return "reading";
     case STEP_LOCAL:
         return "local";
-    case STEP_ACCESS:
     case STEP_RULES:
     case STEP_ROUTE:
     case STEP_ADMIT:
