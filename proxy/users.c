@@ -136,7 +136,7 @@ static bool read_keys(struct user *user, char *ret_reason)
     bool external = strcmp(spec->db, "$external") == 0;
     char reason[OPTION_REASON_BYTES];
     for (int i = 0; i < SCRAM_COUNT; i++) {
-        if (texts[i] && !scram_keys_read(i, texts[i], &user->scram[i], reason)) {
+        if (texts[i] && !scram_keys_read((enum scram)i, texts[i], &user->scram[i], reason)) {
             snprintf(ret_reason, OPTION_REASON_BYTES, "%s: %.120s", fields[i], reason);
             return false;
         }
