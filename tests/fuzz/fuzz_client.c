@@ -8,6 +8,7 @@
 
 #include "tests/fuzz/conversation.h"
 #include "wire/command.h"
+#include "wire/max_time.h"
 #include "wire/request_build.h"
 
 enum { ACTS_MOST = 32, MESSAGES_MOST = 64 };
@@ -58,6 +59,22 @@ static bool message_at(size_t at, struct bytes *ret_message, struct frame *ret_f
 // --- the server
 // -----------------------------------------------------------------------------------
 
+// Puts the maxTimeMS of what weir sent in the place of the app's, if it may be so: waiting is taken
+// off.
+static void take_time(uint8_t *message, const struct command *command, struct bytes got)
+{
+    struct op_msg msg;
+    struct command sent_on;
+    int64_t ms = max_time_of(command);
+    if (ms > 0 && op_msg_read(got, &msg) == WIRE_OK &&
+        command_read(got, &msg, &sent_on) == WIRE_OK) {
+        int64_t left_ms = max_time_of(&sent_on);
+        if (left_ms > 0 && left_ms < ms) {
+            max_time_write(command, message, left_ms);
+        }
+    }
+}
+
 // Whether this is the message as it should be sent on.
 static bool is_sent_on(struct bytes sent, struct bytes got)
 {
@@ -70,6 +87,7 @@ static bool is_sent_on(struct bytes sent, struct bytes got)
         !(command.info->traits & COMMAND_LOCAL)) {
         command_acknowledge(&command, copy);
         size_t len = op_msg_strip(copy, sent.len);
+        take_time(copy, &command, got);
         same = same_bytes((struct bytes){copy, len}, got);
     }
     free(copy);
@@ -82,7 +100,7 @@ static bool is_sent_again(struct bytes got)
     struct op_msg msg;
     struct command command;
     struct bytes last = {buffer_at(&state.last), buffer_held(&state.last)};
-    return last.len > 0 && same_bytes(got, last) && op_msg_read(got, &msg) == WIRE_OK &&
+    return last.len > 0 && is_sent_on(last, got) && op_msg_read(got, &msg) == WIRE_OK &&
            command_read(got, &msg, &command) == WIRE_OK && command_may_repeat(&command);
 }
 
@@ -106,13 +124,17 @@ static void find_among_sent(struct bytes got)
     MUST(found);
 }
 
-// What weir does for an app that has gone.
+// What weir does for an app that has gone; endSessions it answers itself, and passes on later.
 static bool is_clearing_away(const bson_t *body)
 {
     bson_iter_t iter;
     bool gone = state.app_is_done || state.app.ended;
-    return gone && bson_iter_init(&iter, body) && bson_iter_next(&iter) &&
-           (BSON_ITER_IS_KEY(&iter, "killCursors") || BSON_ITER_IS_KEY(&iter, "abortTransaction"));
+    if (!bson_iter_init(&iter, body) || !bson_iter_next(&iter)) {
+        return false;
+    }
+    return BSON_ITER_IS_KEY(&iter, "endSessions") ||
+           (gone && (BSON_ITER_IS_KEY(&iter, "killCursors") ||
+                     BSON_ITER_IS_KEY(&iter, "abortTransaction")));
 }
 
 static void append_result(bson_t *document, struct bytes request)
