@@ -221,7 +221,7 @@ static int64_t probe_time_us(const struct limit *limit, int turns)
 static void begin_probe(struct limit *limit, int64_t now_us)
 {
     limit->state = LIMIT_DRAINS;
-    limit->probe_in_flight = fmax(limit->floor / 2, PROBE_SHARE * limit->value / limit->load);
+    limit->probe_in_flight = fmax(limit->floor / 2.0, PROBE_SHARE * limit->value / limit->load);
     limit->probe_in_flight = fmax(1, limit->probe_in_flight);
     limit->probe_began_us = now_us;
     limit->probe_us = now_us + probe_time_us(limit, PROBE_DRAIN_TURNS);
