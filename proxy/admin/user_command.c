@@ -170,7 +170,7 @@ static char *mongo_digest(const char *name, const char *password)
     if (EVP_Digest(text, strlen(text), digest, NULL, EVP_md5(), NULL) != 1) {
         abort();
     }
-    for (int i = 0; i < 16; i++) {
+    for (size_t i = 0; i < 16; i++) {
         snprintf(hex + 2 * i, 3, "%02x", digest[i]);
     }
     OPENSSL_cleanse(text, strlen(text));
