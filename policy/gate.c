@@ -484,12 +484,12 @@ static bool queue_is_full(const struct gate *gate)
 // one that matters least itself.
 static bool make_room(struct gate *gate, const struct ticket *newcomer)
 {
-    struct ticket *last = queue_last(&gate->lanes[LANE_NORMAL].others, gate->now_us);
-    struct ticket *slow = queue_last(&gate->lanes[LANE_SLOW].others, gate->now_us);
+    struct ticket *last = queue_last(&gate->lanes[LANE_NORMAL].others);
+    struct ticket *slow = queue_last(&gate->lanes[LANE_SLOW].others);
     if (!last || (slow && queue_matters_less(slow, last))) {
         last = slow;
     }
-    if (!last || !queue_yields(last, &gate->lanes[newcomer->lane].others, newcomer, gate->now_us)) {
+    if (!last || !queue_yields(last, &gate->lanes[newcomer->lane].others, newcomer)) {
         return false;
     }
     give_up(gate, last, REFUSED_QUEUE_FULL);
@@ -503,7 +503,7 @@ static bool is_hopeless(const struct gate *gate, const struct ticket *ticket)
     if (!gate->available || ticket->finishes || ticket->deadline_us == INT64_MAX) {
         return false;
     }
-    size_t ahead = queue_ahead_of(&gate->lanes[ticket->lane].others, ticket, gate->now_us);
+    size_t ahead = queue_ahead_of(&gate->lanes[ticket->lane].others, ticket);
     return (int64_t)ahead * pace_us(gate, ticket->lane) > ticket->deadline_us - gate->now_us;
 }
 
@@ -627,12 +627,12 @@ void gate_revoke(struct gate *gate, struct ticket *ticket, enum refusal refusal,
 static struct ticket *next_normal(struct gate *gate)
 {
     struct queue *queue = &gate->lanes[LANE_NORMAL].others;
-    struct ticket *ticket = queue_next(queue, gate->now_us);
+    struct ticket *ticket = queue_next(queue);
     while (ticket && belongs_to_slow_lane(gate, ticket)) {
         queue_remove(queue, ticket, gate->now_us);
         ticket->lane = LANE_SLOW;
         queue_add(&gate->lanes[LANE_SLOW].others, ticket, gate->now_us);
-        ticket = queue_next(queue, gate->now_us);
+        ticket = queue_next(queue);
     }
     return ticket;
 }
@@ -646,7 +646,7 @@ static struct ticket *next_of(struct gate *gate, const struct place *place)
     if (place->finishes) {
         return use->finishing.first;
     }
-    return place->lane == LANE_NORMAL ? next_normal(gate) : queue_next(&use->others, gate->now_us);
+    return place->lane == LANE_NORMAL ? next_normal(gate) : queue_next(&use->others);
 }
 
 // What it will cost, as far as that is known.

@@ -33,7 +33,8 @@ struct flow {
     struct rank had;
     struct rank fewness; // the key is its tickets' number, negative
     struct ticket_list tickets;
-    int64_t since_us; // when it began to wait, or to be away
+    int64_t overrun_us; // since when its queue stands; INT64_MAX: it does not
+    int64_t away_us;
     int in_flight;
     int weight;
     enum priority priority;
@@ -128,7 +129,7 @@ static bool is_away(const struct flow *flow)
 static void go_away(struct flow *flow, int64_t now_us)
 {
     struct queue *queue = flow->queue;
-    flow->since_us = now_us;
+    flow->away_us = now_us;
     flow->newer = NULL;
     flow->older = queue->away_newest;
     *(flow->older ? &flow->older->newer : &queue->away_oldest) = flow;
@@ -147,7 +148,7 @@ static void sweep(struct queue *queue, int64_t now_us)
 {
     for (int i = 0; i < SWEPT; i++) {
         struct flow *flow = queue->away_oldest;
-        if (!flow || (owes(flow) && now_us - flow->since_us < QUEUE_LAPSE_US)) {
+        if (!flow || (owes(flow) && now_us - flow->away_us < QUEUE_LAPSE_US)) {
             return;
         }
         come_back(flow);
@@ -193,9 +194,9 @@ void queue_fini(struct queue *queue)
 }
 
 // A hair later than who came before, so that newcomers go in the order in which they came.
-static void begin_to_wait(struct class *class, struct flow *flow, int64_t now_us)
+static void begin_to_wait(struct class *class, struct flow *flow)
 {
-    flow->since_us = now_us;
+    flow->overrun_us = INT64_MAX;
     flow->had.key = later(flow->had.key, class->present++);
     flow->fewness.key = 0;
     ranks_add(&class->by_had, &flow->had);
@@ -217,7 +218,7 @@ void queue_add(struct queue *queue, struct ticket *ticket, int64_t now_us)
         class->had = later(class->had, queue->present + entry);
     }
     if (flow->tickets.count == 0) {
-        begin_to_wait(class, flow, now_us);
+        begin_to_wait(class, flow);
     }
     ticket->flow = flow;
     flow->weight = ticket->weight;
@@ -245,17 +246,22 @@ static void take_out(struct queue *queue, struct ticket *ticket)
 
 void queue_remove(struct queue *queue, struct ticket *ticket, int64_t now_us)
 {
+    struct flow *flow = ticket->flow;
+    int64_t waited_us = now_us - later(ticket->asked_us, queue->since_us);
+    bool in_vain = waited_us >= queue->limits->max_wait_us;
+    if (in_vain && flow->overrun_us == INT64_MAX) {
+        flow->overrun_us = now_us;
+    }
     take_out(queue, ticket);
-    let_rest(ticket->flow, now_us);
+    let_rest(flow, now_us);
     ticket->flow = NULL;
 }
 
 // --- order --------------------------------------------------------------------------------------
 
-static bool stands(const struct flow *flow, int64_t now_us)
+static bool stands(const struct flow *flow)
 {
-    int64_t since_us = later(flow->since_us, flow->queue->since_us);
-    return now_us - since_us > flow->queue->limits->max_wait_us;
+    return flow->overrun_us != INT64_MAX && flow->overrun_us > flow->queue->since_us;
 }
 
 static const struct class *next_class(const struct queue *queue)
@@ -285,14 +291,14 @@ static struct ticket *least_holding(struct ticket *ticket, bool latest)
     return least;
 }
 
-struct ticket *queue_next(const struct queue *queue, int64_t now_us)
+struct ticket *queue_next(const struct queue *queue)
 {
     const struct class *class = next_class(queue);
     if (!class) {
         return NULL;
     }
     const struct flow *flow = RANKED(ranks_first(&class->by_had), struct flow, had);
-    bool latest = stands(flow, now_us);
+    bool latest = stands(flow);
     struct ticket *ticket = latest ? flow->tickets.last : flow->tickets.first;
     return queue->spread ? least_holding(ticket, latest) : ticket;
 }
@@ -343,27 +349,28 @@ int64_t queue_patience_us(const struct queue *queue, const struct ticket *newcom
 {
     const struct flow *flow = waiting_flow(queue, newcomer);
     int64_t most_us = queue->limits->max_wait_us;
-    if (!flow || !stands(flow, now_us)) {
+    if (!flow || most_us == 0 || !stands(flow)) {
         return most_us;
     }
-    int64_t shorter_us = later(QUEUE_TARGET_US, STANDING_PACES * pace_us);
+    int64_t shorter_us = most_us / (1 + (now_us - flow->overrun_us) / most_us);
+    shorter_us = later(shorter_us, later(QUEUE_TARGET_US, STANDING_PACES * pace_us));
     return shorter_us < most_us ? shorter_us : most_us;
 }
 
-size_t queue_ahead_of(const struct queue *queue, const struct ticket *newcomer, int64_t now_us)
+size_t queue_ahead_of(const struct queue *queue, const struct ticket *newcomer)
 {
     const struct flow *flow = waiting_flow(queue, newcomer);
-    return flow && !stands(flow, now_us) ? flow->tickets.count : 0;
+    return flow && !stands(flow) ? flow->tickets.count : 0;
 }
 
-struct ticket *queue_last(const struct queue *queue, int64_t now_us)
+struct ticket *queue_last(const struct queue *queue)
 {
     static const enum priority lowest_first[] = {PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_HIGH};
     for (size_t i = 0; i < PRIORITY_COUNT; i++) {
         const struct rank *most = ranks_first(&queue->classes[lowest_first[i]].by_count);
         if (most) {
             const struct flow *flow = RANKED(most, const struct flow, fewness);
-            return stands(flow, now_us) ? flow->tickets.first : flow->tickets.last;
+            return stands(flow) ? flow->tickets.first : flow->tickets.last;
         }
     }
     return NULL;
@@ -378,14 +385,14 @@ bool queue_matters_less(const struct ticket *last, const struct ticket *other)
 }
 
 bool queue_yields(const struct ticket *last, const struct queue *queue,
-                  const struct ticket *newcomer, int64_t now_us)
+                  const struct ticket *newcomer)
 {
     if (last->priority != newcomer->priority) {
         return class_weights[last->priority] < class_weights[newcomer->priority];
     }
     const struct flow *flow = waiting_flow(queue, newcomer);
     if (flow && flow == last->flow) {
-        return stands(flow, now_us); // then the newcomer goes first
+        return stands(flow); // then the newcomer goes first
     }
     return last->flow->tickets.count > (flow ? flow->tickets.count : 0);
 }

@@ -15,10 +15,13 @@
 // queue. A tenant is forgotten when nothing of it waits or is in flight and it owes nothing, or has
 // stayed away for QUEUE_LAPSE_US.
 //
-// A tenant of which somebody has waited for max_wait_us without a break has a standing queue: its
-// latest goes first then, and its next ones wait for QUEUE_TARGET_US only (Facebook's adaptive LIFO
-// and controlled delay, for each tenant by itself). So a tenant that asks for more than its share
-// is told so at once, and one that does not never notices it.
+// A tenant of which somebody has waited for max_wait_us in vain has a standing queue, until it is
+// empty: its latest goes first, and the time that its next ones may wait shrinks from max_wait_us
+// (half of it after max_wait_us, a third after two, ...) to QUEUE_TARGET_US. That is Facebook's
+// adaptive LIFO and controlled delay for each tenant by itself; but theirs begins when a queue has
+// not been empty for a while, which one at the server's capacity often is not, and loses by it. So
+// a tenant that asks for more than its share is told so at once, and one that does not never
+// notices.
 //
 // Example: weights are 1, A asks all the time, B now and then. A permit comes free; B's request has
 // just come, at the virtual present; A is ahead of that by its last one. B goes. Had B's last one
@@ -61,12 +64,13 @@ struct queue {
 void queue_init(struct queue *queue, const struct gate_limits *limits, bool spread);
 void queue_fini(struct queue *queue); // nothing may wait in it, nor be in flight from it
 
-// Borrows the ticket, whose tenant, weight and priority do not change meanwhile.
+// Borrows the ticket, whose tenant, weight and priority do not change meanwhile. It is removed when
+// it leaves without having been granted.
 void queue_add(struct queue *queue, struct ticket *ticket, int64_t now_us);
 void queue_remove(struct queue *queue, struct ticket *ticket, int64_t now_us);
 
 // The one that goes next, NULL when it is empty.
-struct ticket *queue_next(const struct queue *queue, int64_t now_us);
+struct ticket *queue_next(const struct queue *queue);
 
 // Takes one out that is granted, and charges its tenant with a guess of what it costs.
 void queue_grant(struct queue *queue, struct ticket *ticket, int64_t cost_us, int64_t now_us);
@@ -79,11 +83,11 @@ int64_t queue_patience_us(const struct queue *queue, const struct ticket *newcom
                           int64_t now_us);
 
 // How many go before a newcomer, at least and not counting those that come later.
-size_t queue_ahead_of(const struct queue *queue, const struct ticket *newcomer, int64_t now_us);
+size_t queue_ahead_of(const struct queue *queue, const struct ticket *newcomer);
 
 // Who makes room: of the lowest priority, of the tenant that waits most, the one that goes last;
 // NULL when it is empty.
-struct ticket *queue_last(const struct queue *queue, int64_t now_us);
+struct ticket *queue_last(const struct queue *queue);
 
 // Whether that one rather makes room than another queue's.
 bool queue_matters_less(const struct ticket *last, const struct ticket *other);
@@ -91,7 +95,7 @@ bool queue_matters_less(const struct ticket *last, const struct ticket *other);
 // Whether such a one, of whichever queue, makes room for a newcomer to this one: not if the
 // newcomer matters less, or its own tenant waits as much.
 bool queue_yields(const struct ticket *last, const struct queue *queue,
-                  const struct ticket *newcomer, int64_t now_us);
+                  const struct ticket *newcomer);
 
 // The server was not there until now: who waits had no chance.
 void queue_restart(struct queue *queue, int64_t now_us);

@@ -124,10 +124,10 @@
         "or to show a certificate. Whoever reaches the port can then do what weir's own user may do.")          \
     OPTION(max_wait_us, "admission.maxWait", "max-wait", DURATION,                                 \
         "100ms", "0", "10m", "TIME", true,                                                         \
-        "How long a request may wait for a connection before it is refused. When requests of its "  \
-        "tenant have waited for this long without a break, new ones wait for 5 ms only, or for "   \
-        "two connections to come free, and the latest go first. 0: never waits; then whoever "     \
-        "asks most gets most, whatever admission.tenantBy says.")                                  \
+        "How long a request may wait for a connection before it is refused. When one of its "      \
+        "tenant has waited for this long in vain, the time shrinks for the next ones, down to 5 "  \
+        "ms or until two connections come free, and the latest go first, until none waits. 0: "    \
+        "never waits; then whoever asks most gets most, whatever admission.tenantBy says.")        \
     OPTION(max_queue, "admission.maxQueue", "max-queue", INT,                                      \
         "10000", "1", "1000000", "N", true,                                                        \
         "How many requests may wait at one time. For one more, one of the tenant that waits most " \

@@ -51,7 +51,7 @@ struct naive {
     int64_t now_us;
     int64_t standing_since_us;
     int64_t restarted_us;
-    int64_t since_us[LANE_COUNT][PRIORITY_COUNT][TENANTS]; // when each began to wait
+    int64_t overrun_us[LANE_COUNT][PRIORITY_COUNT][TENANTS]; // since when each stands
     uint64_t order;
     struct shape shapes[SHAPES];
     struct naive_ticket tickets[TICKETS];
@@ -129,18 +129,6 @@ static enum refusal naive_reason(const struct naive *naive, int i)
     return naive->available ? REFUSED_WAITED : REFUSED_NO_SERVER;
 }
 
-static void naive_expire(struct naive *naive)
-{
-    for (int i = 0; i < TICKETS; i++) {
-        struct naive_ticket *ticket = &naive->tickets[i];
-        if (ticket->state == TICKET_QUEUED && !ticket->is_over &&
-            ticket->expires_us <= naive->now_us) {
-            ticket->is_over = true;
-            ticket->reason = naive_reason(naive, i);
-        }
-    }
-}
-
 static bool waits(const struct naive_ticket *ticket)
 {
     return ticket->state == TICKET_QUEUED && !ticket->is_over;
@@ -171,11 +159,40 @@ static int naive_flow(const struct naive *naive, const struct naive_ticket *tick
     return count;
 }
 
+static int64_t *naive_overrun(struct naive *naive, const struct naive_ticket *ticket)
+{
+    return &naive->overrun_us[ticket->lane][ticket->priority][ticket->tenant];
+}
+
 static bool naive_stands(const struct naive *naive, const struct naive_ticket *ticket)
 {
-    int64_t since_us = naive->since_us[ticket->lane][ticket->priority][ticket->tenant];
-    since_us = since_us > naive->restarted_us ? since_us : naive->restarted_us;
-    return naive->now_us - since_us > naive->limits.max_wait_us;
+    int64_t overrun_us = naive->overrun_us[ticket->lane][ticket->priority][ticket->tenant];
+    return overrun_us != FOREVER && overrun_us > naive->restarted_us;
+}
+
+// It leaves its queue without a permit.
+static void naive_leave(struct naive *naive, const struct naive_ticket *ticket)
+{
+    int64_t from_us =
+        ticket->asked_us > naive->restarted_us ? ticket->asked_us : naive->restarted_us;
+    if (!ticket->finishes && waits(ticket) &&
+        naive->now_us - from_us >= naive->limits.max_wait_us &&
+        *naive_overrun(naive, ticket) == FOREVER) {
+        *naive_overrun(naive, ticket) = naive->now_us;
+    }
+}
+
+static void naive_expire(struct naive *naive)
+{
+    for (int i = 0; i < TICKETS; i++) {
+        struct naive_ticket *ticket = &naive->tickets[i];
+        if (ticket->state == TICKET_QUEUED && !ticket->is_over &&
+            ticket->expires_us <= naive->now_us) {
+            naive_leave(naive, ticket);
+            ticket->is_over = true;
+            ticket->reason = naive_reason(naive, i);
+        }
+    }
 }
 
 // To the end of the queue that it belongs to.
@@ -183,7 +200,7 @@ static void naive_enter(struct naive *naive, struct naive_ticket *ticket)
 {
     ticket->state = TICKET_IDLE;
     if (!ticket->finishes && naive_flow(naive, ticket) == 0) {
-        naive->since_us[ticket->lane][ticket->priority][ticket->tenant] = naive->now_us;
+        *naive_overrun(naive, ticket) = FOREVER;
     }
     ticket->state = TICKET_QUEUED;
     ticket->order = naive->order++;
@@ -388,6 +405,7 @@ static void naive_make_room(struct naive *naive, const struct naive_ticket *newc
     if (out) {
         assert_true(importance(out) < importance(newcomer) || own ||
                     naive_flow(naive, out) > naive_flow(naive, newcomer));
+        naive_leave(naive, out);
         out->is_over = true;
         out->reason = REFUSED_QUEUE_FULL;
         out->expires_us = naive->now_us;
@@ -563,6 +581,7 @@ static void step_cancel(struct pair *pair)
     }
     assert_int_equal(gate_cancel(pair->gate, &pair->tickets[i]), queued);
     if (queued) {
+        naive_leave(&pair->naive, &pair->naive.tickets[i]);
         pair->naive.tickets[i].state = TICKET_IDLE;
         pair->naive.tickets[i].is_over = false;
         pair->naive.cancelled++;
@@ -584,6 +603,7 @@ static void step_evict(struct pair *pair)
     }
     struct naive_ticket *naive = &pair->naive.tickets[ticket - pair->tickets];
     assert_int_equal(naive->state, TICKET_QUEUED);
+    naive_leave(&pair->naive, naive);
     naive->state = TICKET_IDLE;
     naive->is_over = false;
     pair->naive.cancelled++;
@@ -663,6 +683,7 @@ static void take_over_moves(struct pair *pair)
     struct naive_ticket *ticket;
     while ((ticket = next_moved(pair))) {
         assert_true(!ticket->finishes && naive_is_slow(&pair->naive, ticket));
+        naive_leave(&pair->naive, ticket);
         ticket->state = TICKET_IDLE;
         ticket->lane = LANE_SLOW;
         naive_enter(&pair->naive, ticket);

@@ -74,7 +74,7 @@ static struct ticket *add_normal(struct world *world, uint64_t tenant)
 
 static struct ticket *grant(struct world *world, int64_t guess_us)
 {
-    struct ticket *ticket = queue_next(&world->queue, world->now_us);
+    struct ticket *ticket = queue_next(&world->queue);
     if (ticket) {
         queue_grant(&world->queue, ticket, guess_us, world->now_us);
         ticket->state = TICKET_IN_FLIGHT;
@@ -97,7 +97,7 @@ static void serve(struct world *world, struct asker *askers, int count, int roun
         }
     }
     for (int round = 0; round < rounds; round++) {
-        const struct ticket *next = queue_next(&world->queue, world->now_us);
+        const struct ticket *next = queue_next(&world->queue);
         struct asker *asker = askers;
         while (asker->tenant != next->tenant || asker->priority != next->priority) {
             asker++;
@@ -294,52 +294,91 @@ static void no_priority_saves_up_by_staying_away(void **state)
     world_fini(&world);
 }
 
+// One of tenant 1 leaves after `waited`, with three more behind it.
+static void leave_three(struct world *world, int64_t waited_us, struct ticket *ret_three[3])
+{
+    struct ticket *gone = add_normal(world, 1);
+    for (int i = 0; i < 3; i++) {
+        ret_three[i] = add_normal(world, 1);
+    }
+    world->now_us += waited_us;
+    queue_remove(&world->queue, gone, world->now_us);
+    gone->state = TICKET_IDLE;
+}
+
 static void the_latest_goes_first_when_a_queue_stands(void **state)
 {
     (void)state;
     for (int64_t waited = MAX_WAIT_US - 2; waited < MAX_WAIT_US + 3; waited++) {
         struct world world;
+        struct ticket *three[3];
         world_init(&world, false);
-        struct ticket *first = add_normal(&world, 1);
-        add_normal(&world, 1);
-        struct ticket *last = add_normal(&world, 1);
-        world.now_us = waited;
-        bool stands = waited > MAX_WAIT_US;
-        assert_ptr_equal(queue_next(&world.queue, waited), stands ? last : first);
-        assert_int_equal(queue_ahead_of(&world.queue, first, waited), stands ? 0 : 3);
+        world.now_us = 1;
+        leave_three(&world, waited, three);
+        bool stands = waited >= MAX_WAIT_US;
+        struct ticket *next = stands ? three[2] : three[0];
+        struct ticket *oust = stands ? three[0] : three[2];
+        assert_ptr_equal(queue_next(&world.queue), next);
+        assert_int_equal(queue_ahead_of(&world.queue, next), stands ? 0 : 3);
         // The one that goes last makes room, and the newcomer goes first if the latest does.
-        assert_ptr_equal(queue_last(&world.queue, waited), stands ? first : last);
+        assert_ptr_equal(queue_last(&world.queue), oust);
         struct ticket newcomer = {.tenant = 1, .weight = 1};
-        struct ticket *oust = queue_last(&world.queue, waited);
-        assert_int_equal(queue_yields(oust, &world.queue, &newcomer, waited), stands);
-        // Another tenant's queue does not stand for that; nor does one that had no chance.
+        assert_int_equal(queue_yields(oust, &world.queue, &newcomer), stands);
+        // Another tenant's queue does not stand for that.
         struct ticket *other = add_normal(&world, 2);
         add_normal(&world, 2);
-        assert_ptr_equal(grant(&world, 1000), stands ? last : first);
-        assert_ptr_equal(queue_next(&world.queue, waited), other);
-        settle(&world, stands ? last : first, 1000);
-        queue_restart(&world.queue, waited);
-        assert_ptr_equal(queue_last(&world.queue, waited)->next, NULL);
+        assert_ptr_equal(grant(&world, 1000), next);
+        assert_ptr_equal(queue_next(&world.queue), other);
+        settle(&world, next, 1000);
         world_fini(&world);
     }
 }
 
-static void in_a_standing_queue_patience_is_short(void **state)
+static void a_queue_stands_until_it_is_empty(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 3; how++) {
+        struct world world;
+        struct ticket *three[3];
+        world_init(&world, false);
+        world.now_us = 1;
+        leave_three(&world, MAX_WAIT_US, three);
+        if (how == 0) { // the server was not there
+            queue_restart(&world.queue, world.now_us);
+        }
+        for (int i = 0; how == 1 && i < 3; i++) {
+            queue_remove(&world.queue, three[i], world.now_us);
+            three[i]->state = TICKET_IDLE;
+        }
+        struct ticket *first = how == 1 ? add_normal(&world, 1) : three[0];
+        struct ticket *last = add_normal(&world, 1);
+        assert_ptr_equal(queue_next(&world.queue), how == 2 ? last : first);
+        world_fini(&world);
+    }
+}
+
+static void in_a_standing_queue_patience_shrinks(void **state)
 {
     (void)state;
     struct world world;
-    world_init(&world, false);
+    struct ticket *three[3];
     struct ticket one = {.tenant = 1, .weight = 1};
     struct ticket two = {.tenant = 2, .weight = 1};
-    assert_int_equal(queue_patience_us(&world.queue, &one, 0, 0), MAX_WAIT_US);
-    add_normal(&world, 1);
-    assert_int_equal(queue_patience_us(&world.queue, &one, 0, MAX_WAIT_US), MAX_WAIT_US);
-    int64_t now_us = MAX_WAIT_US + 1;
-    assert_int_equal(queue_patience_us(&world.queue, &one, 0, now_us), QUEUE_TARGET_US);
-    assert_int_equal(queue_patience_us(&world.queue, &two, 0, now_us), MAX_WAIT_US);
-    // Where permits are slow to come free, long enough to get one of them.
-    assert_int_equal(queue_patience_us(&world.queue, &one, 10000, now_us), 20000);
-    assert_int_equal(queue_patience_us(&world.queue, &one, 90000, now_us), MAX_WAIT_US);
+    world_init(&world, false);
+    world.now_us = 1;
+    assert_int_equal(queue_patience_us(&world.queue, &one, 0, 1), MAX_WAIT_US);
+    leave_three(&world, MAX_WAIT_US, three);
+    for (int i = 0; i < 40; i++) {
+        int64_t now_us = world.now_us + (int64_t)i * MAX_WAIT_US;
+        int64_t part = MAX_WAIT_US / (i + 1);
+        int64_t least = part > QUEUE_TARGET_US ? part : QUEUE_TARGET_US;
+        assert_int_equal(queue_patience_us(&world.queue, &one, 0, now_us), least);
+        assert_int_equal(queue_patience_us(&world.queue, &two, 0, now_us), MAX_WAIT_US);
+        // Where permits are slow to come free, long enough to get one of them.
+        int64_t slow = part > 20000 ? part : 20000;
+        assert_int_equal(queue_patience_us(&world.queue, &one, 10000, now_us), slow);
+        assert_int_equal(queue_patience_us(&world.queue, &one, 90000, now_us), MAX_WAIT_US);
+    }
     world_fini(&world);
 }
 
@@ -355,7 +394,7 @@ static void in_the_slow_lane_the_shape_that_holds_least_goes_first(void **state)
         struct ticket *second = add_normal(&world, 1);
         first->shape = &holding;
         second->shape = &less;
-        assert_ptr_equal(queue_next(&world.queue, 0), spread ? second : first);
+        assert_ptr_equal(queue_next(&world.queue), spread ? second : first);
         world_fini(&world);
     }
 }
@@ -375,7 +414,7 @@ static void hundreds_of_thousands_cost_memory_while_they_wait(void **state)
     }
     assert_int_equal(queue.flows, count);
     for (int i = 0; i < count; i++) {
-        assert_ptr_equal(queue_next(&queue, 0), &tickets[i]);
+        assert_ptr_equal(queue_next(&queue), &tickets[i]);
         queue_grant(&queue, &tickets[i], 1000, 0);
     }
     for (int i = 0; i < count; i++) {
@@ -408,7 +447,7 @@ static void check_last(const struct world *world)
 {
     static const int importance[] = {
         [PRIORITY_LOW] = 0, [PRIORITY_NORMAL] = 1, [PRIORITY_HIGH] = 2};
-    const struct ticket *last = queue_last(&world->queue, world->now_us);
+    const struct ticket *last = queue_last(&world->queue);
     int most = last ? waiting_of(world, last->tenant, last->priority) : 0;
     int count = 0;
     for (int i = 0; i < TICKETS; i++) {
@@ -476,7 +515,8 @@ int main(void)
         cmocka_unit_test(nobody_saves_up_by_staying_away),
         cmocka_unit_test(no_priority_saves_up_by_staying_away),
         cmocka_unit_test(the_latest_goes_first_when_a_queue_stands),
-        cmocka_unit_test(in_a_standing_queue_patience_is_short),
+        cmocka_unit_test(a_queue_stands_until_it_is_empty),
+        cmocka_unit_test(in_a_standing_queue_patience_shrinks),
         cmocka_unit_test(in_the_slow_lane_the_shape_that_holds_least_goes_first),
         cmocka_unit_test(hundreds_of_thousands_cost_memory_while_they_wait),
         cmocka_unit_test(the_last_is_of_the_tenant_that_waits_most),
