@@ -14,7 +14,7 @@ enum need { NEED_ADMIN, NEED_READ, NEED_WRITE, NEED_LOGIN };
 static const char *const readers[] = {
     "find",        "aggregate",   "count",           "distinct", "explain",
     "getMore",     "killCursors", "listCollections", "dbStats",  "dbstats",
-    "listIndexes", "collStats",   "collstats",       "dataSize", "datasize",
+    "listIndexes", "collStats",   "collstats",
 };
 
 static const char *const writers[] = {
@@ -115,6 +115,9 @@ static const char *problem_of_form(const struct command *command)
         return malformed;
     }
     while (bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT) {
+        if (seen == 0 && element.type == BSON_VIEW_BINARY) {
+            return malformed; // a collection by its UUID, whose name nobody has seen
+        }
         if (element.key.len > 0 && element.key.at[0] == '$' && !is_known_generic(element.key)) {
             return NOT "it has a field that only servers send";
         }
@@ -150,12 +153,31 @@ static const char *problem_of_database(const struct user *user, struct bytes dat
     return user_may_use(user, database) ? NULL : elsewhere;
 }
 
+// What a database knows of itself and its users: system.users, system.profile, ...
+static bool is_system(struct bytes collection)
+{
+    static const char prefix[] = "system.";
+    return collection.len >= strlen(prefix) && memcmp(collection.at, prefix, strlen(prefix)) == 0;
+}
+
+static const char *problem_of_collection(const struct user *user, struct bytes collection)
+{
+    return is_system(collection) && !(user->may & USER_MAY_ADMIN) ? NOT
+               "it is about a collection of the system"
+                                                                  : NULL;
+}
+
 // "database.collection".
 static const char *problem_of_namespace(const struct user *user, struct bytes namespace)
 {
     const uint8_t *dot = namespace.len > 0 ? memchr(namespace.at, '.', namespace.len) : NULL;
-    size_t len = dot ? (size_t)(dot - namespace.at) : namespace.len;
-    return problem_of_database(user, (struct bytes){namespace.at, len});
+    if (!dot) {
+        return malformed;
+    }
+    size_t len = (size_t)(dot - namespace.at);
+    const char *problem = problem_of_database(user, (struct bytes){namespace.at, len});
+    struct bytes collection = {dot + 1, namespace.len - len - 1};
+    return problem ? problem : problem_of_collection(user, collection);
 }
 
 static const char *problem_of_ns_info(const struct user *user, struct bytes document)
@@ -219,17 +241,11 @@ static const char *problem_of_place(const struct user *user, struct bytes place)
     return NULL;
 }
 
-// What a database knows of itself and its users: system.users, system.profile, ...
-static bool is_system(struct bytes collection)
-{
-    static const char prefix[] = "system.";
-    return collection.len >= strlen(prefix) && memcmp(collection.at, prefix, strlen(prefix)) == 0;
-}
-
 static bool names_system(const struct bson_element *element)
 {
     struct bytes name;
-    bool named = is_place(element->key) || bytes_equal(element->key, "coll");
+    bool named = is_place(element->key) || bytes_equal(element->key, "coll") ||
+                 bytes_equal(element->key, "viewOn");
     return named && bson_element_text(element, &name) && is_system(name);
 }
 
@@ -292,8 +308,8 @@ static const char *problem_of_target(const struct user *user, const struct comma
         return problem_of_rename(user, command);
     }
     const char *problem = problem_of_database(user, command->database);
-    if (!problem && is_system(command->collection) && !(user->may & USER_MAY_ADMIN)) {
-        return NOT "it is about a collection of the system";
+    if (!problem) {
+        problem = problem_of_collection(user, command->collection);
     }
     bool names_places =
         bytes_equal(command->name, "aggregate") || bytes_equal(command->name, "explain") ||

@@ -90,6 +90,14 @@ static const struct {
     {"rweb", "{'ping': 1, '$db': 'admin'}"},
     {"rweb", "{'commitTransaction': 1, '$db': 'admin'}"},
     {"rweb", "{'endSessions': [], '$db': 'admin'}"},
+    {"b", "{'insert': 'system.js', '$db': 'shop'}"},
+    {"b", "{'dataSize': 'other.x', '$db': 'shop'}"},
+    {"b", "{'create': 'v', 'viewOn': 'system.users', '$db': 'shop'}"},
+    {"b", "{'renameCollection': 'shop.system.x', 'to': 'shop.y', '$db': 'admin'}"},
+    {"b", "{'bulkWrite': 1, 'ops': [], 'nsInfo': [{'ns': 'shop.system.x'}], '$db': 'admin'}"},
+    {"", "{'bulkWrite': 1, 'ops': [], 'nsInfo': [{'ns': 'shop'}], '$db': 'admin'}"},
+    {"", "{'find': {'$binary': {'base64': 'AAECAwQFBgcICQoLDA0ODw==', 'subType': '04'}}, "
+         "'$db': 'shop'}"},
     // Where data comes from and goes to.
     {"rweb", "{'aggregate': 'x', 'pipeline': [], '$db': 'shop'}"},
     {"web", "{'aggregate': 'x', 'pipeline': [{'$out': 'y'}], '$db': 'shop'}"},
