@@ -28,7 +28,7 @@ struct discovered {
 };
 
 struct discovery;
-struct _mongoc_client_pool_t;
+struct _mongoc_client_pool_t; // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
 
 // Begins to follow what deployment_parse has accepted. `changed` is called on any thread whenever
 // there is something new to take or to listen to, until discovery_close returns; it may not call

@@ -158,7 +158,8 @@ def test_what_is_no_failure_of_the_server(kind):
 
 
 def test_connections_that_are_cut_at_once_do_not_open_it():
-    with StubSet("standalone") as stub, weir.Weir(stub.uri, cap=8) as proxy:
+    no_lanes = ("--slow-share", "1", "--limit", "fixed")
+    with StubSet("standalone") as stub, weir.Weir(stub.uri, *no_lanes, cap=8) as proxy:
         for _ in range(7):  # for longer than a window, if they were counted one by one
             slow = stub.fail("find", times=8, delay_s=60)
             apps = [connect(proxy) for _ in range(8)]

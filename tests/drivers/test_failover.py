@@ -390,7 +390,7 @@ def test_go_is_told_of_success_only_where_there_was_some(name, retries):
         pytest.skip(f"{name}: {reason}")
     stub = StubSet()
     stub.fail("insert", delay_s=0.005, times=None)
-    with weir_before(stub, "--server-wait", "20s") as proxy:
+    with weir_before(stub, "--server-wait", "20s", "--max-wait", "20s") as proxy:
         wait_for_members(stub, proxy)
         uri = proxy.uri + ("" if retries else "?retryWrites=false")
         program = driver.start("failover", uri, frozenset(), threads=8)
