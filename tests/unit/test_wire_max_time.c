@@ -195,8 +195,9 @@ static int64_t time_of(const char *json)
     struct buffer message;
     begin_with(&message, json);
     struct command command = command_in(&message);
+    int64_t ms = max_time_of(&command);
     buffer_fini(&message);
-    return max_time_of(&command);
+    return ms;
 }
 
 static void what_counts_as_a_limit(void **state)
