@@ -49,7 +49,7 @@ static const void *field_in(const struct option_row *row, const void *values)
     return (const char *)values + row->offset;
 }
 
-__attribute__((format(printf, 2, 3))) static bool refuse(char *ret_reason, const char *format, ...)
+bool option_refuse(char ret_reason[OPTION_REASON_BYTES], const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -60,16 +60,16 @@ __attribute__((format(printf, 2, 3))) static bool refuse(char *ret_reason, const
 
 static bool refuse_range(const struct option_row *row, char *ret_reason)
 {
-    return refuse(ret_reason, "must be %s to %s", row->least, row->most);
+    return option_refuse(ret_reason, "must be %s to %s", row->least, row->most);
 }
 
 static bool check_length(const struct option_row *row, const char *text, char *ret_reason)
 {
     if (text[0] == '\0') {
-        return refuse(ret_reason, "must not be empty");
+        return option_refuse(ret_reason, "must not be empty");
     }
     if (strlen(text) > strtoul(row->most, NULL, 10)) {
-        return refuse(ret_reason, "must be at most %s bytes long", row->most);
+        return option_refuse(ret_reason, "must be at most %s bytes long", row->most);
     }
     return true;
 }
@@ -88,7 +88,7 @@ static bool set_string(const struct option_row *row, const char *text, void *fie
 static bool set_uri(const struct option_row *row, const char *text, void *field, char *reason)
 {
     if (strncmp(text, "mongodb://", 10) != 0 && strncmp(text, "mongodb+srv://", 14) != 0) {
-        return refuse(reason, "must begin with mongodb:// or mongodb+srv://");
+        return option_refuse(reason, "must begin with mongodb:// or mongodb+srv://");
     }
     return set_string(row, text, field, reason);
 }
@@ -122,7 +122,7 @@ static bool set_list(const struct option_row *row, const char *text, void *field
         const char *rest = item + length + strspn(item + length, " ");
         if (length == 0 || (*rest != ',' && *rest != '\0')) {
             list_clear(&list);
-            return refuse(reason, "must be a list such as a,b");
+            return option_refuse(reason, "must be a list such as a,b");
         }
         list_add(&list, item, length);
         item = *rest == ',' ? rest + 1 : NULL;
@@ -170,10 +170,10 @@ static bool number_in_range(const struct option_row *row, const char *text, int6
     int64_t number, least = 0, most = 0;
     bool read = read_number(units, text, &number);
     if (!read && row->type == OPTION_DURATION) {
-        return refuse(reason, "must be a time such as 100ms, 10s, 5m or 1h");
+        return option_refuse(reason, "must be a time such as 100ms, 10s, 5m or 1h");
     }
     if (!read && row->type == OPTION_BYTES) {
-        return refuse(reason, "must be a size such as 64MB or 1GB");
+        return option_refuse(reason, "must be a size such as 64MB or 1GB");
     }
     read_number(units, row->least, &least);
     read_number(units, row->most, &most);
@@ -204,7 +204,7 @@ static bool set_bool(const struct option_row *row, const char *text, void *field
     (void)row;
     bool yes = strcmp(text, "true") == 0;
     if (!yes && strcmp(text, "false") != 0) {
-        return refuse(reason, "must be true or false");
+        return option_refuse(reason, "must be true or false");
     }
     *(bool *)field = yes;
     return true;
@@ -233,7 +233,7 @@ static bool set_enum(const struct option_row *row, const char *text, void *field
         }
         choice += length + (choice[length] == '|');
     }
-    return refuse(reason, "must be %s", row->value);
+    return option_refuse(reason, "must be %s", row->value);
 }
 
 static const char *choice_at(const char *choices, int place)

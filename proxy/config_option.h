@@ -44,6 +44,10 @@ extern const struct option_row option_rows[CONFIG_OPTION_COUNT];
 bool option_set(const struct option_row *row, void *values, const char *text,
                 char ret_reason[OPTION_REASON_BYTES]);
 
+// Says why a value is refused. False.
+bool option_refuse(char ret_reason[OPTION_REASON_BYTES], const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
 // Frees the value's memory.
 void option_clear(const struct option_row *row, void *values);
 

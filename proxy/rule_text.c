@@ -3,7 +3,6 @@
 #include "proxy/rule_text.h"
 
 #include <ctype.h>
-#include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -19,15 +18,6 @@ const struct option_row rule_rows[RULE_OPTION_COUNT] = {RULE_OPTIONS(ROW)};
 
 enum { NAMESPACE_BYTES = 256 };
 
-__attribute__((format(printf, 2, 3))) static bool refuse(char *ret_reason, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(ret_reason, OPTION_REASON_BYTES, format, arguments);
-    va_end(arguments);
-    return false;
-}
-
 // --- single fields ------------------------------------------------------------------------------
 
 // It goes into lines of the log and error replies. Whether it is UTF-8 is known of what comes as
@@ -36,7 +26,7 @@ static bool check_printable(const char *text, char *reason)
 {
     for (const char *c = text; *c != '\0'; c++) {
         if ((unsigned char)*c < ' ' || *c == '\x7f') {
-            return refuse(reason, "must not have control characters");
+            return option_refuse(reason, "must not have control characters");
         }
     }
     return true;
@@ -47,10 +37,10 @@ static bool check_namespace(const char *text, char *reason)
     const char *dot = strchr(text, '.');
     const char *star = strchr(text, '*');
     if (!dot || dot == text || dot[1] == '\0') {
-        return refuse(reason, "must be database.collection or database.*");
+        return option_refuse(reason, "must be database.collection or database.*");
     }
     return !star || (star > dot && star[1] == '\0') ||
-           refuse(reason, "a * may only be the end of a collection's name");
+           option_refuse(reason, "a * may only be the end of a collection's name");
 }
 
 static void guess_command(struct guess *guess, const char *typed)
@@ -68,25 +58,26 @@ static bool check_command(const char *text, char *reason)
     if (info->index == 0) {
         struct guess guess;
         guess_command(&guess, text);
-        return guess.match[0] != '\0' ? refuse(reason, "unknown, did you mean %s?", guess.match)
-                                      : refuse(reason, "unknown command");
+        return guess.match[0] != '\0'
+                   ? option_refuse(reason, "unknown, did you mean %s?", guess.match)
+                   : option_refuse(reason, "unknown command");
     }
     return !(info->traits & COMMAND_LOCAL) ||
-           refuse(reason, "weir answers that itself: no rule is asked");
+           option_refuse(reason, "weir answers that itself: no rule is asked");
 }
 
 static bool check_shape(const char *text, char *reason)
 {
     size_t digits = strspn(text, "0123456789abcdefABCDEF");
     return (digits == 16 && text[16] == '\0') ||
-           refuse(reason, "must be 16 hexadecimal digits, a shape_id of the log");
+           option_refuse(reason, "must be 16 hexadecimal digits, a shape_id of the log");
 }
 
 static bool check_app(const char *text, char *reason)
 {
     const char *star = strchr(text, '*');
     return !star || (star > text && star[1] == '\0') ||
-           refuse(reason, "must be a name, or the beginning of one and a *");
+           option_refuse(reason, "must be a name, or the beginning of one and a *");
 }
 
 static bool check_client(const char *text, char *reason)
@@ -94,7 +85,8 @@ static bool check_client(const char *text, char *reason)
     uint8_t address[IP_BYTES];
     int bits;
     return ip_read_net(text, address, &bits) ||
-           refuse(reason, "must be an address or a net such as 10.1.0.0/16, whose host bits are 0");
+           option_refuse(reason,
+                         "must be an address or a net such as 10.1.0.0/16, whose host bits are 0");
 }
 
 static bool check_field(enum rule_option option, const char *text, char *reason)
@@ -123,9 +115,9 @@ static bool refuse_unknown(const char *name, char *reason)
         guess_try(&guess, rule_rows[i].name);
     }
     if (guess.match[0] == '\0') {
-        return refuse(reason, "%.60s: unknown field of a rule", name);
+        return option_refuse(reason, "%.60s: unknown field of a rule", name);
     }
-    return refuse(reason, "%.60s: unknown field, did you mean %s?", name, guess.match);
+    return option_refuse(reason, "%.60s: unknown field, did you mean %s?", name, guess.match);
 }
 
 bool rule_spec_set(struct rule_spec *spec, const char *name, const char *text,
@@ -140,11 +132,11 @@ bool rule_spec_set(struct rule_spec *spec, const char *name, const char *text,
         return refuse_unknown(name, ret_reason);
     }
     if (spec->given[option]) {
-        return refuse(ret_reason, "%s: given twice", name);
+        return option_refuse(ret_reason, "%s: given twice", name);
     }
     if (!check_printable(text, reason) || !option_set(&rule_rows[option], spec, text, reason) ||
         !check_field((enum rule_option)option, text, reason)) {
-        return refuse(ret_reason, "%s: %.100s", name, reason);
+        return option_refuse(ret_reason, "%s: %.100s", name, reason);
     }
     // What is said not to be so is not said.
     bool off = rule_rows[option].type == OPTION_BOOL && strcmp(text, "false") == 0;
@@ -173,37 +165,39 @@ static bool check_match(const struct rule_spec *spec, char *reason)
     int match = first_given(spec, 0, RULE_OPTION_all);
     bool all = spec->given[RULE_OPTION_all];
     if (all && match < RULE_OPTION_all) {
-        return refuse(reason, "all: contradicts %s", rule_rows[match].name);
+        return option_refuse(reason, "all: contradicts %s", rule_rows[match].name);
     }
     return all || match < RULE_OPTION_all ||
-           refuse(reason, "it matches every operation; if that is meant, say all: true");
+           option_refuse(reason, "it matches every operation; if that is meant, say all: true");
 }
 
 static bool check_act(const struct rule_spec *spec, char *reason)
 {
     int act = first_given(spec, FIRST_ACT, FIRST_NOTE);
     if (act == FIRST_NOTE) {
-        return refuse(reason, "it has no effect: needs one of deny, perSecond, atOnce, maxTime, "
-                              "defaultTime, priority, lane, killAfter");
+        return option_refuse(reason,
+                             "it has no effect: needs one of deny, perSecond, atOnce, maxTime, "
+                             "defaultTime, priority, lane, killAfter");
     }
     int other = first_given(spec, FIRST_ACT + 1, FIRST_NOTE);
     if (spec->given[RULE_OPTION_deny] && other < FIRST_NOTE) {
-        return refuse(reason, "deny: contradicts %s", rule_rows[other].name);
+        return option_refuse(reason, "deny: contradicts %s", rule_rows[other].name);
     }
     return !spec->given[RULE_OPTION_default_time_us] || !spec->given[RULE_OPTION_max_time_us] ||
            spec->default_time_us <= spec->max_time_us ||
-           refuse(reason, "defaultTime: contradicts maxTime, which is less");
+           option_refuse(reason, "defaultTime: contradicts maxTime, which is less");
 }
 
 bool rule_spec_check(const struct rule_spec *spec, enum rule_source source,
                      char ret_reason[OPTION_REASON_BYTES])
 {
     if (source == RULE_OF_FILE && spec->given[RULE_OPTION_for_us]) {
-        return refuse(ret_reason, "for: a rule of the file lasts until it is taken out of it; "
-                                  "weir ctl rule add makes one that ends");
+        return option_refuse(ret_reason,
+                             "for: a rule of the file lasts until it is taken out of it; "
+                             "weir ctl rule add makes one that ends");
     }
     if (source == RULE_OF_FILE && spec->given[RULE_OPTION_last]) {
-        return refuse(ret_reason, "last: the order in the file is as written");
+        return option_refuse(ret_reason, "last: the order in the file is as written");
     }
     return check_match(spec, ret_reason) && check_act(spec, ret_reason);
 }

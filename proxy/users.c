@@ -90,12 +90,6 @@ bool scram_keys_read(enum scram scram, const char *text, struct scram_keys *ret_
 
 // --- a user -------------------------------------------------------------------------------------
 
-static bool refuse(char *ret_reason, const char *why)
-{
-    snprintf(ret_reason, OPTION_REASON_BYTES, "%s", why);
-    return false;
-}
-
 static bool read_may(struct user *user, char *ret_reason)
 {
     static const char *const classes[] = {"read", "write", "admin"};
@@ -106,7 +100,7 @@ static bool read_may(struct user *user, char *ret_reason)
             class ++;
         }
         if (class == 3) {
-            return refuse(ret_reason, "may: must be of read, write, admin");
+            return option_refuse(ret_reason, "may: must be of read, write, admin");
         }
         user->may |= 1u << class;
     }
@@ -119,11 +113,11 @@ static bool read_databases(struct user *user, char *ret_reason)
     for (size_t i = 0; i < list->count; i++) {
         const char *star = strchr(list->items[i], '*');
         if (star && star[1] != '\0') {
-            return refuse(ret_reason, "databases: a * may only be the end of a name");
+            return option_refuse(ret_reason, "databases: a * may only be the end of a name");
         }
     }
     if (user->may != 0 && list->count == 0) {
-        return refuse(ret_reason, "may: needs databases");
+        return option_refuse(ret_reason, "may: needs databases");
     }
     return true;
 }
@@ -143,8 +137,8 @@ static bool read_keys(struct user *user, char *ret_reason)
     }
     bool any = texts[SCRAM_256] || texts[SCRAM_1];
     if (external == any) {
-        return refuse(ret_reason, external
-                                      ? "db: one of $external has no keys, but a certificate"
+        return option_refuse(ret_reason,
+                             external ? "db: one of $external has no keys, but a certificate"
                                       : "scramSha256: missing, or scramSha1, or db: $external");
     }
     return true;
@@ -165,16 +159,16 @@ static bool read_identity(struct user *user, const struct config *config, char *
             }
         }
     }
-    return refuse(ret_reason, "identity: no entry of identities has that name");
+    return option_refuse(ret_reason, "identity: no entry of identities has that name");
 }
 
 static bool user_read(struct user *user, const struct config *config,
                       const struct config_entry *entry, int *ret_line, char *ret_reason)
 {
     return entry_read(&user_table, entry, &user->spec, ret_line, ret_reason) &&
-           (user->spec.name || refuse(ret_reason, "name: missing")) && read_may(user, ret_reason) &&
-           read_databases(user, ret_reason) && read_keys(user, ret_reason) &&
-           read_identity(user, config, ret_reason);
+           (user->spec.name || option_refuse(ret_reason, "name: missing")) &&
+           read_may(user, ret_reason) && read_databases(user, ret_reason) &&
+           read_keys(user, ret_reason) && read_identity(user, config, ret_reason);
 }
 
 static void user_free(struct user *user)
