@@ -21,6 +21,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "proxy/control/clock.h"
 #include "proxy/control/discovery.h"
 #include "proxy/control/killer.h"
 #include "proxy/control/library.h"
@@ -77,13 +78,6 @@ struct control {
     int64_t scan_at_us;
     int64_t silent_since_us; // nothing is writable since then; 0: not so; INT64_MAX: that was said
 };
-
-static int64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
-}
 
 static struct timespec timespec_at(int64_t at_us)
 {

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "proxy/control/clock.h"
 #include "proxy/control/discovery.h"
 #include "proxy/kill.h"
 #include "proxy/mem.h"
@@ -31,13 +32,6 @@ struct killer {
     mongoc_client_t *client;   // the thread's own
     mongoc_read_prefs_t *here; // any member will do: it is meant itself
 };
-
-static int64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
-}
 
 // --- the server ---------------------------------------------------------------------------------
 
