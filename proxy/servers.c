@@ -286,24 +286,6 @@ void servers_count(struct servers *servers, struct worker *worker,
     each(servers, worker, count, &telling);
 }
 
-void servers_count_from_outside(struct servers *servers, int64_t now_us,
-                                void (*tell)(void *arg, const struct server *server,
-                                             const struct server_counts *counts),
-                                void *arg)
-{
-    struct server_counts counts;
-    server_count(servers->lobby, now_us, &counts);
-    tell(arg, servers->lobby, &counts);
-    pthread_mutex_lock(&servers->lock);
-    for (struct server *server = servers->list; server; server = server->next) {
-        if (!server->gone_generation) {
-            server_count(server, now_us, &counts);
-            tell(arg, server, &counts);
-        }
-    }
-    pthread_mutex_unlock(&servers->lock);
-}
-
 // As if a request had been routed to it: so it does not die. The former one is let go.
 static struct server *hold(struct servers *servers, struct server *former)
 {

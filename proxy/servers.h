@@ -84,11 +84,4 @@ void servers_count(struct servers *servers, struct worker *worker,
                                 const struct server_counts *counts),
                    void *arg);
 
-// The same for a thread that is no worker; the function must be short, and not look at servers:
-// their list is locked meanwhile.
-void servers_count_from_outside(struct servers *servers, int64_t now_us,
-                                void (*tell)(void *arg, const struct server *server,
-                                             const struct server_counts *counts),
-                                void *arg);
-
 #endif

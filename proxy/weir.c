@@ -432,23 +432,33 @@ static void rules_changed(void *arg, struct rules *rules, bool emergency)
 
 // --- the control socket -------------------------------------------------------------------------
 
-static void append_server(void *arg, const struct server *server,
-                          const struct server_counts *counts)
+struct status {
+    bson_t servers;
+    int64_t now_us;
+};
+
+static void append_server(struct server *server, void *arg)
 {
-    bson_t *list = arg;
+    struct status *status = arg;
+    bson_t *list = &status->servers;
+    struct server_counts counts;
     bson_t item;
     char buffer[16];
     const char *key;
+    if (atomic_load(&server->is_gone)) {
+        return;
+    }
+    server_count(server, status->now_us, &counts);
     bson_uint32_to_string(bson_count_keys(list), &key, buffer, sizeof buffer);
     BSON_APPEND_DOCUMENT_BEGIN(list, key, &item);
     BSON_APPEND_UTF8(&item, "server", server->name[0] ? server->name : "(none that suits)");
-    BSON_APPEND_INT64(&item, "cap", counts->cap);
-    BSON_APPEND_INT64(&item, "inFlight", counts->gate.in_flight);
-    BSON_APPEND_INT64(&item, "queued", (int64_t)counts->gate.queued);
-    BSON_APPEND_INT64(&item, "waitingForUpstream", counts->waiters);
-    BSON_APPEND_INT64(&item, "upstreamsOpening", counts->opening);
-    BSON_APPEND_INT64(&item, "upstreamsOpen", counts->open);
-    BSON_APPEND_INT64(&item, "upstreamsIdle", counts->idle);
+    BSON_APPEND_INT64(&item, "cap", counts.cap);
+    BSON_APPEND_INT64(&item, "inFlight", counts.gate.in_flight);
+    BSON_APPEND_INT64(&item, "queued", (int64_t)counts.gate.queued);
+    BSON_APPEND_INT64(&item, "waitingForUpstream", counts.waiters);
+    BSON_APPEND_INT64(&item, "upstreamsOpening", counts.opening);
+    BSON_APPEND_INT64(&item, "upstreamsOpen", counts.open);
+    BSON_APPEND_INT64(&item, "upstreamsIdle", counts.idle);
     bson_append_document_end(list, &item);
 }
 
@@ -457,17 +467,13 @@ static void tell_status(void *arg, int64_t now_us, bson_t *reply)
 {
     struct weir *weir = arg;
     struct shared *shared = &weir->shared;
-    int64_t clients = 0;
-    bson_t list;
-    for (int i = 0; i < weir->worker_count; i++) {
-        clients += atomic_load(&weir->workers[i]->client_count);
-    }
-    BSON_APPEND_INT64(reply, "clients", clients);
+    struct status status = {.now_us = now_us};
+    BSON_APPEND_INT64(reply, "clients", workers_count_clients(weir->workers, weir->worker_count));
     BSON_APPEND_INT64(reply, "pins", (int64_t)affinity_count(&shared->affinity));
     BSON_APPEND_INT64(reply, "bufferedBytes", (int64_t)atomic_load(&shared->budget.used));
-    BSON_APPEND_ARRAY_BEGIN(reply, "servers", &list);
-    servers_count_from_outside(shared->servers, now_us, append_server, &list);
-    bson_append_array_end(reply, &list);
+    BSON_APPEND_ARRAY_BEGIN(reply, "servers", &status.servers);
+    servers_visit(shared->servers, append_server, &status);
+    bson_append_array_end(reply, &status.servers);
 }
 
 static int listening_port(const struct weir *weir)

@@ -238,6 +238,15 @@ static void on_sweep(void *arg)
     timer_set(worker->sweep, now_us + WORKER_SWEEP_US);
 }
 
+int workers_count_clients(struct worker *const *workers, int count)
+{
+    int clients = 0;
+    for (int i = 0; i < count; i++) {
+        clients += atomic_load(&workers[i]->client_count);
+    }
+    return clients;
+}
+
 double worker_random(struct worker *worker)
 {
     // xorshift64* (Vigna, 2014): spreads retries, needs no secrecy.

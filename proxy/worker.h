@@ -165,6 +165,9 @@ void worker_forget(struct worker *worker, struct request *request);
 // Sees to it that the server is looked after at `at_us` at the latest.
 void worker_tick_by(struct worker *worker, int64_t at_us);
 
+// The connections of apps that these workers have, or are about to be given. From any thread.
+int workers_count_clients(struct worker *const *workers, int count);
+
 // A pseudo-random number in [0, 1).
 double worker_random(struct worker *worker);
 

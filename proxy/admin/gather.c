@@ -56,15 +56,6 @@ static int64_t open_files(void)
     return count;
 }
 
-static int64_t count_clients(const struct gathering *gathering)
-{
-    int64_t count = 0;
-    for (int i = 0; i < gathering->worker_count; i++) {
-        count += atomic_load(&gathering->workers[i]->client_count);
-    }
-    return count;
-}
-
 static void append_closed(const struct gathering *gathering, bson_t *document)
 {
     for (int reason = 0; reason < CLOSE_REASON_COUNT; reason++) {
@@ -102,7 +93,8 @@ static void gather_totals(const struct gathering *gathering, struct picture *pic
     row_int(&row, STATE_totals_residentMemory, resident_bytes());
     row_int(&row, STATE_totals_openFiles, open_files());
     row_int(&row, STATE_totals_threads, gathering->worker_count);
-    row_int(&row, STATE_totals_clients, count_clients(gathering));
+    row_int(&row, STATE_totals_clients,
+            workers_count_clients(gathering->workers, gathering->worker_count));
     row_int(&row, STATE_totals_accepted, (int64_t)atomic_load(&shared->next_client_id) - 1);
     row_open(&row, STATE_totals_closed, &counts);
     append_closed(gathering, &counts);

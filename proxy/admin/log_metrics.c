@@ -100,15 +100,6 @@ static void log_times(struct log_line *line, const char *name, const struct spre
     }
 }
 
-static int64_t count_clients(const struct gathering *gathering)
-{
-    int64_t count = 0;
-    for (int i = 0; i < gathering->worker_count; i++) {
-        count += atomic_load(&gathering->workers[i]->client_count);
-    }
-    return count;
-}
-
 void log_metrics(struct log_metrics *metrics, const struct gathering *gathering, int64_t now_us)
 {
     struct sum sum = {.gathering = gathering, .now_us = now_us};
@@ -122,7 +113,8 @@ void log_metrics(struct log_metrics *metrics, const struct gathering *gathering,
 
     struct log_line line;
     log_begin(&line, LOG_INFO, "metrics");
-    log_int(&line, "sample#weir.clients", count_clients(gathering));
+    log_int(&line, "sample#weir.clients",
+            workers_count_clients(gathering->workers, gathering->worker_count));
     log_int(&line, "sample#weir.connections", now->open);
     log_int(&line, "sample#weir.in_flight", now->in_flight);
     log_int(&line, "sample#weir.waiting", now->waiting);
