@@ -45,7 +45,7 @@ enum request_step {
     STEP_END,
 };
 
-// Why a request fails; each is one row of the table in request.c.
+// Why a request fails; failure.c says what each is answered with.
 enum request_failure {
     FAILURE_NONE,
     FAILURE_BAD_MESSAGE,   // request->wire_error tells
@@ -65,9 +65,6 @@ enum request_failure {
     FAILURE_KILLED,        // likewise; it ran for longer than it may
     FAILURE_COUNT
 };
-
-// A word for metrics. Static.
-const char *request_failure_text(enum request_failure failure);
 
 #define REQUEST_KEEP_BYTES 4096 // what a request's buffer keeps between uses; more is budgeted
 

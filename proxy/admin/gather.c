@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "proxy/admin/spread.h"
+#include "proxy/failure.h"
 #include "proxy/mem.h"
 #include "proxy/net/tls.h"
 #include "proxy/request.h"
@@ -74,8 +75,7 @@ static void append_failed(const struct gathering *gathering, bson_t *document)
         for (int i = 0; i < gathering->worker_count; i++) {
             count += atomic_load(&gathering->workers[i]->failed[failure]);
         }
-        state_append_int(document, request_failure_text((enum request_failure)failure),
-                         (int64_t)count);
+        state_append_int(document, failure_text((enum request_failure)failure), (int64_t)count);
     }
 }
 

@@ -12,6 +12,7 @@
 
 #include "proxy/admin/metrics.h"
 #include "proxy/admin/spread.h"
+#include "proxy/failure.h"
 #include "proxy/request.h"
 
 // What apps, networks and people put into names.
@@ -234,7 +235,7 @@ static void reasons_have_words(void **state)
 {
     (void)state;
     for (int i = FAILURE_NONE + 1; i < FAILURE_COUNT; i++) {
-        assert_non_null(request_failure_text((enum request_failure)i));
+        assert_non_null(failure_text((enum request_failure)i));
     }
     for (int i = 0; i < CLOSE_REASON_COUNT; i++) {
         assert_non_null(close_reason_text((enum close_reason)i));
