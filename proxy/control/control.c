@@ -296,12 +296,9 @@ static void log_removed(struct members *before, struct members *now)
     }
 }
 
-static void take_picture(struct control *control)
+// Takes `seen` over, and frees it.
+static void take_picture(struct control *control, struct discovered *seen)
 {
-    struct discovered *seen = discovery_take(control->discovery);
-    if (seen == NULL) {
-        return;
-    }
     struct members *now = xcalloc(1, sizeof *now + seen->count * sizeof now->list[0]);
     now->count = seen->count;
     for (size_t i = 0; i < seen->count; i++) {
@@ -528,7 +525,10 @@ static void follow(struct control *control)
     if (control->discovery == NULL) {
         return;
     }
-    take_picture(control);
+    struct discovered *seen = discovery_take(control->discovery);
+    if (seen != NULL) {
+        take_picture(control, seen);
+    }
     resolve_members(control);
     publish(control);
     take_beats(control);
@@ -606,6 +606,7 @@ struct control *control_start(struct deployment *deployment, struct control_list
     control->deployment = deployment;
     control->uri = xstrdup(deployment->uri);
     control->members = xcalloc(1, sizeof *control->members);
+    take_picture(control, discovery_seeds(deployment->uri)); // gone before it is seen is told, too
     control->killer = killer_new();
     control->references = 2;
     control->jobs_end = &control->jobs;

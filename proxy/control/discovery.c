@@ -122,17 +122,22 @@ static void handled(struct discovery *discovery, bool news)
     }
 }
 
-static void on_server_opening(const mongoc_apm_server_opening_t *event)
+static struct discovered *discovered_add(struct discovered *picture, const mongoc_host_list_t *host)
 {
-    struct discovery *discovery = mongoc_apm_server_opening_get_context(event);
-    const mongoc_host_list_t *host = mongoc_apm_server_opening_get_host(event);
-    pthread_mutex_lock(&discovery->lock);
-    struct discovered *newest = discovered_resize(discovery->newest, discovery->newest->count + 1);
-    struct discovered_server *server = &newest->servers[newest->count++];
+    picture = discovered_resize(picture, picture->count + 1);
+    struct discovered_server *server = &picture->servers[picture->count++];
     *server = (struct discovered_server){.port = host->port};
     snprintf(server->info.name, sizeof server->info.name, "%s", host->host_and_port);
     snprintf(server->info.host, sizeof server->info.host, "%s", host->host);
-    discovery->newest = newest;
+    return picture;
+}
+
+static void on_server_opening(const mongoc_apm_server_opening_t *event)
+{
+    struct discovery *discovery = mongoc_apm_server_opening_get_context(event);
+    pthread_mutex_lock(&discovery->lock);
+    discovery->newest =
+        discovered_add(discovery->newest, mongoc_apm_server_opening_get_host(event));
     handled(discovery, true);
 }
 
@@ -276,6 +281,17 @@ void discovery_close(struct discovery *discovery)
     pthread_mutex_destroy(&discovery->lock);
     free(discovery->newest);
     free(discovery);
+}
+
+struct discovered *discovery_seeds(const char *uri_text)
+{
+    mongoc_uri_t *uri = mongoc_uri_new(uri_text);
+    struct discovered *seeds = xcalloc(1, sizeof *seeds);
+    for (const mongoc_host_list_t *host = mongoc_uri_get_hosts(uri); host; host = host->next) {
+        seeds = discovered_add(seeds, host);
+    }
+    mongoc_uri_destroy(uri);
+    return seeds;
 }
 
 struct discovered *discovery_take(struct discovery *discovery)

@@ -40,6 +40,10 @@ struct discovery *discovery_open(const char *uri, void (*changed)(void *arg), vo
 // Blocks until libmongoc's threads have ended: half a second, or the rest of a connectTimeoutMS.
 void discovery_close(struct discovery *discovery);
 
+// The servers that the URI names, of which nothing is known yet; none if it is a mongodb+srv one.
+// Owned by the caller (free).
+struct discovered *discovery_seeds(const char *uri);
+
 // The newest picture, owned by the caller (free); NULL if it is the one that was taken last.
 struct discovered *discovery_take(struct discovery *discovery);
 
