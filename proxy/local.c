@@ -330,14 +330,19 @@ static void answer_login(struct client *client, const struct command *command, b
 }
 
 // As a mongos in front of a replica set or a sharded cluster, as a standalone in front of one
-// (which takes no txnNumber). No topologyVersion: drivers then poll, and recover in half a second.
+// (which takes no txnNumber). In front of one member it says of itself what that is; still as a
+// mongos, for without directConnection of their own drivers would follow a member to its set. No
+// topologyVersion: drivers then poll, and recover in half a second.
 static void answer_hello(struct client *client, const struct command *command, bson_t *document)
 {
     const struct face *face = face_of(client->worker);
     bool legacy = !bytes_equal(command->name, "hello");
     keep_app_name(client, command);
     client->backs_off |= announces_backoff(command);
-    BSON_APPEND_BOOL(document, legacy ? "ismaster" : "isWritablePrimary", true);
+    BSON_APPEND_BOOL(document, legacy ? "ismaster" : "isWritablePrimary", !face->no_writes);
+    if (face->no_writes) {
+        BSON_APPEND_BOOL(document, "secondary", face->secondary);
+    }
     if (asks_for(command, "helloOk")) {
         BSON_APPEND_BOOL(document, "helloOk", true);
     }

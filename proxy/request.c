@@ -41,6 +41,7 @@
 #include "proxy/selection.h"
 #include "proxy/servers.h"
 #include "proxy/sessions.h"
+#include "wire/read_preference.h"
 #include "wire/shape.h"
 
 #define READS_PER_RUN 16 // of one reply, before others get their turn
@@ -573,6 +574,16 @@ static void go_to(struct request *request, struct server *server)
     }
 }
 
+// What a member takes that the URI names directly, whatever it has become since.
+static void suit_the_member(struct request *request)
+{
+    const struct server_info *info = topology_find(request->worker->topology, request->server->id);
+    if (request->client && info && server_is_direct_member(info) &&
+        read_preference_loosen(&request->message, &request->command)) {
+        read_again(request);
+    }
+}
+
 static enum request_step step_route(struct request *request)
 {
     struct server *server;
@@ -585,6 +596,9 @@ static enum request_step step_route(struct request *request)
     request->asked = false;
     switch (route_request(request, &server)) {
     case ROUTE_FOUND:
+        go_to(request, server);
+        suit_the_member(request);
+        return STEP_ADMIT;
     case ROUTE_NOBODY:
         go_to(request, server);
         return STEP_ADMIT;
@@ -919,6 +933,24 @@ static bool says_state_changed(const struct reply_view *reply)
     return reply_is_state_change(reply->code) || reply_is_state_change(reply->write_concern_code);
 }
 
+static bool is_not_primary(int32_t code)
+{
+    return code == 10107 || code == 13435 || code == 10058;
+}
+
+static const struct server_info *info_of_server(const struct request *request)
+{
+    const struct topology *topology = request->worker->topology;
+    return topology ? topology_find(topology, request->server->id) : NULL;
+}
+
+// The one member that the URI names, which is no primary and has never been taken for one: who
+// writes there is told what the member says, as if there were no weir.
+static bool is_known_for_it(const struct server_info *info)
+{
+    return server_is_direct_member(info) && info->kind != SERVER_PRIMARY;
+}
+
 // To be compressed, a reply must be in one piece.
 static void pass_on_message(struct request *request, struct bytes message)
 {
@@ -947,8 +979,10 @@ static void pass_on_whole(struct request *request, struct bytes reply)
         pass_on_message(request, reply);
         return;
     }
+    const struct server_info *info = changed ? info_of_server(request) : NULL;
+    bool is_no_news = info && is_known_for_it(info) && is_not_primary(view->code);
     struct buffer out = {0};
-    reply_rewrite(reply, drop_labels, &out);
+    reply_rewrite(reply, drop_labels, is_no_news, &out);
     pass_on_message(request, (struct bytes){buffer_at(&out), buffer_held(&out)});
     buffer_fini(&out);
 }
@@ -977,20 +1011,13 @@ static void relay(struct request *request, const uint8_t *at, size_t len, bool d
     }
 }
 
-static bool is_not_primary(int32_t code)
-{
-    return code == 10107 || code == 13435 || code == 10058;
-}
-
 // Whether the reply says that the server is not what it was taken for. A standalone is what it is;
 // and what reads from a secondary by choice, and is not for one, says nothing of the secondary.
 static bool denies_its_role(const struct request *request)
 {
     const struct reply_view *reply = &request->scan.view;
-    const struct topology *topology = request->worker->topology;
-    const struct server_info *info =
-        says_state_changed(reply) && topology ? topology_find(topology, request->server->id) : NULL;
-    if (!info || info->kind == SERVER_STANDALONE) {
+    const struct server_info *info = says_state_changed(reply) ? info_of_server(request) : NULL;
+    if (!info || info->kind == SERVER_STANDALONE || is_known_for_it(info)) {
         return false;
     }
     struct selection selection;

@@ -10,7 +10,7 @@
 
 static bool is_replica_set(const struct server_info *info)
 {
-    return info->kind == SERVER_PRIMARY || info->kind == SERVER_SECONDARY;
+    return !info->is_direct && (info->kind == SERVER_PRIMARY || info->kind == SERVER_SECONDARY);
 }
 
 static bool has_replica_set(const struct topology *topology)
@@ -28,6 +28,9 @@ static bool has_replica_set(const struct topology *topology)
 static bool has_aborted(const struct server_info *info, const struct topology *topology)
 {
     const struct server_info *writable = topology_writable(topology);
+    if (info->is_direct) {
+        return false; // it knows itself
+    }
     bool replaced = writable && writable->kind == SERVER_PRIMARY && writable != info;
     return replaced || info->kind == SERVER_SECONDARY || info->kind == SERVER_OTHER;
 }

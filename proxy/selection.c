@@ -131,9 +131,10 @@ static bool is_at_hand(const struct server_info *info, const struct selection *s
     return server_is_usable(info) && !doubted && (failing_too || !failing);
 }
 
+// Of what is direct nobody chose that it be fresh.
 static bool is_fresh(const struct server_info *info, const struct selection *selection)
 {
-    return selection->max_staleness_s < 0 || info->kind != SERVER_SECONDARY ||
+    return selection->max_staleness_s < 0 || info->is_direct || info->kind != SERVER_SECONDARY ||
            atomic_load_explicit(&info->pulse->staleness_ms, memory_order_relaxed) <=
                selection->max_staleness_s * 1000;
 }
@@ -145,8 +146,8 @@ static void gather(const struct topology *topology, const struct selection *sele
     ret_candidates->count = 0;
     for (size_t i = 0; i < topology->server_count && ret_candidates->count < CANDIDATES_MAX; i++) {
         const struct server_info *info = &topology->servers[i];
-        if ((kinds & 1u << info->kind) && is_at_hand(info, selection, failing_too) &&
-            is_fresh(info, selection)) {
+        bool fits = info->is_direct || (kinds & 1u << info->kind);
+        if (fits && is_at_hand(info, selection, failing_too) && is_fresh(info, selection)) {
             ret_candidates->list[ret_candidates->count++] = info;
         }
     }
@@ -163,7 +164,8 @@ static bool gather_tagged(const struct topology *topology, const struct selectio
                           unsigned kinds, bool failing_too, struct candidates *ret_candidates)
 {
     gather(topology, selection, kinds, failing_too, ret_candidates);
-    if (ret_candidates->count > 0 && !(WHOLE & 1u << ret_candidates->list[0]->kind)) {
+    const struct server_info *first = ret_candidates->count > 0 ? ret_candidates->list[0] : NULL;
+    if (first && !first->is_direct && !(WHOLE & 1u << first->kind)) {
         filter_by_tags(ret_candidates, selection->tag_sets);
     }
     return ret_candidates->count > 0;

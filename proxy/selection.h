@@ -7,7 +7,7 @@
 // staleness, then tag sets (the first that suits any), then the latency window; of two that are
 // left, taken at random, the one with fewer requests in flight. A server that cannot be connected
 // to, whose breaker is open, or that the request has just come back from, is only taken if no other
-// suits.
+// suits. A server that is direct suits always: there is no other, and it answers for itself.
 
 #ifndef PROXY_SELECTION_H
 #define PROXY_SELECTION_H

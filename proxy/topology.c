@@ -36,14 +36,21 @@ void topology_drop(struct topology *topology)
 
 bool server_is_usable(const struct server_info *info)
 {
-    return info->address_count > 0 && info->kind != SERVER_UNKNOWN && info->kind != SERVER_OTHER;
+    bool serves = info->kind != SERVER_UNKNOWN && (info->kind != SERVER_OTHER || info->is_direct);
+    return serves && info->address_count > 0;
+}
+
+bool server_is_direct_member(const struct server_info *info)
+{
+    return info->is_direct && (info->kind == SERVER_PRIMARY || info->kind == SERVER_SECONDARY ||
+                               info->kind == SERVER_OTHER);
 }
 
 const struct server_info *topology_writable(const struct topology *topology)
 {
     for (size_t i = 0; i < topology->server_count; i++) {
         const struct server_info *info = &topology->servers[i];
-        if (server_is_usable(info) && info->kind != SERVER_SECONDARY) {
+        if (server_is_usable(info) && (info->kind != SERVER_SECONDARY || info->is_direct)) {
             return info;
         }
     }
@@ -69,6 +76,8 @@ static int lesser(int a, int b)
 static void face_add(struct face *face, const struct server_info *info)
 {
     face->standalone |= info->kind == SERVER_STANDALONE;
+    face->no_writes |= server_is_direct_member(info) && info->kind != SERVER_PRIMARY;
+    face->secondary |= info->is_direct && info->kind == SERVER_SECONDARY;
     face->max_wire_version = lesser(face->max_wire_version, info->max_wire_version);
     face->max_bson_bytes = lesser(face->max_bson_bytes, info->max_bson_bytes);
     face->max_message_bytes = lesser(face->max_message_bytes, info->max_message_bytes);

@@ -43,6 +43,7 @@ struct server_info {
     char name[280]; // "host:port", "[::1]:port", or the path of a Unix socket
     char host[256];
     enum server_kind kind;
+    bool is_direct; // the one that the URI names, with directConnection: whatever kind it is
     int min_wire_version;
     int max_wire_version;
     int max_bson_bytes;
@@ -73,11 +74,15 @@ struct topology *topology_keep(struct topology *topology);
 void topology_drop(struct topology *topology);
 
 // Whether a server can be sent requests: its kind is known, it holds data or leads to it, and it
-// has an address.
+// has an address. One that is direct need not hold data: what it refuses it refuses itself.
 bool server_is_usable(const struct server_info *info);
 
-// A server that takes writes and has an address: the primary, the standalone, a mongos (the first
-// of several), the load balancer. NULL if there is none. Borrows from the topology.
+// Whether it is direct and a member of a replica set: its kind of it, its reads need a preference.
+bool server_is_direct_member(const struct server_info *info);
+
+// A server that writes go to and that has an address: the primary, the standalone, a mongos (the
+// first of several), the load balancer, whoever is direct. NULL if there is none. Borrows from the
+// topology.
 const struct server_info *topology_writable(const struct topology *topology);
 
 // The server of that id; NULL if the snapshot does not have it. Borrows.
@@ -86,6 +91,8 @@ const struct server_info *topology_find(const struct topology *topology, uint32_
 // What weir says of the deployment in its hello: what every usable server can keep.
 struct face {
     bool standalone;
+    bool no_writes; // the one direct member is not primary,
+    bool secondary; // but this
     int max_wire_version;
     int max_bson_bytes;
     int max_message_bytes;

@@ -42,21 +42,13 @@ void max_time_write(const struct command *command, uint8_t *message, int64_t ms)
     }
 }
 
-// Where the body lies in the message is still true when the message has moved.
 static void insert(struct buffer *message, struct bytes body, int64_t ms)
 {
-    size_t begin = (size_t)(body.at - buffer_at(message));
-    size_t end = begin + body.len - 1; // at the NUL that closes the body
-    size_t held = buffer_held(message);
-    buffer_reserve(message, INSERTED_BYTES);
-    uint8_t *at = buffer_at(message);
-    memmove(at + end + INSERTED_BYTES, at + end, held - end);
-    at[end] = BSON_VIEW_INT32;
-    memcpy(at + end + 1, KEY, sizeof(KEY));
-    store_i32(at + end + 1 + sizeof(KEY), (int32_t)ms);
-    store_i32(at + begin, (int32_t)(body.len + INSERTED_BYTES));
-    buffer_commit(message, INSERTED_BYTES);
-    store_i32(at, (int32_t)(held + INSERTED_BYTES));
+    uint8_t element[INSERTED_BYTES] = {BSON_VIEW_INT32};
+    memcpy(element + 1, KEY, sizeof(KEY));
+    store_i32(element + 1 + sizeof(KEY), (int32_t)ms);
+    struct bytes end = {body.at + body.len - 1, 0}; // at the NUL that closes the body
+    op_msg_splice(message, body, end, (struct bytes){element, sizeof element});
 }
 
 bool max_time_clamp(struct buffer *message, const struct command *command,

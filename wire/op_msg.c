@@ -150,6 +150,25 @@ size_t op_msg_strip(uint8_t *message, size_t len)
     return len;
 }
 
+void op_msg_splice(struct buffer *message, struct bytes body, struct bytes part, struct bytes by)
+{
+    size_t held = buffer_held(message);
+    size_t begin = (size_t)(body.at - buffer_at(message));
+    size_t from = (size_t)(part.at - buffer_at(message));
+    size_t to = from + part.len;
+    assert(from > begin && to < begin + body.len);
+    if (by.len > part.len) {
+        buffer_reserve(message, by.len - part.len);
+        buffer_commit(message, by.len - part.len);
+    }
+    uint8_t *at = buffer_at(message); // it may have moved
+    memmove(at + from + by.len, at + to, held - to);
+    memcpy(at + from, by.at, by.len);
+    message->end = message->begin + held + by.len - part.len;
+    store_i32(at + begin, (int32_t)(body.len + by.len - part.len));
+    store_i32(at, (int32_t)buffer_held(message));
+}
+
 size_t op_msg_begin(struct buffer *out, int32_t request_id, int32_t response_to)
 {
     size_t start = buffer_held(out);

@@ -51,6 +51,11 @@ enum wire_error op_msg_read(struct bytes message, struct op_msg *ret_msg)
 // on an upstream.
 size_t op_msg_strip(uint8_t *message, size_t len);
 
+// Puts bytes in the place of a part of the body, of a message without a checksum. Where the body
+// began it still begins, in the buffer's bytes; whatever borrowed from the message must be read
+// again.
+void op_msg_splice(struct buffer *message, struct bytes body, struct bytes part, struct bytes by);
+
 // Appends what stands before the body of an OP_MSG without flags. Returns the place that
 // op_msg_end, called when the body has been appended, wants to know.
 size_t op_msg_begin(struct buffer *out, int32_t request_id, int32_t response_to);

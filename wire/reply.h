@@ -88,7 +88,8 @@ bool reply_is_state_change(int32_t code);
 // a state-change code, on top or in writeConcernError, becomes 6 HostUnreachable; topologyVersion
 // and a checksum are left out; labels in `drop_labels` are left out; everything else as it was. It
 // goes over the levels that the scan went over, and copies what lies deeper unread.
-void reply_rewrite(struct bytes message, unsigned drop_labels, struct buffer *out);
+// With keep_code the code stays as well.
+void reply_rewrite(struct bytes message, unsigned drop_labels, bool keep_code, struct buffer *out);
 
 // An error of ours.
 struct reply_error {

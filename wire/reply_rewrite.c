@@ -158,9 +158,10 @@ static void append_labels(struct buffer *out, const struct bson_element *labels,
     end_document(out, start);
 }
 
-static void append_reply(struct buffer *out, struct bytes reply, unsigned drop_labels)
+static void append_reply(struct buffer *out, struct bytes reply, unsigned drop_labels,
+                         bool keep_code)
 {
-    bool hush = tells_state_change(reply);
+    bool hush = !keep_code && tells_state_change(reply);
     size_t start = begin_document(out);
     struct bson_walk walk = begin_scanned(reply);
     struct bson_element element;
@@ -170,7 +171,7 @@ static void append_reply(struct buffer *out, struct bytes reply, unsigned drop_l
         }
         if (element.type == BSON_VIEW_ARRAY && bytes_equal(element.key, "errorLabels")) {
             append_labels(out, &element, drop_labels);
-        } else if (element.type == BSON_VIEW_DOCUMENT &&
+        } else if (!keep_code && element.type == BSON_VIEW_DOCUMENT &&
                    bytes_equal(element.key, "writeConcernError")) {
             append_write_concern_error(out, &element);
         } else if (hush) {
@@ -182,7 +183,7 @@ static void append_reply(struct buffer *out, struct bytes reply, unsigned drop_l
     end_document(out, start);
 }
 
-void reply_rewrite(struct bytes message, unsigned drop_labels, struct buffer *out)
+void reply_rewrite(struct bytes message, unsigned drop_labels, bool keep_code, struct buffer *out)
 {
     struct frame frame;
     enum frame_status status = frame_read(message.at, message.len, &frame);
@@ -193,6 +194,6 @@ void reply_rewrite(struct bytes message, unsigned drop_labels, struct buffer *ou
     enum wire_error error = bson_take(&rest, &reply);
     assert(error == WIRE_OK);
     size_t start = op_msg_begin(out, frame.request_id, frame.response_to);
-    append_reply(out, reply, drop_labels);
+    append_reply(out, reply, drop_labels, keep_code);
     op_msg_end(out, start);
 }

@@ -407,6 +407,7 @@ static void publish(struct control *control)
     struct topology *topology = topology_new(generation, members->count);
     for (size_t i = 0; i < members->count; i++) {
         topology->servers[i] = members->list[i].seen.info;
+        topology->servers[i].is_direct = control->deployment->direct;
     }
     topology_drop(control->published);
     control->published = topology_keep(topology);

@@ -239,6 +239,7 @@ static bool deployment_read(struct deployment *deployment, const mongoc_uri_t *u
     }
     deployment->app_name = copy(mongoc_uri_get_appname(uri));
     deployment->load_balanced = mongoc_uri_get_option_as_bool(uri, MONGOC_URI_LOADBALANCED, false);
+    deployment->direct = mongoc_uri_get_option_as_bool(uri, MONGOC_URI_DIRECTCONNECTION, false);
     deployment->local_threshold_us =
         INT64_C(1000) * mongoc_uri_get_option_as_int32(uri, MONGOC_URI_LOCALTHRESHOLDMS, 15);
     read_tls(uri, deployment);

@@ -169,7 +169,7 @@ static void rewrite(struct bytes message, const struct reply_view *view, unsigne
 {
     struct buffer out = {0};
     buffer_append(&out, "before", 6);
-    reply_rewrite(message, drop, &out);
+    reply_rewrite(message, drop, false, &out);
     MUST(memcmp(buffer_at(&out), "before", 6) == 0);
     buffer_consume(&out, 6);
     uint8_t *copy = exact_copy(buffer_at(&out), buffer_held(&out));

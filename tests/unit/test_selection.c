@@ -227,6 +227,22 @@ static void deploy_tagged(void)
                              {0}});
 }
 
+// Whatever it is, and whoever asks: there is no other.
+static void who_is_direct_suits_every_wish(void **state)
+{
+    (void)state;
+    static const enum server_kind kinds[] = {SERVER_PRIMARY, SERVER_SECONDARY, SERVER_OTHER};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        deploy((struct member[]){{.name = 'm', .kind = kinds[i], .stale_s = 1000}, {0}});
+        topology->servers[0].is_direct = true;
+        for (enum read_mode mode = READ_PRIMARY; mode <= READ_NEAREST; mode++) {
+            struct selection selection = wish(mode);
+            selection.max_staleness_s = 90;
+            assert_string_equal(choosable_by_tags(selection, "[{\"dc\": \"east\"}]"), "m");
+        }
+    }
+}
+
 static void tags_of_secondaries(void **state)
 {
     (void)state;
@@ -523,6 +539,7 @@ int main(void)
         cmocka_unit_test(modes_without_a_secondary),
         cmocka_unit_test(who_holds_no_data_is_never_chosen),
         cmocka_unit_test(who_leads_to_all_data_suits_every_wish),
+        cmocka_unit_test(who_is_direct_suits_every_wish),
         cmocka_unit_test(tags_of_secondaries),
         cmocka_unit_test(tags_are_for_others_than_the_primary),
         cmocka_unit_test(stale_secondaries_are_left_out),

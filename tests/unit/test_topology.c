@@ -105,6 +105,30 @@ static void writable_is_the_first_that_takes_writes(void **state)
     assert_null(topology_writable(topology));
 }
 
+// Whatever the server is that the URI names with directConnection, requests go there.
+static void a_direct_server_is_usable_and_written_to(void **state)
+{
+    (void)state;
+    static const struct {
+        enum server_kind kind;
+        bool usable, no_writes, secondary;
+    } cases[] = {
+        {SERVER_UNKNOWN, false, false, false}, {SERVER_STANDALONE, true, false, false},
+        {SERVER_MONGOS, true, false, false},   {SERVER_PRIMARY, true, false, false},
+        {SERVER_SECONDARY, true, true, true},  {SERVER_OTHER, true, true, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct face face = {0};
+        struct server_info info = server(cases[i].kind);
+        info.is_direct = true;
+        deploy(&info, 1);
+        assert_int_equal(topology_writable(topology) != NULL, cases[i].usable);
+        assert_int_equal(topology_face(topology, &face), cases[i].usable);
+        assert_int_equal(face.no_writes, cases[i].no_writes);
+        assert_int_equal(face.secondary, cases[i].secondary);
+    }
+}
+
 static void found_by_its_id(void **state)
 {
     (void)state;
@@ -215,6 +239,7 @@ int main(void)
         cmocka_unit_test(lives_until_the_last_reference),
         cmocka_unit_test(usable_is_what_serves_and_has_an_address),
         cmocka_unit_test(writable_is_the_first_that_takes_writes),
+        cmocka_unit_test(a_direct_server_is_usable_and_written_to),
         cmocka_unit_test(found_by_its_id),
         cmocka_unit_test(a_face_is_what_every_server_can_keep),
         cmocka_unit_test(who_is_not_usable_has_no_say),

@@ -44,7 +44,7 @@ static void rewrite_json(const char *json, unsigned drop_labels, struct buffer *
     sample_begin(&message, 7, 8, 0);
     sample_body(&message, json);
     sample_end(&message);
-    reply_rewrite(buffer_bytes(&message), drop_labels, out);
+    reply_rewrite(buffer_bytes(&message), drop_labels, false, out);
     buffer_fini(&message);
 }
 
@@ -128,7 +128,7 @@ static void many_labels_are_numbered_anew(void **state)
     struct buffer message = {0};
     struct buffer out = {0};
     reply_append(&message, 1, 2, false, &document);
-    reply_rewrite(buffer_bytes(&message), LABEL_RETRYABLE, &out);
+    reply_rewrite(buffer_bytes(&message), LABEL_RETRYABLE, false, &out);
     struct bson_element labels;
     struct bson_element last;
     assert_true(bson_find(body_of(buffer_bytes(&out)), "errorLabels", &labels));
@@ -145,7 +145,7 @@ static void a_rewrite_keeps_ids_and_follows_what_is_there(void **state)
     struct buffer out = {0};
     buffer_append(&out, "before", 6);
     buffer_consume(&out, 1);
-    reply_rewrite(sample_named("reply overloaded"), LABEL_NO_WRITES_PERFORMED, &out);
+    reply_rewrite(sample_named("reply overloaded"), LABEL_NO_WRITES_PERFORMED, false, &out);
     assert_memory_equal(buffer_at(&out), "efore", 5);
     buffer_consume(&out, 5);
     struct frame before;
@@ -196,7 +196,7 @@ static void what_was_scanned_can_be_rewritten(void **state)
             continue;
         }
         struct buffer out = {0};
-        reply_rewrite(message, LABEL_NO_WRITES_PERFORMED, &out);
+        reply_rewrite(message, LABEL_NO_WRITES_PERFORMED, false, &out);
         struct reply_view after = scan(buffer_bytes(&out), &status);
         assert_int_equal(status, REPLY_DONE);
         assert_int_equal(after.ok, before.ok);
