@@ -32,12 +32,45 @@ static bool is_lobby(const struct server *server)
     return server->id == 0;
 }
 
-// At least one, and not all if there are several: what pins nothing must go on.
-static int pinned_limit(const struct config *config)
+static int64_t earlier(int64_t a_us, int64_t b_us)
 {
-    int most = config->max_connections > 1 ? config->max_connections - 1 : 1;
-    int share = (int)(config->max_connections * config->pinned_share);
-    return share < 1 ? 1 : share < most ? share : most;
+    return a_us < b_us ? a_us : b_us;
+}
+
+static int at_least_one(int number)
+{
+    return number > 1 ? number : 1;
+}
+
+// At least one, and not all if there are several: what pins nothing must go on.
+static int pinned_limit(const struct config *config, int cap)
+{
+    int most = at_least_one(cap - 1);
+    int share = at_least_one((int)(cap * config->pinned_share));
+    return share < most ? share : most;
+}
+
+static int count_entered(const struct server *server)
+{
+    return server->ledger.opening + server->ledger.open;
+}
+
+// In an emergency everything else is the less for it; but no less than one. The gate lets one go
+// also where nothing may open, so that it waits for that and not for the gate.
+static void set_bounds(struct server *server, struct server_bounds bounds)
+{
+    const struct config *config = server->servers->config;
+    int cap = bounds.cap;
+    int64_t max_wait_us = config->max_wait_us;
+    if (bounds.restrained && cap > 0) {
+        cap = at_least_one((int)(cap * config->emergency_share));
+        max_wait_us = earlier(max_wait_us, config->emergency_max_wait_us);
+    }
+    server->bounds = bounds;
+    server->ledger.cap = cap;
+    server->pinned_limit = pinned_limit(config, cap);
+    gate_restrain(server->gate, at_least_one(cap), max_wait_us);
+    atomic_store(&server->has_surplus, count_entered(server) > cap);
 }
 
 struct server *server_new(struct servers *servers, uint32_t id)
@@ -56,37 +89,17 @@ struct server *server_new(struct servers *servers, uint32_t id)
     struct server *server = xcalloc(1, sizeof *server);
     server->id = id;
     server->servers = servers;
+    server->own_cap = -1;
     pthread_mutex_init(&server->lock, NULL);
     server->gate = gate_new(&limits);
     server->shapes = shapes_new(SHAPES_MAX);
-    server->ledger = (struct ledger){.cap = config->max_connections, .max_opening = MAX_OPENING};
+    server->ledger.max_opening = MAX_OPENING;
+    set_bounds(server, (struct server_bounds){.cap = config->max_connections});
     server->waiters_end = &server->waiters;
-    server->pinned_limit = pinned_limit(config);
     server->idle = xcalloc((size_t)servers->worker_count, sizeof *server->idle);
     server->wants = xcalloc(config->identities.count + 1, sizeof *server->wants);
     server->traffic = xcalloc((size_t)servers->worker_count, sizeof *server->traffic);
     return server;
-}
-
-static int64_t earlier(int64_t a_us, int64_t b_us)
-{
-    return a_us < b_us ? a_us : b_us;
-}
-
-// In an emergency everything else is the less for it; but no less than one.
-void server_restrain(struct server *server, bool restrained)
-{
-    const struct config *config = server->servers->config;
-    int cap = config->max_connections;
-    int64_t max_wait_us = config->max_wait_us;
-    if (restrained) {
-        int share = (int)(cap * config->emergency_share);
-        cap = share > 1 ? share : 1;
-        max_wait_us = earlier(max_wait_us, config->emergency_max_wait_us);
-    }
-    atomic_store(&server->restrained, restrained);
-    server->ledger.cap = cap;
-    gate_restrain(server->gate, cap, max_wait_us);
 }
 
 void server_free(struct server *server)
@@ -375,11 +388,6 @@ static void update_availability(struct server *server, struct outcomes *outcomes
     atomic_store_explicit(&server->pulse.failing, server->failing, memory_order_relaxed);
     gate_set_available(server->gate, server->known && !server->failing, now_us);
     outcomes->next_tick_us = earlier(outcomes->next_tick_us, gate_next_expiry(server->gate));
-}
-
-static int count_entered(const struct server *server)
-{
-    return server->ledger.opening + server->ledger.open;
 }
 
 // Enters one more upstream as opening: among those of all servers, and in the server's ledger.
@@ -990,14 +998,16 @@ bool server_take_idle(struct server *server, struct upstream *upstream)
 
 bool server_take_surplus(struct server *server, struct upstream *upstream)
 {
-    if (!atomic_load_explicit(&server->restrained, memory_order_relaxed)) {
+    if (!atomic_load_explicit(&server->has_surplus, memory_order_relaxed)) {
         return false;
     }
     pthread_mutex_lock(&server->lock);
-    bool taken = upstream->is_idle && count_entered(server) > server->ledger.cap;
+    bool surplus = count_entered(server) > server->ledger.cap;
+    bool taken = surplus && upstream->is_idle;
     if (taken) {
         idle_remove(server, upstream);
     }
+    atomic_store(&server->has_surplus, surplus);
     pthread_mutex_unlock(&server->lock);
     return taken;
 }
@@ -1055,15 +1065,15 @@ void server_feed(struct server *server, struct worker *worker, int fewer_than, i
     deliver(server, worker, &outcomes);
 }
 
-void server_adapt(struct server *server, struct worker *worker, bool restrained)
+void server_adapt(struct server *server, struct worker *worker, struct server_bounds bounds)
 {
     struct outcomes outcomes;
     int64_t now_us = loop_now_us(worker->loop);
     outcomes_init(&outcomes);
 
     pthread_mutex_lock(&server->lock);
-    if (atomic_load(&server->restrained) != restrained) {
-        server_restrain(server, restrained);
+    if (server->bounds.generation < bounds.generation) {
+        set_bounds(server, bounds);
         grant(server, &outcomes, now_us);
         open_if_needed(server, &outcomes, now_us);
     }

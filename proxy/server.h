@@ -39,6 +39,13 @@ struct worker;
 // there at least so long.
 #define SERVER_CONNECT_WAIT_US INT64_C(1000000)
 
+// What a server may do now.
+struct server_bounds {
+    uint64_t generation; // of those that are adapted to, the newest counts
+    int cap;             // on upstreams; 0: none may open, and what is admitted waits for one
+    bool restrained; // in an emergency: of that, the part that emergency.share leaves, and so on
+};
+
 // What is wanted as one identity. Those whose login the server has refused of late are not tried
 // again at once.
 struct want {
@@ -53,16 +60,18 @@ struct server {
     char name[280];           // "host:port", for the log; "" is the lobby
     uint32_t id;              // of no other server, ever
     struct servers *servers;
+    int own_cap; // set live; -1: that of all; guarded by the list's lock, too
     struct server_pulse pulse;
     atomic_bool is_gone;            // the newest snapshot does not have it
     atomic_int_fast64_t give_up_us; // from then on what was sent to it is given up; 0: it is not
     atomic_int_fast64_t suspect_us; // when a connection to it was last lost
-    atomic_bool restrained;         // in an emergency
+    atomic_bool has_surplus;        // the cap was lowered below what is open
     atomic_int_fast64_t heard_us;   // when a reply, or a part of one, last came
     atomic_int routed;              // requests that were routed to it, and may look at it
     struct traffic *traffic;        // by worker
     atomic_uint_fast64_t lost;      // connections, while a request used them
     pthread_mutex_t lock;           // guards all that follows
+    struct server_bounds bounds;
     struct gate *gate;
     struct shapes *shapes;
     struct ledger ledger;
@@ -95,12 +104,9 @@ struct server {
 struct server *server_new(struct servers *servers, uint32_t id);
 void server_free(struct server *server);
 
-// Sets its bounds for an emergency, or without one. Of a server that no worker knows yet.
-void server_restrain(struct server *server, bool restrained);
-
-// The same while it is at work: who may go now goes. What is open above the cap is closed when it
-// is idle.
-void server_adapt(struct server *server, struct worker *worker, bool restrained);
+// Its bounds are these from now on, unless it has newer ones: who may go now goes. What is open
+// above the cap is closed when it is idle.
+void server_adapt(struct server *server, struct worker *worker, struct server_bounds bounds);
 
 // Whether nothing of it is in use: no request is routed to it, no upstream is there.
 bool server_is_unused(struct server *server);

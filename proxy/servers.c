@@ -17,6 +17,7 @@ struct servers *servers_new(const struct config *config, struct worker **workers
     servers->workers = workers;
     servers->worker_count = worker_count;
     servers->lobby = server_new(servers, 0);
+    servers->bounds.cap = config->max_connections;
     pthread_mutex_init(&servers->lock, NULL);
     return servers;
 }
@@ -77,7 +78,6 @@ static void part_with_gone(struct servers *servers, const struct topology *topol
 static struct server *add(struct servers *servers, const char *name)
 {
     struct server *server = server_new(servers, ++servers->last_id);
-    server_restrain(server, servers->restrained);
     snprintf(server->name, sizeof server->name, "%s", name);
     server->next = servers->list;
     servers->list = server;
@@ -130,9 +130,26 @@ struct snapshots {
     const struct topology *newest;
 };
 
+static struct server_bounds bounds_of(const struct server *server)
+{
+    struct servers *servers = server->servers;
+    pthread_mutex_lock(&servers->lock);
+    struct server_bounds bounds = servers->bounds;
+    bounds.cap = server->own_cap >= 0 ? server->own_cap : bounds.cap;
+    pthread_mutex_unlock(&servers->lock);
+    return bounds;
+}
+
+static void adapt(struct server *server, struct worker *worker, void *arg)
+{
+    (void)arg;
+    server_adapt(server, worker, bounds_of(server));
+}
+
 static void follow(struct server *server, struct worker *worker, void *arg)
 {
     const struct snapshots *snapshots = arg;
+    adapt(server, worker, NULL); // it may be new, or have been away when they changed
     server_follow(server, worker, snapshots->former, snapshots->newest);
 }
 
@@ -145,26 +162,37 @@ void servers_follow(struct servers *servers, struct worker *worker, const struct
     atomic_store(&worker->seen_generation, topology->generation);
 }
 
-// --- emergencies --------------------------------------------------------------------------------
+// --- bounds -------------------------------------------------------------------------------------
 
 void servers_restrain(struct servers *servers, bool restrained)
 {
     pthread_mutex_lock(&servers->lock);
-    servers->restrained = restrained;
+    servers->bounds.restrained = restrained;
+    servers->bounds.generation++;
     pthread_mutex_unlock(&servers->lock);
-}
-
-static void adapt(struct server *server, struct worker *worker, void *arg)
-{
-    server_adapt(server, worker, *(bool *)arg);
 }
 
 void servers_adapt(struct servers *servers, struct worker *worker)
 {
+    each(servers, worker, adapt, NULL);
+}
+
+bool servers_set_cap(struct servers *servers, const char *name, int cap)
+{
     pthread_mutex_lock(&servers->lock);
-    bool restrained = servers->restrained;
+    struct server *server = name ? find(servers, name) : NULL;
+    if (server) {
+        server->own_cap = cap;
+    } else if (!name) {
+        servers->bounds.cap = cap >= 0 ? cap : servers->config->max_connections;
+    }
+    bool known = server || !name;
+    servers->bounds.generation += known;
     pthread_mutex_unlock(&servers->lock);
-    each(servers, worker, adapt, &restrained);
+    if (known && !atomic_exchange(&servers->adapting, true)) {
+        worker_post(servers->workers[0], &servers->adapt, MAIL_ADAPT);
+    }
+    return known;
 }
 
 // --- time ---------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "proxy/net/loop.h"
 #include "proxy/server.h"
 
 struct servers {
@@ -23,13 +24,15 @@ struct servers {
     struct worker **workers;
     int worker_count;
     struct server *lobby;
+    struct mail adapt;           // to the first worker: MAIL_ADAPT
+    atomic_bool adapting;        // it is under way
     atomic_int open_total;       // upstreams open or opening, at all servers
     atomic_bool in_transactions; // some are open
     atomic_int hungry;    // a server waits for upstream.maxTotalConnections to let it open one: one
                           // more than the fewest that such a server has; 0: there is none
     pthread_mutex_t lock; // guards all that follows
     struct server *list;  // without the lobby
-    bool restrained;      // in an emergency
+    struct server_bounds bounds; // of servers without a cap of their own
     uint32_t last_id;
 };
 
@@ -46,9 +49,16 @@ void servers_follow(struct servers *servers, struct worker *worker, const struct
                     const struct topology *topology);
 
 // Says whether there is an emergency: what servers may do then is less (emergency.* of the
-// configuration). Then each worker calls servers_adapt.
+// configuration). Then some worker calls servers_adapt.
 void servers_restrain(struct servers *servers, bool restrained);
 void servers_adapt(struct servers *servers, struct worker *worker);
+
+// The live cap: from any thread, after the workers were started and before they are told to end.
+// Of the server of that name ("host:port"), or with NULL of all, also those to come, that have
+// none of their own. 0: none may open; -1: as if never set. What is open above it is closed when it
+// is idle, at a check-in at once, else by the next sweep; until then nothing opens, and
+// server_count says how many are open still. False: there is no such server.
+bool servers_set_cap(struct servers *servers, const char *name, int cap);
 
 // Does what time brings, at each server. Called by any worker's tick.
 void servers_tick(struct servers *servers, struct worker *worker, int64_t now_us);

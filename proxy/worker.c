@@ -346,6 +346,10 @@ static void deliver(void *arg, struct mail *mail)
     case MAIL_RULES:
         take_rules(worker, CONTAINER(mail, struct rules_mail));
         break;
+    case MAIL_ADAPT:
+        atomic_store(&worker->shared->servers->adapting, false); // later changes take another mail
+        servers_adapt(worker->shared->servers, worker);
+        break;
     case MAIL_REPORT:
         report_add(CONTAINER(mail, struct report_mail)->report, worker);
         free(CONTAINER(mail, struct report_mail));

@@ -61,6 +61,7 @@ enum worker_mail {
     MAIL_DERIVED,    // struct upstream: its key is there
     MAIL_TOPOLOGY,   // struct topology_mail
     MAIL_RULES,      // struct rules_mail
+    MAIL_ADAPT,      // struct servers': their bounds have changed
     MAIL_REPORT,     // struct report_mail
     MAIL_SHOW,       // struct show
     MAIL_ANSWERED,   // struct inquiry, come back

@@ -82,6 +82,11 @@ static void change_rules(void *arg)
     }
     TRACE("there are %lld rules now", count);
     servers_restrain(world.shared.servers, dice_chance(0.3));
+    if (dice_chance(0.3)) {
+        int cap = dice_chance(0.3) ? -1 : (int)dice_between(1, world.knobs.cap);
+        TRACE("the cap is %lld now", cap);
+        HOLDS(servers_set_cap(world.shared.servers, NULL, cap), "not every server has a cap");
+    }
     publish(rules_new(items, count, &none));
     event_set(&change, sim_now_us() + dice_between(1, 2 * world.knobs.rules_every_us));
 }
