@@ -678,7 +678,7 @@ static void start(struct weir *weir)
     }
     if (weir->control_socket) {
         const struct control_desk desk = {weir->rulebook, tell_status, weir};
-        control_socket_start(weir->control_socket, &desk);
+        control_socket_start(weir->control_socket, &desk, weir->observer);
     }
     observer_start(weir->observer);
     if (weir->http) {

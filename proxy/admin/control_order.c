@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "proxy/admin/state.h"
+
 struct order {
     const struct control_desk *desk;
     const char *name;
@@ -13,6 +15,9 @@ struct order {
     int64_t now_us;
     int64_t id; // 0: not said
     struct rule_spec fields;
+    bool names_collections;
+    unsigned collections; // those named
+    unsigned told;        // of which the answer has the state
     bson_t *reply;
 };
 
@@ -158,6 +163,16 @@ static void tell_status(struct order *order)
     append_rules(order);
 }
 
+static void tell_state(struct order *order)
+{
+    order->told = order->names_collections ? order->collections : STATE_ALL;
+    if (order->told == 0) {
+        fail(order, "state: there is none of these collections");
+    } else {
+        succeed(order);
+    }
+}
+
 // --- reading ------------------------------------------------------------------------------------
 
 static const struct kind {
@@ -173,6 +188,7 @@ static const struct kind {
     {"emergency off", false, false, end_emergency},
     {"emergency status", false, false, tell_emergency},
     {"status", false, false, tell_status},
+    {"state", false, false, tell_state},
 };
 
 static bool read_fields(struct order *order, const bson_iter_t *iter)
@@ -196,6 +212,25 @@ static bool read_fields(struct order *order, const bson_iter_t *iter)
     return true;
 }
 
+static bool read_collections(struct order *order, const bson_iter_t *iter)
+{
+    bson_iter_t item;
+    order->names_collections = true;
+    if (!BSON_ITER_HOLDS_ARRAY(iter) || !bson_iter_recurse(iter, &item)) {
+        return fail(order, "collections: must be a list of names");
+    }
+    while (bson_iter_next(&item)) {
+        uint32_t len;
+        const char *name = BSON_ITER_HOLDS_UTF8(&item) ? bson_iter_utf8(&item, &len) : NULL;
+        if (!name) {
+            return fail(order, "collections: must be a list of names");
+        }
+        order->collections |= STATE_BIT(state_find((struct bytes){(const uint8_t *)name, len}));
+    }
+    order->collections &= STATE_ALL; // those that it does not know are left out
+    return true;
+}
+
 static bool read_order(struct order *order, const bson_t *document)
 {
     bson_iter_t iter;
@@ -208,6 +243,8 @@ static bool read_order(struct order *order, const bson_t *document)
             order->id = bson_iter_as_int64(&iter);
         } else if (strcmp(key, "fields") == 0) {
             fine = read_fields(order, &iter);
+        } else if (strcmp(key, "collections") == 0) {
+            fine = read_collections(order, &iter);
         } else {
             return fail(order, "%.60s: an order has no such field", key);
         }
@@ -228,6 +265,8 @@ static void obey(struct order *order)
         }
         if (given < RULE_OPTION_COUNT && !kind->has_fields) {
             fail(order, "%s: %s has no such field", rule_rows[given].name, kind->name);
+        } else if (order->names_collections && kind->obey != tell_state) {
+            fail(order, "collections: %s has no such field", kind->name);
         } else if ((order->id != 0) != kind->has_id) {
             fail(order, "%s: %s", kind->name, kind->has_id ? "needs an id" : "has no id");
         } else {
@@ -238,19 +277,20 @@ static void obey(struct order *order)
     fail(order, "%.60s: unknown order", order->name);
 }
 
-void control_order_answer(const struct control_desk *desk, const char *text, size_t len,
-                          const char *by, int64_t now_us, bson_t *reply)
+unsigned control_order_answer(const struct control_desk *desk, const char *text, size_t len,
+                              const char *by, int64_t now_us, bson_t *reply)
 {
     struct order order = {.desk = desk, .name = "", .by = by, .now_us = now_us, .reply = reply};
     bson_error_t error;
     bson_t *document = bson_new_from_json((const uint8_t *)text, (ssize_t)len, &error);
     if (!document) {
         fail(&order, "what was asked is not a JSON document");
-        return;
+        return 0;
     }
     if (read_order(&order, document)) {
         obey(&order);
     }
     rule_spec_clear(&order.fields);
     bson_destroy(document);
+    return order.told;
 }

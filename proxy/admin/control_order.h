@@ -8,8 +8,13 @@
 //      {"order": "rule remove", "id": 4}
 //      {"ok": false, "error": "there is no rule 4"}
 //
-// Orders are rule add, rule list, rule remove, emergency on, emergency off, emergency status and
-// status. The fields are those of rule_table.h, as texts; an emergency has for, why and by.
+//      {"order": "state", "collections": ["servers", "shapes"]}
+//      {"ok": true, "state": {"servers": [...], "shapes": [...]}}
+//
+// Orders are rule add, rule list, rule remove, emergency on, emergency off, emergency status,
+// status and state. The fields are those of rule_table.h, as texts; an emergency has for, why and
+// by. State is what /state says (state_table.h), of all collections unless some are named; those
+// that this weir does not know are left out.
 
 #ifndef PROXY_ADMIN_CONTROL_ORDER_H
 #define PROXY_ADMIN_CONTROL_ORDER_H
@@ -25,7 +30,8 @@ struct control_desk {
 };
 
 // Does what the order says, in the name of `by`, and appends the answer. Any bytes are allowed.
-void control_order_answer(const struct control_desk *desk, const char *text, size_t len,
-                          const char *by, int64_t now_us, bson_t *reply);
+// Returns of which collections (as bits) the answer is to have the state beside.
+unsigned control_order_answer(const struct control_desk *desk, const char *text, size_t len,
+                              const char *by, int64_t now_us, bson_t *reply);
 
 #endif

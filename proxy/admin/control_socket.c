@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proxy/admin/state.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
 #include "proxy/net/listener.h"
@@ -23,6 +24,17 @@
 #define CONVERSATION_US 5000000
 #define SWEEP_US 1000000
 
+enum socket_mail { SOCKET_STOP, SOCKET_STATE };
+
+// A question to the observer. It comes back by mail, with the answer.
+struct state_asked {
+    struct question question;
+    struct mail back;
+    struct control_socket *socket;
+    struct conversation *talk; // NULL: it has ended
+    struct buffer json;        // empty: weir is ending
+};
+
 struct conversation {
     struct conversation *next;
     struct conversation *prev;
@@ -30,6 +42,7 @@ struct conversation {
     struct stream *stream;
     struct buffer order;
     struct buffer answer;
+    struct state_asked *asked; // NULL: nothing is waited for
     int64_t begun_us;
     bool shaken;
     char by[RULEBOOK_NOTE_BYTES];
@@ -37,6 +50,7 @@ struct conversation {
 
 struct control_socket {
     struct control_desk desk;
+    struct observer *observer;
     struct loop *loop;
     struct listener *listener;
     struct mailbox *mailbox;
@@ -45,8 +59,10 @@ struct control_socket {
     struct timer *tick; // of the rulebook
     struct conversation *conversations;
     int conversation_count;
+    int asked_count; // of the observer, and not back yet
     pthread_t thread;
     bool started;
+    bool stopping;
 };
 
 // --- a conversation -----------------------------------------------------------------------------
@@ -63,6 +79,9 @@ static void end(struct conversation *talk)
         talk->next->prev = talk->prev;
     }
     socket->conversation_count--;
+    if (talk->asked) {
+        talk->asked->talk = NULL;
+    }
     stream_free(talk->stream);
     buffer_fini(&talk->order);
     buffer_fini(&talk->answer);
@@ -86,6 +105,47 @@ static void refuse(struct conversation *talk, const char *error)
     bson_destroy(&reply);
 }
 
+// --- the state ----------------------------------------------------------------------------------
+
+// On the observer's thread.
+static void take_picture(struct question *question, const struct picture *picture)
+{
+    struct state_asked *asked = (struct state_asked *)question;
+    if (picture) {
+        picture_print_json(picture, &asked->json);
+    }
+    mailbox_post(asked->socket->mailbox, &asked->back);
+}
+
+static void ask_observer(struct conversation *talk, unsigned collections)
+{
+    struct state_asked *asked = xcalloc(1, sizeof *asked);
+    asked->socket = talk->socket;
+    asked->talk = talk;
+    asked->question.collections = collections;
+    asked->question.answer = take_picture;
+    asked->back.kind = SOCKET_STATE;
+    talk->asked = asked;
+    talk->socket->asked_count++;
+    stream_watch(talk->stream, 0);
+    observer_ask(talk->socket->observer, &asked->question);
+}
+
+// An answer is one line: between documents there are newlines, in texts there are none.
+static void put_state(struct conversation *talk, struct buffer *json)
+{
+    static const char begin[] = "{ \"ok\" : true, \"state\" : ";
+    uint8_t *at = buffer_at(json);
+    for (size_t i = 0; i < buffer_held(json); i++) {
+        at[i] = at[i] == '\n' ? ' ' : at[i];
+    }
+    buffer_append(&talk->answer, begin, strlen(begin));
+    buffer_append(&talk->answer, at, buffer_held(json));
+    buffer_append(&talk->answer, "}\n", 2);
+}
+
+// ------------------------------------------------------------------------------------------------
+
 static void tick(void *arg)
 {
     struct control_socket *socket = arg;
@@ -96,9 +156,15 @@ static void answer(struct conversation *talk, size_t len)
 {
     struct control_socket *socket = talk->socket;
     bson_t reply = BSON_INITIALIZER;
-    control_order_answer(&socket->desk, (const char *)buffer_at(&talk->order), len, talk->by,
-                         loop_now_us(socket->loop), &reply);
-    put_answer(talk, &reply);
+    unsigned state = control_order_answer(&socket->desk, (const char *)buffer_at(&talk->order), len,
+                                          talk->by, loop_now_us(socket->loop), &reply);
+    if (state && socket->stopping) {
+        refuse(talk, "weir is ending");
+    } else if (state) {
+        ask_observer(talk, state);
+    } else {
+        put_answer(talk, &reply);
+    }
     bson_destroy(&reply);
     tick(socket);
 }
@@ -131,6 +197,9 @@ static bool listen_to(struct conversation *talk, bool *ret_over)
 // Returns whether it is over.
 static bool speak(struct conversation *talk)
 {
+    if (talk->asked) {
+        return false; // the answer will come
+    }
     while (buffer_held(&talk->answer) > 0) {
         size_t len;
         enum stream_status status =
@@ -166,6 +235,26 @@ static void on_ready(void *arg, unsigned directions)
     if (over) {
         end(talk);
     }
+}
+
+static void take_state(struct state_asked *asked)
+{
+    struct control_socket *socket = asked->socket;
+    struct conversation *talk = asked->talk;
+    if (talk) {
+        talk->asked = NULL;
+        if (buffer_held(&asked->json) > 0) {
+            put_state(talk, &asked->json);
+        } else {
+            refuse(talk, "weir is ending");
+        }
+        if (speak(talk)) {
+            end(talk);
+        }
+    }
+    buffer_fini(&asked->json);
+    free(asked);
+    socket->asked_count--;
 }
 
 // --- who it is ----------------------------------------------------------------------------------
@@ -271,19 +360,24 @@ static struct listener *listen_on(struct control_socket *socket, const char *pat
     return listener;
 }
 
-// Its only mail: stop.
-static void stop(void *arg, struct mail *mail)
+static void deliver(void *arg, struct mail *mail)
 {
     struct control_socket *socket = arg;
-    (void)mail;
-    loop_stop(socket->loop);
+    if (mail->kind == SOCKET_STOP) {
+        socket->stopping = true;
+    } else {
+        take_state((struct state_asked *)((char *)mail - offsetof(struct state_asked, back)));
+    }
+    if (socket->stopping && socket->asked_count == 0) {
+        loop_stop(socket->loop);
+    }
 }
 
 struct control_socket *control_socket_open(const char *path, char ret_error[CONTROL_ERROR_BYTES])
 {
     struct control_socket *socket = xcalloc(1, sizeof *socket);
     socket->loop = loop_new();
-    socket->mailbox = mailbox_new(socket->loop, stop, socket);
+    socket->mailbox = mailbox_new(socket->loop, deliver, socket);
     socket->sweep = timer_new(socket->loop, sweep, socket);
     socket->tick = timer_new(socket->loop, tick, socket);
     socket->listener = listen_on(socket, path, ret_error);
@@ -306,9 +400,11 @@ static void *run(void *arg)
     return NULL;
 }
 
-void control_socket_start(struct control_socket *socket, const struct control_desk *desk)
+void control_socket_start(struct control_socket *socket, const struct control_desk *desk,
+                          struct observer *observer)
 {
     socket->desk = *desk;
+    socket->observer = observer;
     int error = pthread_create(&socket->thread, NULL, run, socket);
     assert(error == 0);
     (void)error;
@@ -321,6 +417,7 @@ void control_socket_free(struct control_socket *socket)
         return;
     }
     if (socket->started) {
+        socket->stop.kind = SOCKET_STOP;
         mailbox_post(socket->mailbox, &socket->stop);
         pthread_join(socket->thread, NULL);
     }

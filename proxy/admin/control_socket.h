@@ -3,13 +3,15 @@
 // The control socket: a Unix socket on a thread of its own, where weir's own user and root may ask
 // for what control_order.h lists. A connection brings one line, gets one line, and is closed.
 //
-// The thread has the desk's rulebook from the start to the end, and takes out what has ended.
+// The thread has the desk's rulebook from the start to the end, and takes out what has ended. What
+// is asked of weir's state is asked of the observer.
 
 #ifndef PROXY_ADMIN_CONTROL_SOCKET_H
 #define PROXY_ADMIN_CONTROL_SOCKET_H
 
 #include "proxy/admin/control_order.h"
 #include "proxy/admin/control_path.h"
+#include "proxy/admin/observer.h"
 
 struct control_socket;
 
@@ -17,9 +19,10 @@ struct control_socket;
 struct control_socket *control_socket_open(const char *path, char ret_error[CONTROL_ERROR_BYTES]);
 
 // Begins to answer. The desk is copied.
-void control_socket_start(struct control_socket *socket, const struct control_desk *desk);
+void control_socket_start(struct control_socket *socket, const struct control_desk *desk,
+                          struct observer *observer);
 
-// Ends and frees it, started or not; the path is free again.
+// Ends and frees it, started or not; the path is free again. Before the observer rests.
 void control_socket_free(struct control_socket *socket);
 
 #endif

@@ -3,24 +3,19 @@
 #include "proxy/admin/ctl.h"
 
 #include <bson/bson.h>
-#include <dirent.h>
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "proxy/admin/control_path.h"
+#include "proxy/admin/control_client.h"
 #include "proxy/config_loader.h"
 #include "proxy/mem.h"
 #include "proxy/rule_text.h"
 #include "wire/buffer.h"
 
-enum { EXIT_USAGE = 2, PATIENCE_S = 10, NAME_BYTES = 64, ANSWER_BYTES = 1 << 22, WEIRS_MAX = 64 };
+enum { NAME_BYTES = 64 };
 
 static const char usage[] =
     "Usage: weir ctl [--socket PATH | --port N] [--json] ORDER\n"
@@ -53,8 +48,7 @@ static const char usage[] =
 
 // What the command line says.
 struct wish {
-    const char *socket;
-    const char *port;
+    struct control_choice weir;
     bool json;
     bool help;
     bool has_by;
@@ -128,9 +122,9 @@ static int take_flag(struct wish *wish, int argc, char *const argv[], int *at)
     }
     value = value ? value : argv[++*at];
     if (is_socket) {
-        wish->socket = value;
+        wish->weir.socket = value;
     } else if (is_port) {
-        wish->port = value;
+        wish->weir.port = value;
     } else if (!bson_utf8_validate(value, strlen(value), false)) {
         return complain(EXIT_USAGE, "--%s: is not UTF-8", rule_rows[field].flag);
     } else {
@@ -171,158 +165,6 @@ static void print_help(void)
     for (int i = 0; i < RULE_OPTION_COUNT; i++) {
         option_print_help(stdout, &rule_rows[i]);
     }
-}
-
-// --- the socket ---------------------------------------------------------------------------------
-
-// -1 with errno.
-static int connect_to(const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct timeval patience = {.tv_sec = PATIENCE_S};
-    if (strlen(path) >= sizeof address.sun_path) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return -1;
-    }
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    if (connect(fd, (const struct sockaddr *)&address, sizeof address) == 0) {
-        return fd;
-    }
-    int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
-}
-
-// What listens there may be somebody else's, who only waits to be asked.
-static bool is_trusted(int fd)
-{
-    struct ucred peer;
-    socklen_t len = sizeof peer;
-    return geteuid() == 0 || (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
-                              (peer.uid == geteuid() || peer.uid == 0));
-}
-
-// The number that a text is, but for what follows it. -1: it is not like that.
-static int read_port(const char *text, const char *rest)
-{
-    size_t digits = strspn(text, "0123456789");
-    if (digits < 1 || digits > 5 || strcmp(text + digits, rest) != 0) {
-        return -1;
-    }
-    return (int)strtol(text, NULL, 10);
-}
-
-// The sockets of our directory that somebody listens on, as a list of ports. Returns how many.
-static int find_weirs(const char *directory, char ret_path[CONTROL_PATH_BYTES], char *ret_ports,
-                      size_t size)
-{
-    int count = 0;
-    DIR *dir = opendir(directory);
-    const struct dirent *entry;
-    while (dir && (entry = readdir(dir)) && count < WEIRS_MAX) {
-        char path[CONTROL_PATH_BYTES];
-        int port = read_port(entry->d_name, ".sock");
-        if (port < 0 || !control_path_of_port(port, path)) {
-            continue;
-        }
-        int fd = connect_to(path);
-        if (fd >= 0) {
-            size_t used = strlen(ret_ports);
-            snprintf(ret_ports + used, size - used, "%s%d", count > 0 ? ", " : "", port);
-            memcpy(ret_path, path, sizeof path);
-            count++;
-            close(fd);
-        }
-    }
-    if (dir) {
-        closedir(dir);
-    }
-    return count;
-}
-
-static int choose_path(const struct wish *wish, char ret_path[CONTROL_PATH_BYTES])
-{
-    const char *variable = getenv("WEIR_CONTROL_SOCKET");
-    const char *given = wish->socket ? wish->socket : wish->port ? NULL : variable;
-    if (given) {
-        return snprintf(ret_path, CONTROL_PATH_BYTES, "%s", given) < CONTROL_PATH_BYTES
-                   ? 0
-                   : complain(EXIT_USAGE, "%s: too long a path", given);
-    }
-    if (wish->port) {
-        int port = read_port(wish->port, "");
-        return port >= 0 && control_path_of_port(port, ret_path)
-                   ? 0
-                   : complain(EXIT_USAGE, "--port %.60s: must be a port", wish->port);
-    }
-    char directory[CONTROL_PATH_BYTES] = "";
-    char ports[512] = "";
-    if (!control_directory(directory)) {
-        return complain(EXIT_FAILURE, "say which weir: --socket PATH");
-    }
-    int count = find_weirs(directory, ret_path, ports, sizeof ports);
-    if (count == 0) {
-        return complain(EXIT_FAILURE,
-                        "no weir of yours runs (looked in %s); --socket PATH says "
-                        "where another one is",
-                        directory);
-    }
-    return count == 1
-               ? 0
-               : complain(EXIT_FAILURE, "several run, on ports %s: say which by --port", ports);
-}
-
-static bool send_all(int fd, const char *text, size_t len)
-{
-    while (len > 0) {
-        ssize_t sent = send(fd, text, len, MSG_NOSIGNAL);
-        if (sent <= 0) {
-            return false;
-        }
-        text += sent;
-        len -= (size_t)sent;
-    }
-    return true;
-}
-
-static bool receive_line(int fd, struct buffer *line)
-{
-    while (buffer_held(line) < ANSWER_BYTES) {
-        ssize_t got = recv(fd, buffer_reserve(line, 4096), 4096, 0);
-        if (got <= 0) {
-            return false;
-        }
-        buffer_commit(line, (size_t)got);
-        if (buffer_at(line)[buffer_held(line) - 1] == '\n') {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int exchange(const char *path, const bson_t *order, struct buffer *answer)
-{
-    int fd = connect_to(path);
-    if (fd < 0) {
-        return complain(EXIT_FAILURE, "%s: %s", path, strerror(errno));
-    }
-    if (!is_trusted(fd)) {
-        close(fd);
-        return complain(EXIT_FAILURE, "%s: somebody else listens there", path);
-    }
-    char *json = bson_as_relaxed_extended_json(order, NULL);
-    bool done =
-        send_all(fd, json, strlen(json)) && send_all(fd, "\n", 1) && receive_line(fd, answer);
-    bson_free(json);
-    close(fd);
-    return done ? 0 : complain(EXIT_FAILURE, "%s: weir gave no answer; its log may say why", path);
 }
 
 // --- what people read ---------------------------------------------------------------------------
@@ -411,6 +253,19 @@ static void print_emergency(const bson_iter_t *iter)
     }
 }
 
+static void print_state(const bson_iter_t *iter)
+{
+    const uint8_t *data;
+    uint32_t len;
+    bson_t state;
+    bson_iter_document(iter, &len, &data);
+    if (bson_init_static(&state, data, len)) {
+        char *json = bson_as_relaxed_extended_json(&state, NULL);
+        puts(json);
+        bson_free(json);
+    }
+}
+
 static void print_answer(const bson_t *answer)
 {
     bson_iter_t iter;
@@ -421,6 +276,8 @@ static void print_answer(const bson_t *answer)
             print_rules(&iter);
         } else if (strcmp(key, "servers") == 0) {
             for_each(&iter, print_server);
+        } else if (strcmp(key, "state") == 0 && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
+            print_state(&iter);
         } else if (strcmp(key, "emergency") == 0 && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
             print_emergency(&iter);
         } else if (strcmp(key, "id") == 0) {
@@ -440,20 +297,16 @@ static void print_answer(const bson_t *answer)
 
 static int show(const struct wish *wish, const struct buffer *line)
 {
-    bson_error_t error;
-    bson_t *answer = bson_new_from_json(buffer_at(line), (ssize_t)buffer_held(line) - 1, &error);
-    if (!answer) {
-        return complain(EXIT_FAILURE, "the answer cannot be read: %s", error.message);
-    }
-    bool fine = number_of(answer, "ok") != 0;
-    int status = fine ? EXIT_SUCCESS : EXIT_FAILURE;
+    char error[CONTROL_CLIENT_ERROR_BYTES];
+    bson_t *answer = control_client_read(line, error);
     if (wish->json) {
         printf("%.*s", (int)buffer_held(line), (const char *)buffer_at(line));
-    } else if (fine) {
+    } else if (answer) {
         print_answer(answer);
     } else {
-        complain(status, "%s", text_of(answer, "error"));
+        complain(EXIT_FAILURE, "%s", error);
     }
+    int status = answer ? EXIT_SUCCESS : EXIT_FAILURE;
     bson_destroy(answer);
     return status;
 }
@@ -478,18 +331,19 @@ static void write_order(struct wish *wish, bson_t *order)
 static int ask(struct wish *wish)
 {
     char path[CONTROL_PATH_BYTES] = "";
+    char error[CONTROL_CLIENT_ERROR_BYTES];
     if (!bson_utf8_validate(wish->order, strlen(wish->order), false)) {
         return complain(EXIT_USAGE, "that is not UTF-8");
     }
-    int status = choose_path(wish, path);
-    if (status != 0) {
-        return status;
+    int status = control_client_choose(&wish->weir, path, error);
+    if (status != EXIT_SUCCESS) {
+        return complain(status, "%s", error);
     }
     struct buffer answer = {0};
     bson_t order = BSON_INITIALIZER;
     write_order(wish, &order);
-    status = exchange(path, &order, &answer);
-    status = status == 0 ? show(wish, &answer) : status;
+    status = control_client_ask(path, &order, &answer, error) ? show(wish, &answer)
+                                                              : complain(EXIT_FAILURE, "%s", error);
     bson_destroy(&order);
     buffer_fini(&answer);
     return status;

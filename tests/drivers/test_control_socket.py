@@ -10,9 +10,11 @@ import signal
 import socket
 import stat
 import subprocess
+import threading
 import time
 from pathlib import Path
 
+import pymongo
 import pytest
 import servers
 import weir
@@ -171,6 +173,54 @@ def test_no_more_rules_than_there_may_be(proxy):
             ask(proxy, {"order": "rule remove", "id": rule["id"]})
 
 
+# --- the state ------------------------------------------------------------------------------------
+
+
+def test_state_is_what_the_database_says(proxy):
+    with pymongo.MongoClient(proxy.uri) as client:
+        settings = list(client.weir.config.find())
+        names = client.weir.list_collection_names()
+    state = ask(proxy, {"order": "state"})["state"]
+    assert sorted(state) == sorted(names)
+    assert state["config"] == settings
+    assert json.loads(proxy.ctl("state").stdout)["config"] == settings
+    some = ask(proxy, {"order": "state", "collections": ["servers", "of a later weir", "totals"]})
+    assert set(some["state"]) == {"totals", "servers"}
+    assert some["state"]["totals"][0]["pid"] == proxy.pid
+
+
+def test_who_leaves_before_the_state_comes(proxy):
+    for _ in range(3 * CONVERSATIONS):
+        with connect(path_of(proxy)) as connection, contextlib.suppress(BrokenPipeError):
+            connection.sendall(b'{"order": "state"}\n')
+    deadline = time.monotonic() + 10
+    while proxy.ctl("state").returncode != 0:
+        assert time.monotonic() < deadline, "nobody is answered any more"
+
+
+def test_it_ends_well_while_many_ask_for_the_state(secantus):
+    proxy = weir.Weir(secantus.uri)
+    path = path_of(proxy)
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            with contextlib.suppress(OSError), connect(path) as connection:
+                connection.sendall(b'{"order": "state"}\n')
+                read_all(connection)
+
+    threads = [threading.Thread(target=look) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert proxy.ctl("state").returncode == 0
+        assert proxy.stop() == 0, proxy.tail()
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
 # --- bytes ----------------------------------------------------------------------------------------
 
 
@@ -188,6 +238,12 @@ def test_no_more_rules_than_there_may_be(proxy):
         (b'{"order": 7}\n', "order: an order has no such field"),
         (b'{"order": "status", "more": 1}\n', "more: an order has no such field"),
         (b'{"order": "status", "id": "1"}\n', "id: an order has no such field"),
+        (b'{"order": "state", "collections": {}}\n', "collections: must be a list of names"),
+        (b'{"order": "state", "collections": 7}\n', "collections: must be a list of names"),
+        (b'{"order": "state", "collections": [7]}\n', "collections: must be a list of names"),
+        (b'{"order": "state", "collections": ["x"]}\n', "there is none of these collections"),
+        (b'{"order": "state", "id": 1}\n', "state: has no id"),
+        (b'{"order": "status", "collections": ["servers"]}\n', "status has no such field"),
         (b'{"order": "rule add", "fields": 7}\n', "fields: must be a document"),
         (b'{"order": "rule add", "fields": {"deny": true}}\n', "deny: must be a text"),
         (b'{"order": "rule add", "fields": {"app": "a\\u0000b"}}\n', "app: must be a text"),

@@ -5,6 +5,7 @@
 // changes nothing; the rules that are published can judge.
 
 #include "proxy/admin/control_order.h"
+#include "proxy/admin/state.h"
 #include "proxy/log.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -101,7 +102,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         char *line = (char *)exact_copy(data, len);
         bson_t reply = BSON_INITIALIZER;
         const struct rules *before = published;
-        control_order_answer(&desk, line, len, "fuzz", now_us, &reply);
+        unsigned told = control_order_answer(&desk, line, len, "fuzz", now_us, &reply);
+        MUST((told & ~STATE_ALL) == 0);
         check_answer(&reply, before);
         check_rulebook(book);
         judge(now_us);
