@@ -278,6 +278,12 @@ static int64_t earlier(int64_t a_us, int64_t b_us)
     return a_us < b_us ? a_us : b_us;
 }
 
+// Whether what apps have left open is left to the deployment, or to whoever has taken over.
+static bool leaves_it(const struct worker *worker)
+{
+    return worker->ending || worker->drain.begun_us > 0;
+}
+
 // Ends a section under the lock: what is too old goes, and the next orphan is to be killed in time,
 // and the next leak to be found.
 static void settle(struct affinity *affinity, struct worker *worker, int64_t now_us)
@@ -293,7 +299,7 @@ static void settle(struct affinity *affinity, struct worker *worker, int64_t now
     }
     pthread_mutex_unlock(&affinity->lock);
 
-    if (at_us != INT64_MAX && !worker->ending) { // then it is left to the deployment
+    if (at_us != INT64_MAX && !leaves_it(worker)) { // then it is left to the deployment
         worker_tick_by(worker, at_us);
     }
 }
@@ -359,6 +365,14 @@ void affinity_kill_failed(struct affinity *affinity, const struct request *reque
         pins_orphan(affinity->pins, &nobody, request->now_us);
     }
     settle(affinity, request->worker, request->now_us);
+}
+
+bool affinity_owns_some(struct affinity *affinity, const struct pin_owner *owner)
+{
+    pthread_mutex_lock(&affinity->lock);
+    bool some = owner->first != NULL;
+    pthread_mutex_unlock(&affinity->lock);
+    return some;
 }
 
 void affinity_orphan(struct affinity *affinity, struct worker *worker, struct pin_owner *owner,
@@ -460,7 +474,7 @@ static void look_for_leaks(struct affinity *affinity, struct worker *worker, enu
 {
     bool killed = worker->shared->config->kill_idle;
     struct pin pin;
-    while (!worker->ending && find_leak(affinity, worker, kind, now_us, &pin)) {
+    while (!leaves_it(worker) && find_leak(affinity, worker, kind, now_us, &pin)) {
         log_leak(&pin, killed, now_us);
         if (killed) {
             kill_pinned(worker, &pin);
@@ -471,7 +485,7 @@ static void look_for_leaks(struct affinity *affinity, struct worker *worker, enu
 void affinity_tick(struct affinity *affinity, struct worker *worker, int64_t now_us)
 {
     struct pin pin;
-    bool reaped = !worker->ending;
+    bool reaped = !leaves_it(worker);
     look_for_leaks(affinity, worker, PIN_CURSOR, now_us);
     look_for_leaks(affinity, worker, PIN_TRANSACTION, now_us);
     while (reaped) {

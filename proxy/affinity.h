@@ -61,6 +61,9 @@ void affinity_rest(struct affinity *affinity, const struct request *request, int
 // grace time.
 void affinity_kill_failed(struct affinity *affinity, const struct request *request);
 
+// Whether anything that a client has opened, or gone on with, is open.
+bool affinity_owns_some(struct affinity *affinity, const struct pin_owner *owner);
+
 // The client is gone: what it has open is nobody's now.
 void affinity_orphan(struct affinity *affinity, struct worker *worker, struct pin_owner *owner,
                      int64_t now_us);

@@ -109,6 +109,7 @@ void client_rest(struct client *client)
         return;
     }
     client->paused = false;
+    client->quiet_sweeps = 0;
     watch(client);
     if (buffer_held(&client->ahead) > 0) {
         worker_make_ready(client->worker, request_new(client->worker, client));

@@ -34,6 +34,7 @@
     X(CLOSE_BAD_INPUT, "bad input")                                                                \
     X(CLOSE_BROKEN_REPLY, "reply broke off")                                                       \
     X(CLOSE_TOO_MANY_LOGINS, "too many logins failed from its address")                            \
+    X(CLOSE_DRAINED, "weir is draining")                                                           \
     X(CLOSE_ENDING, "weir is ending")
 
 enum close_reason {
@@ -68,13 +69,15 @@ struct client {
     int64_t waits_since_us;               // the handshake began, or the peer last made progress
     char app_name[CLIENT_APP_NAME_BYTES]; // as hello said, "" if it did not
     struct tenant tenant;
-    bool backs_off; // when it is refused: hello said so
-    bool has_place; // among net.maxIncomingConnections
-    bool knocks;    // among the worker's knocking
-    bool shaken;    // the stream's handshake is done
-    bool greeted;   // has sent a first message
-    bool ended;     // will send no more, but what it sent unacknowledged is still to be done
-    bool paused;    // not read from: it sends faster than it is answered
+    bool backs_off;       // when it is refused: hello said so
+    bool has_place;       // among net.maxIncomingConnections
+    bool knocks;          // among the worker's knocking
+    bool shaken;          // the stream's handshake is done
+    bool greeted;         // has sent a first message
+    bool has_asked;       // for something else than hello
+    uint8_t quiet_sweeps; // while the worker drains: for so many it has been idle
+    bool ended;           // will send no more, but what it sent unacknowledged is still to be done
+    bool paused;          // not read from: it sends faster than it is answered
     bool dead;
     bool close_after_reply;
     bool has_view;                      // a cursor of its own is open at the observer

@@ -201,6 +201,11 @@
     OPTION(emergency_kill_after_us, "emergency.killAfter", "emergency-kill-after", DURATION,       \
         "10s", "0", "24h", "TIME", true,                                                           \
         "In an emergency, what has run for so long is killed. 0: nothing is.")                     \
+    OPTION(drain_within_us, "drain.within", "drain-within", DURATION,                             \
+        "25s", "0", "1h", "TIME", true,                                                            \
+        "On SIGTERM, how long weir goes on for its clients: those on this machine are served "     \
+        "until they go, others are closed when they are idle. With the last one, or after this "   \
+        "time, it ends. Heroku kills 30 s after SIGTERM.")                                         \
     OPTION(control_socket, "control.socket", "control-socket", STRING, NULL, "1", "107",           \
         "PATH|disabled", false,                                                                    \
         "The Unix socket of weir ctl, for weir's own user and root. By default weir/PORT.sock in " \

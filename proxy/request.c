@@ -284,6 +284,9 @@ static enum request_step step_classify(struct request *request)
         request->failure = FAILURE_BAD_MESSAGE;
         return STEP_FAIL;
     }
+    if (request->client && !(request->command.info->traits & COMMAND_HELLO)) {
+        request->client->has_asked = true;
+    }
     if (local_is_ours(request->client, &request->command)) {
         return STEP_LOCAL;
     }

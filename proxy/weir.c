@@ -58,6 +58,9 @@ struct weir {
     struct mailbox *acceptor_mailbox;
     struct timer *door;
     struct mail stop_accepting;
+    struct mail accept_less;
+    atomic_int_fast64_t drain_order_us; // of weir ctl: within that; -1: none
+    struct drain drain;                 // the main thread has it
     struct listener *listeners[LISTENERS_MAX];
     int listener_count;
 };
@@ -349,16 +352,28 @@ static bool open_http(struct weir *weir, char *ret_error, size_t capacity)
     return weir->http != NULL;
 }
 
-// The acceptor's only mail: stop.
-static void stop_accepting(void *arg, struct mail *mail)
+static void stop_listening(struct weir *weir, bool near)
+{
+    int kept = 0;
+    for (int i = 0; i < weir->listener_count; i++) {
+        if (!near && listener_is_near(weir->listeners[i])) {
+            weir->listeners[kept++] = weir->listeners[i];
+        } else {
+            listener_free(weir->listeners[i]);
+        }
+    }
+    weir->listener_count = kept;
+}
+
+enum acceptor_mail { ACCEPT_NEAR, ACCEPT_NONE, ACCEPTOR_END };
+
+static void deliver_to_acceptor(void *arg, struct mail *mail)
 {
     struct weir *weir = arg;
-    (void)mail;
-    for (int i = 0; i < weir->listener_count; i++) {
-        listener_free(weir->listeners[i]);
+    stop_listening(weir, mail->kind != ACCEPT_NEAR);
+    if (mail->kind == ACCEPTOR_END) {
+        loop_stop(weir->acceptor);
     }
-    weir->listener_count = 0;
-    loop_stop(weir->acceptor);
 }
 
 static void *run_acceptor(void *arg)
@@ -468,12 +483,22 @@ static void tell_status(void *arg, int64_t now_us, bson_t *reply)
     struct weir *weir = arg;
     struct shared *shared = &weir->shared;
     struct status status = {.now_us = now_us};
+    BSON_APPEND_BOOL(reply, "draining", atomic_load(&shared->draining));
     BSON_APPEND_INT64(reply, "clients", workers_count_clients(weir->workers, weir->worker_count));
     BSON_APPEND_INT64(reply, "pins", (int64_t)affinity_count(&shared->affinity));
     BSON_APPEND_INT64(reply, "bufferedBytes", (int64_t)atomic_load(&shared->budget.used));
     BSON_APPEND_ARRAY_BEGIN(reply, "servers", &status.servers);
     servers_visit(shared->servers, append_server, &status);
     bson_append_array_end(reply, &status.servers);
+}
+
+// The main thread does it.
+static void order_drain(void *arg, int64_t within_us)
+{
+    struct weir *weir = arg;
+    atomic_store(&weir->drain_order_us,
+                 within_us > 0 ? within_us : weir->shared.config->drain_within_us);
+    kill(getpid(), SIGUSR2);
 }
 
 static int listening_port(const struct weir *weir)
@@ -527,6 +552,7 @@ static void block_signals(sigset_t *ret_set)
     sigaddset(ret_set, SIGTERM);
     sigaddset(ret_set, SIGINT);
     sigaddset(ret_set, SIGUSR1);
+    sigaddset(ret_set, SIGUSR2); // an order of weir ctl's is there
     pthread_sigmask(SIG_BLOCK, ret_set, NULL);
 }
 
@@ -540,14 +566,86 @@ static void report_times(struct weir *weir)
     }
 }
 
+// --- draining -----------------------------------------------------------------------------------
+
+#define DRAIN_LOOK_NS 50000000
+#define DRAIN_LOG_US 5000000
+
+static int64_t main_now_us(const struct weir *weir)
+{
+    return loop_now_us(weir->acceptor); // only the clock's
+}
+
+static void log_drain(const struct weir *weir, const char *event)
+{
+    struct log_line line;
+    int64_t left_us = weir->drain.ends_us - main_now_us(weir);
+    log_begin(&line, LOG_INFO, event);
+    log_int(&line, "clients", workers_count_clients(weir->workers, weir->worker_count));
+    log_int(&line, "left_ms", left_us > 0 ? left_us / 1000 : 0);
+    log_end(&line);
+}
+
+static void drain(struct weir *weir, enum drain_whom whom, int64_t within_us)
+{
+    int64_t now_us = main_now_us(weir);
+    weir->drain = (struct drain){now_us, now_us + within_us, whom};
+    atomic_store(&weir->shared.draining, true);
+    weir->accept_less.kind = whom == DRAIN_REMOTE ? ACCEPT_NEAR : ACCEPT_NONE;
+    mailbox_post(weir->acceptor_mailbox, &weir->accept_less);
+    for (int i = 0; i < weir->worker_count; i++) {
+        struct drain_mail *mail = xcalloc(1, sizeof *mail);
+        mail->drain = weir->drain;
+        worker_post(weir->workers[i], &mail->mail, MAIL_DRAIN);
+    }
+    log_drain(weir, "draining");
+}
+
+// Those who have come are counted before they are given to a worker.
+static bool is_drained(struct weir *weir, int64_t *logged_us)
+{
+    int64_t now_us = main_now_us(weir);
+    int left = workers_count_clients(weir->workers, weir->worker_count);
+    if (weir->drain.begun_us == 0) {
+        return false;
+    }
+    if (left == 0 || now_us >= weir->drain.ends_us) {
+        log_drain(weir, "drained");
+        atomic_store(&weir->shared.hurried, true);
+        return true;
+    }
+    if (now_us - *logged_us >= DRAIN_LOG_US) {
+        log_drain(weir, "draining");
+        *logged_us = now_us;
+    }
+    return false;
+}
+
+// Returns whether it is the end.
+static bool obey(struct weir *weir, int signal)
+{
+    bool drains = weir->drain.begun_us > 0;
+    if (signal == SIGUSR1) {
+        report_times(weir);
+    } else if (signal == SIGUSR2 && !drains && atomic_load(&weir->drain_order_us) >= 0) {
+        drain(weir, DRAIN_ALL, atomic_load(&weir->drain_order_us));
+    } else if (signal == SIGTERM && !drains) {
+        drain(weir, DRAIN_REMOTE, weir->shared.config->drain_within_us);
+    } else if (signal == SIGTERM || signal == SIGINT) {
+        atomic_store(&weir->shared.hurried, drains);
+        return true;
+    }
+    return false;
+}
+
 static void wait_for_end(struct weir *weir, const sigset_t *set)
 {
-    for (;;) {
-        int signal = 0;
-        if (sigwait(set, &signal) == 0 && signal != SIGUSR1) {
-            return;
-        }
-        report_times(weir);
+    static const struct timespec pause = {.tv_nsec = DRAIN_LOOK_NS};
+    int64_t logged_us = main_now_us(weir);
+    for (bool over = false; !over;) {
+        bool drains = weir->drain.begun_us > 0;
+        int signal = drains ? sigtimedwait(set, NULL, &pause) : sigwaitinfo(set, NULL);
+        over = (signal > 0 && obey(weir, signal)) || is_drained(weir, &logged_us);
     }
 }
 
@@ -641,7 +739,7 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
         return false;
     }
     weir->acceptor = loop_new();
-    weir->acceptor_mailbox = mailbox_new(weir->acceptor, stop_accepting, weir);
+    weir->acceptor_mailbox = mailbox_new(weir->acceptor, deliver_to_acceptor, weir);
     weir->door = timer_new(weir->acceptor, open_door, weir);
     if (!listen_everywhere(weir, ret_error, capacity) || !open_http(weir, ret_error, capacity)) {
         return false;
@@ -677,7 +775,7 @@ static void start(struct weir *weir)
         worker_start(weir->workers[i]);
     }
     if (weir->control_socket) {
-        const struct control_desk desk = {weir->rulebook, tell_status, weir};
+        const struct control_desk desk = {weir->rulebook, tell_status, order_drain, weir};
         control_socket_start(weir->control_socket, &desk, weir->observer);
     }
     observer_start(weir->observer);
@@ -706,6 +804,7 @@ static bool stop(struct weir *weir)
 {
     control_socket_free(weir->control_socket);
     weir->control_socket = NULL;
+    weir->stop_accepting.kind = ACCEPTOR_END;
     mailbox_post(weir->acceptor_mailbox, &weir->stop_accepting);
     pthread_join(weir->acceptor_thread, NULL);
     observer_rest(weir->observer);
@@ -765,7 +864,7 @@ static void dispose(struct weir *weir)
 
 int weir_run(const struct config *config)
 {
-    struct weir weir = {.shared = {.config = config}};
+    struct weir weir = {.shared = {.config = config}, .drain_order_us = -1};
     char error[CONFIG_ERROR_BYTES];
     sigset_t signals;
     block_signals(&signals);

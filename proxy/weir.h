@@ -10,8 +10,9 @@
 
 #include "proxy/config.h"
 
-// Runs until SIGTERM or SIGINT. Returns the process's exit status: 0 after an orderly end, 2 if the
-// configuration cannot be carried out (one line on stderr says why).
+// Runs until SIGTERM, after which it drains, or SIGINT; a second one ends it at once. Returns the
+// process's exit status: 0 after an orderly end, 2 if the configuration cannot be carried out (one
+// line on stderr says why).
 int weir_run(const struct config *config);
 
 // Whether a configuration could be carried out on this machine: the URI parses, certificates load

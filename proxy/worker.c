@@ -234,6 +234,7 @@ static void on_sweep(void *arg)
         next_upstream = upstream->next;
         upstream_check_deadlines(upstream, now_us);
     }
+    drain_step(worker, now_us);
     sessions_pass_on(worker);
     timer_set(worker->sweep, now_us + WORKER_SWEEP_US);
 }
@@ -303,7 +304,8 @@ static void take_rules(struct worker *worker, struct rules_mail *mail)
 static void begin_to_end(struct worker *worker)
 {
     worker->ending = true;
-    worker->end_by_us = loop_now_us(worker->loop) + END_GRACE_US;
+    int64_t grace_us = atomic_load(&worker->shared->hurried) ? 0 : END_GRACE_US;
+    worker->end_by_us = loop_now_us(worker->loop) + grace_us;
     struct client *next;
     for (struct client *client = worker->clients; client; client = next) {
         next = client->next;
@@ -359,6 +361,10 @@ static void deliver(void *arg, struct mail *mail)
         break;
     case MAIL_ANSWERED:
         take_answer((struct inquiry *)CONTAINER(mail, struct question));
+        break;
+    case MAIL_DRAIN:
+        worker->drain = CONTAINER(mail, struct drain_mail)->drain;
+        free(CONTAINER(mail, struct drain_mail));
         break;
     case MAIL_END:
         free(mail);

@@ -19,6 +19,7 @@
 #include "proxy/budget.h"
 #include "proxy/config.h"
 #include "proxy/control/control.h"
+#include "proxy/drain.h"
 #include "proxy/identities.h"
 #include "proxy/login.h"
 #include "proxy/meter.h"
@@ -47,8 +48,10 @@ struct shared {
     struct mailbox *observer; // of who answers what is asked about weir; NULL: nobody
     atomic_uint_fast64_t next_client_id;
     atomic_uint_fast64_t next_upstream_id;
-    atomic_int places;          // taken of net.maxIncomingConnections
-    atomic_int knocking;        // clients whose handshake waits for us
+    atomic_int places;   // taken of net.maxIncomingConnections
+    atomic_int knocking; // clients whose handshake waits for us
+    atomic_bool draining;
+    atomic_bool hurried;        // what is under way when workers are to end is not waited for
     atomic_int workers_at_work; // those that are not ending, or not at rest yet
     uint8_t process_id[5];      // random; makes serviceIds ours
     uint64_t tenant_seed;       // random
@@ -65,6 +68,7 @@ enum worker_mail {
     MAIL_REPORT,     // struct report_mail
     MAIL_SHOW,       // struct show
     MAIL_ANSWERED,   // struct inquiry, come back
+    MAIL_DRAIN,      // struct drain_mail
     MAIL_END,        // struct mail: close everything, then stop
 };
 
@@ -82,6 +86,11 @@ struct rules_mail {
     struct mail mail;
     struct rules *rules; // one reference
     uint64_t generation;
+};
+
+struct drain_mail {
+    struct mail mail;
+    struct drain drain;
 };
 
 // Collects every worker's meters; the last worker prints and frees it.
@@ -124,6 +133,7 @@ struct worker {
     int ready_count;
     struct request *starved; // wait for the budget
     atomic_int client_count; // read by the acceptor
+    struct drain drain;
     bool ending;
     bool rested; // ending, and without requests from now on
     bool late;   // ended with requests under way

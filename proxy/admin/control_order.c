@@ -155,6 +155,18 @@ static void tell_emergency(struct order *order)
     append_emergency(order);
 }
 
+static void drain(struct order *order)
+{
+    for (int i = 0; i < RULE_OPTION_COUNT; i++) {
+        if (order->fields.given[i] && i != RULE_OPTION_for_us) {
+            fail(order, "%s: drain has no such field", rule_rows[i].name);
+            return;
+        }
+    }
+    order->desk->drain(order->desk->arg, order->fields.for_us);
+    succeed(order);
+}
+
 static void tell_status(struct order *order)
 {
     succeed(order);
@@ -187,6 +199,7 @@ static const struct kind {
     {"emergency on", false, true, begin_emergency},
     {"emergency off", false, false, end_emergency},
     {"emergency status", false, false, tell_emergency},
+    {"drain", false, true, drain},
     {"status", false, false, tell_status},
     {"state", false, false, tell_state},
 };

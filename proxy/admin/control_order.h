@@ -12,8 +12,8 @@
 //      {"ok": true, "state": {"servers": [...], "shapes": [...]}}
 //
 // Orders are rule add, rule list, rule remove, emergency on, emergency off, emergency status,
-// status and state. The fields are those of rule_table.h, as texts; an emergency has for, why and
-// by. State is what /state says (state_table.h), of all collections unless some are named; those
+// drain, status and state. The fields are those of rule_table.h, as texts; an emergency has for,
+// why and by, drain has for. State is what /state says (state_table.h), of all collections unless some are named; those
 // that this weir does not know are left out.
 
 #ifndef PROXY_ADMIN_CONTROL_ORDER_H
@@ -26,6 +26,7 @@
 struct control_desk {
     struct rulebook *book;
     void (*tell_status)(void *arg, int64_t now_us, bson_t *reply); // appends to it
+    void (*drain)(void *arg, int64_t within_us);                   // 0: as configured
     void *arg;
 };
 

@@ -32,6 +32,9 @@ static const char usage[] =
     "                        emergency.* of the configuration says\n"
     "  emergency off         takes back exactly that\n"
     "  emergency status\n"
+    "  drain [--within TIME] takes nobody new, sends clients away when they are idle, and ends "
+    "with\n"
+    "                        the last of them, or after that time\n"
     "\n"
     "Examples:\n"
     "  weir ctl emergency on --for 30m --why 'deploy went wrong'\n"
@@ -73,6 +76,9 @@ __attribute__((format(printf, 2, 3))) static int complain(int status, const char
 static int field_of_flag(const char *flag, size_t length)
 {
     int field = 0;
+    if (length == 6 && strncmp(flag, "within", length) == 0) {
+        return RULE_OPTION_for_us; // of a drain
+    }
     while (field < RULE_OPTION_COUNT && (strlen(rule_rows[field].flag) != length ||
                                          strncmp(rule_rows[field].flag, flag, length) != 0)) {
         field++;
@@ -283,6 +289,8 @@ static void print_answer(const bson_t *answer)
         } else if (strcmp(key, "id") == 0) {
             printf("rule %lld: %s\n", (long long)bson_iter_as_int64(&iter),
                    text_of(answer, "says"));
+        } else if (strcmp(key, "draining") == 0 && bson_iter_as_bool(&iter)) {
+            puts("DRAINING");
         } else if (BSON_ITER_HOLDS_INT(&iter)) {
             printf("%s %lld\n", key, (long long)bson_iter_as_int64(&iter));
         } else {

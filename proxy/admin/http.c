@@ -118,15 +118,18 @@ static bool is_ready(const struct picture *picture)
     return false;
 }
 
-static void make_page(const struct picture *picture, enum page_id page, struct made *made)
+static void make_page(const struct picture *picture, enum page_id page, bool draining,
+                      struct made *made)
 {
     struct buffer bytes = {0};
     made->status = MHD_HTTP_OK;
     made->serial = picture->serial;
     if (page == PAGE_READY) {
-        bool ready = is_ready(picture);
+        bool ready = !draining && is_ready(picture);
         made->status = ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
-        made->text = text_of(ready ? "ready\n" : "no server can be used\n");
+        made->text = text_of(ready      ? "ready\n"
+                             : draining ? "draining\n"
+                                        : "no server can be used\n");
         return;
     }
     if (page == PAGE_METRICS) {
@@ -149,7 +152,7 @@ static void answered(struct question *question, const struct picture *picture)
     if (picture) {
         if (!made->text || made->serial != picture->serial) {
             text_drop(made->text);
-            make_page(picture, visit->page, made);
+            make_page(picture, visit->page, atomic_load(&http->workers[0]->shared->draining), made);
         }
         atomic_fetch_add(&made->text->references, 1);
         visit->text = made->text;

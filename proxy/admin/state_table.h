@@ -56,6 +56,7 @@
         "Requests that weir answered with an error of its own, by reason.")                        \
     FIELD(totals, emergency, BOOL, "", "weir_emergency", "Whether there is an emergency "          \
         "(`weir ctl emergency`).")                                                                 \
+    FIELD(totals, draining, BOOL, "", "weir_draining", "Whether it drains, and takes nobody new.") \
     FIELD(totals, upstreams, INT, "", "weir_upstreams",                                            \
         "Connections to all servers, open or opening.")                                            \
     FIELD(totals, pins, INT, "", "weir_pins",                                                      \

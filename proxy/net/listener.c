@@ -5,12 +5,14 @@
 
 #include "proxy/net/listener.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <ev.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -222,4 +224,20 @@ void listener_free(struct listener *listener)
 void listener_address(const struct listener *listener, struct address *ret_address)
 {
     *ret_address = listener->address;
+}
+
+bool listener_is_near(const struct listener *listener)
+{
+    const struct address *address = &listener->address;
+    if (address->storage.ss_family == AF_INET) {
+        struct sockaddr_in in;
+        memcpy(&in, &address->storage, sizeof in);
+        return ntohl(in.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    }
+    if (address->storage.ss_family == AF_INET6) {
+        struct sockaddr_in6 in6;
+        memcpy(&in6, &address->storage, sizeof in6);
+        return IN6_IS_ADDR_LOOPBACK(&in6.sin6_addr);
+    }
+    return true;
 }

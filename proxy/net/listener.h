@@ -5,6 +5,7 @@
 #ifndef PROXY_NET_LISTENER_H
 #define PROXY_NET_LISTENER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "proxy/net/address.h"
@@ -29,6 +30,9 @@ void listener_resume(struct listener *listener);
 
 // Not from within `accepted`.
 void listener_free(struct listener *listener);
+
+// Whether only this machine reaches it: a Unix socket, or loopback.
+bool listener_is_near(const struct listener *listener);
 
 // The address it is bound to, the port filled in when 0 was asked for.
 void listener_address(const struct listener *listener, struct address *ret_address);

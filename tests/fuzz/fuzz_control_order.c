@@ -43,6 +43,12 @@ static void changed(void *arg, struct rules *rules, bool emergency)
     published = rules;
 }
 
+static void drain(void *arg, int64_t within_us)
+{
+    (void)arg;
+    (void)within_us;
+}
+
 static void tell_status(void *arg, int64_t now_us, bson_t *reply)
 {
     (void)arg, (void)now_us;
@@ -94,7 +100,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct config config = {.emergency_max_time_us = 5000000};
     struct rulebook *book = rulebook_new(&config, (struct rulebook_reader){.changed = changed});
-    const struct control_desk desk = {book, tell_status, NULL};
+    const struct control_desk desk = {book, tell_status, drain, NULL};
     int64_t now_us = 1000000;
     while (size > 0) {
         const uint8_t *newline = memchr(data, '\n', size);

@@ -239,9 +239,10 @@ class Weir:
         return self._child.poll() is None
 
     def stop(self) -> int:
-        """Sends SIGTERM, waits, and returns the exit status; negative for a signal's number."""
+        """Sends SIGINT, waits, and returns the exit status; negative for a signal's number. (After
+        SIGTERM it would wait for its clients.)"""
         if self.is_running():
-            self._child.send_signal(signal.SIGTERM)
+            self._child.send_signal(signal.SIGINT)
             try:
                 self._child.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
