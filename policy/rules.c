@@ -34,6 +34,8 @@ struct rule {
     struct pattern collection;
     struct pattern command;
     struct pattern app;
+    struct pattern user;
+    struct pattern comment;
     uint8_t address[ADDRESS_BYTES];
     int address_bits;
     bool has_shape;
@@ -92,6 +94,8 @@ struct rule *rule_new(int64_t id, const struct rule_match *match, const struct r
     rule->collection = pattern_of(match->collection, true);
     rule->command = pattern_of(match->command, false);
     rule->app = pattern_of(match->app, true);
+    rule->user = pattern_of(match->user, true);
+    rule->comment = pattern_of(match->comment, true);
     rule->has_address = match->address != NULL;
     if (match->address) {
         memcpy(rule->address, match->address, ADDRESS_BYTES);
@@ -122,6 +126,8 @@ void rule_drop(struct rule *rule)
     free(rule->collection.text);
     free(rule->command.text);
     free(rule->app.text);
+    free(rule->user.text);
+    free(rule->comment.text);
     free(rule->by);
     free(rule->why);
     free(rule->words);
@@ -277,7 +283,8 @@ static bool matches(const struct rule *rule, const struct rule_facts *facts, int
     }
     return now_us < rule->ends_us && fits_command(&rule->command, &facts->command) &&
            fits(&rule->collection, &facts->collection) && fits(&rule->database, &facts->database) &&
-           fits(&rule->app, &facts->app) && fits_address(rule, facts->address);
+           fits(&rule->app, &facts->app) && fits(&rule->user, &facts->user) &&
+           fits(&rule->comment, &facts->comment) && fits_address(rule, facts->address);
 }
 
 // The first that is in earnest. Those before it that only count have counted.

@@ -42,6 +42,8 @@ struct rule_match {
     const char *collection; // of that database; NULL: any, and what is about no collection
     const char *command;    // NULL: any. Letters of either case
     const char *app;        // NULL: any. One that ends in * is the beginning of a name
+    const char *user;       // likewise
+    const char *comment;    // likewise, of the request's field `comment`
     const uint8_t *address; // 16 bytes, IPv4 mapped; NULL: any
     int address_bits;       // how many of them must be so
     bool has_shape;
@@ -120,7 +122,9 @@ struct rule_facts {
     struct rule_text collection; // empty: none
     struct rule_text command;
     struct rule_text app;
-    const uint8_t *address; // 16 bytes; NULL: none
+    struct rule_text user;    // empty: nobody has logged in
+    struct rule_text comment; // empty: none, or no text
+    const uint8_t *address;   // 16 bytes; NULL: none
     uint64_t shape;
     bool writes;
     bool finishes;

@@ -41,6 +41,7 @@
 #include "proxy/selection.h"
 #include "proxy/servers.h"
 #include "proxy/sessions.h"
+#include "wire/bson_view.h"
 #include "wire/read_preference.h"
 #include "wire/shape.h"
 
@@ -474,15 +475,27 @@ static struct rule_text as_text(struct bytes bytes)
     return (struct rule_text){(const char *)bytes.at, bytes.len};
 }
 
+// Empty if it is none, or something else: drivers let it be anything.
+static struct bytes comment_text(const struct command *command)
+{
+    struct bson_element comment = {.type = command->comment_type, .value = command->comment};
+    struct bytes text = {NULL, 0};
+    (void)bson_element_text(&comment, &text);
+    return text;
+}
+
 static struct rule_facts facts_for(const struct request *request, const struct rules *rules)
 {
     const struct command *command = &request->command;
     unsigned traits = command->info->traits;
+    const char *user = request->user ? request->user->spec.name : "";
     return (struct rule_facts){
         .database = as_text(command->database),
         .collection = as_text(command->collection),
         .command = as_text(command->name),
         .app = {request->app_name, strlen(request->app_name)},
+        .user = {user, strlen(user)},
+        .comment = as_text(comment_text(command)),
         .address = rules_want_address(rules) ? client_ip(request->client) : NULL,
         .shape = rules_want_shape(rules) ? shape_id(&request->msg, command) : 0,
         .writes = !(traits & COMMAND_READ) || command->writes_out,

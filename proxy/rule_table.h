@@ -19,6 +19,12 @@
         "Operations of that shape, by its shape_id in the log's lines.")                           \
     OPTION(app, "app", "app", STRING, NULL, "1", "47", "NAME", true,                               \
         "Of the app of that name, as its URI's appName says; web.* are those that begin so.")      \
+    OPTION(user, "user", "user", STRING, NULL, "1", "128", "NAME", true,                           \
+        "Of the user of that name, as whom the app has logged in at weir; team_* are those that "  \
+        "begin so.")                                                                               \
+    OPTION(comment, "comment", "comment", STRING, NULL, "1", "128", "TEXT", true,                  \
+        "With that text as their field comment, which drivers let an app say of each operation; "  \
+        "report:* are those that begin so.")                                                       \
     OPTION(client, "client", "client", STRING, NULL, "1", "64", "ADDRESS[/BITS]", true,            \
         "From that address or net: 10.1.2.3, 10.1.0.0/16, fd00::/8.")                              \
     OPTION(kind, "kind", "kind", ENUM, NULL, "", "", "read|write", true,                           \

@@ -73,11 +73,11 @@ static bool check_shape(const char *text, char *reason)
            option_refuse(reason, "must be 16 hexadecimal digits, a shape_id of the log");
 }
 
-static bool check_app(const char *text, char *reason)
+static bool check_beginning(const char *text, char *reason)
 {
     const char *star = strchr(text, '*');
     return !star || (star > text && star[1] == '\0') ||
-           option_refuse(reason, "must be a name, or the beginning of one and a *");
+           option_refuse(reason, "must be all of it, or its beginning and a *");
 }
 
 static bool check_client(const char *text, char *reason)
@@ -99,7 +99,9 @@ static bool check_field(enum rule_option option, const char *text, char *reason)
     case RULE_OPTION_shape:
         return check_shape(text, reason);
     case RULE_OPTION_app:
-        return check_app(text, reason);
+    case RULE_OPTION_user:
+    case RULE_OPTION_comment:
+        return check_beginning(text, reason);
     case RULE_OPTION_client:
         return check_client(text, reason);
     default:
@@ -235,7 +237,12 @@ static int64_t ms_of(int64_t us)
 struct rule *rule_spec_build(const struct rule_spec *spec, int64_t id, const char *by,
                              int64_t ends_us)
 {
-    struct rule_match match = {.command = spec->command, .app = spec->app};
+    struct rule_match match = {
+        .command = spec->command,
+        .app = spec->app,
+        .user = spec->user,
+        .comment = spec->comment,
+    };
     char database[NAMESPACE_BYTES] = "";
     uint8_t address[IP_BYTES];
     if (spec->namespace) {

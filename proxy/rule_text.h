@@ -28,7 +28,7 @@ struct rule_spec {
 
 extern const struct option_row rule_rows[RULE_OPTION_COUNT];
 
-enum { RULE_WORDS_BYTES = 1024, RULE_END_BYTES = 48 };
+enum { RULE_WORDS_BYTES = 1280, RULE_END_BYTES = 48 };
 
 // Where a rule comes from: in the file it lasts, live it has a time.
 enum rule_source { RULE_OF_FILE, RULE_LIVE };

@@ -49,9 +49,9 @@ def rule(proxy: weir.Weir, number: int) -> dict:
     return next(one for one in proxy.order("rule", "list")["rules"] if one["id"] == number)
 
 
-def is_refused(client: pymongo.MongoClient, collection: str = "things", **query: object) -> bool:
+def is_refused(client, collection: str = "things", *, comment: object = None, **query) -> bool:
     try:
-        client.test[collection].find_one(query)
+        client.test[collection].find_one(query, comment=comment)
     except OperationFailure as failure:
         assert "nothing was executed" in str(failure)
         return True
@@ -160,6 +160,20 @@ def test_a_transaction_goes_on(proxy, secantus, client):
 def test_matches(proxy, client, fields, denied):
     add(proxy, *fields, "--deny")
     assert is_refused(client) == denied
+
+
+@pytest.mark.parametrize(
+    ("comment", "denied"),
+    [("batch:7", True), ("batch:", True), ("web", False), ({"of": "batch:7"}, False), (None, False)],
+)
+def test_matches_a_comment(proxy, client, comment, denied):
+    """Found on a dry run first; whatever else a comment is, it is passed on."""
+    number = add(proxy, "--comment", "batch:*", "--deny", "--dry-run")
+    client.test.things.find_one(comment=comment)
+    assert rule(proxy, number)["hits"] == denied
+    add(proxy, "--comment", "batch:*", "--deny")
+    assert is_refused(client, comment=comment) == denied
+    assert not is_refused(client)
 
 
 def test_matches_a_shape_that_the_log_names(proxy, client, secantus):

@@ -299,3 +299,17 @@ def test_an_open_door_is_said_at_every_start(file):
             if events[-1] == "ready":
                 started.terminate()
         assert started.wait() == 0 and ("open_to_everybody" in events) == says
+
+
+def test_a_rule_for_a_user(proxy):
+    number = proxy.order("rule", "add", "--user", "bo*", "--deny")["id"]
+    try:
+        for name, refused in (("both", True), ("new", False)):
+            with client_for(proxy, name) as client:
+                try:
+                    client.shop.things.find_one()
+                    assert not refused
+                except OperationFailure as failure:
+                    assert refused and f"rule {number}" in str(failure)
+    finally:
+        proxy.order("rule", "remove", str(number))

@@ -377,7 +377,7 @@ static void test_bad_rules(void **state)
         {RULE("namespace: '*.a', deny: true"),
          RULE_2 "namespace: a * may only be the end of a collection's name"},
         {RULE("app: '*', deny: true"),
-         RULE_2 "app: must be a name, or the beginning of one and a *"},
+         RULE_2 "app: must be all of it, or its beginning and a *"},
         {RULE("command: getmore, deny: true"), RULE_2 "command: unknown, did you mean getMore?"},
         {RULE("command: hello, deny: true"),
          RULE_2 "command: weir answers that itself: no rule is asked"},

@@ -82,6 +82,20 @@ static void matches_a_command_in_either_case(void **state)
     assert_false(denies((struct rule_match){.command = "find"}, facts));
 }
 
+static void matches_a_user_and_a_comment(void **state)
+{
+    (void)state;
+    struct rule_facts facts = find_on("shop", "orders");
+    assert_false(denies((struct rule_match){.user = "team_*"}, facts));
+    assert_false(denies((struct rule_match){.comment = "report:*"}, facts));
+    facts.user = text("team_a");
+    facts.comment = text("report:1");
+    assert_true(denies((struct rule_match){.user = "team_a"}, facts));
+    assert_true(denies((struct rule_match){.user = "team_*", .comment = "report:*"}, facts));
+    assert_false(denies((struct rule_match){.user = "team_*", .comment = "report"}, facts));
+    assert_false(denies((struct rule_match){.user = "team_b", .comment = "report:*"}, facts));
+}
+
 static void matches_an_app(void **state)
 {
     (void)state;
@@ -449,6 +463,7 @@ int main(void)
         cmocka_unit_test(matches_a_namespace),
         cmocka_unit_test(matches_a_command_in_either_case),
         cmocka_unit_test(matches_an_app),
+        cmocka_unit_test(matches_a_user_and_a_comment),
         cmocka_unit_test(matches_reads_and_writes),
         cmocka_unit_test(matches_a_shape),
         cmocka_unit_test(matches_an_address),
