@@ -25,8 +25,8 @@ struct deployment {
     struct tls_client_options tls_options; // borrows from the strings of the same deployment
     struct credential credential;          // mechanism NULL and username NULL: none
     bool load_balanced;
-    bool direct; // directConnection: the one server that it names, whatever that is
-    int64_t local_threshold_us;         // the latency window of server selection
+    bool direct;                // directConnection: the one server that it names, whatever that is
+    int64_t local_threshold_us; // the latency window of server selection
     struct compressor_list compressors; // to be offered
     int zlib_level;                     // -1: zlib's default
 };
