@@ -64,6 +64,7 @@ sim:  ## the whole data path in a simulated world, with new seeds for SECONDS=60
 storms:  ## the gate and what others do, in simulated storms: the tables and plots of docs/storms.md
 	$(call test-build,checked)
 	@$(PYTHON) tests/storms/publish.py $(BUILD)/checked/tests/storms/storms docs
+	@$(BUILD)/checked/tests/incidents/incidents >docs/incidents.md
 
 fuzz: test-packages  ## every byte from outside, fuzzed for SECONDS=60 a target, one a core
 	@$(PYTHON) tests/fuzz/run.py --seconds $(or $(SECONDS),60)

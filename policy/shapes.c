@@ -166,6 +166,11 @@ const struct shape *shapes_at(const struct shapes *shapes, size_t place)
     return &shapes->entries[place];
 }
 
+size_t shapes_place(const struct shapes *shapes, const struct shape *shape)
+{
+    return shape == &shapes->overflow ? SIZE_MAX : (size_t)(shape - shapes->entries);
+}
+
 void shape_label(struct shape *shape, const char *label)
 {
     size_t bytes = strlen(label) + 1;

@@ -26,6 +26,7 @@ struct shape {
     bool known;              // has been observed at least once
     struct limit_shape time; // the limit's
     char *label;             // for people; NULL until the caller gives it one
+    uint64_t arrived;        // that asked for a permit
     uint64_t count;          // permits given back
     int64_t waited_us;       // for these, in all
     int64_t held_us;         // likewise
@@ -48,6 +49,9 @@ size_t shapes_count(const struct shapes *shapes);
 // The shape in a place from 0 to shapes_count-1. A shape keeps its place until it is forgotten, so
 // what looks at all of them may do so piece by piece.
 const struct shape *shapes_at(const struct shapes *shapes, size_t place);
+
+// The place of a shape, SIZE_MAX of the one that all share for whom there is none.
+size_t shapes_place(const struct shapes *shapes, const struct shape *shape);
 
 // Copies the label, which lives as long as the shape.
 void shape_label(struct shape *shape, const char *label);

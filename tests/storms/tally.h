@@ -9,7 +9,7 @@
 #include "workload.h"
 
 #define BUCKET_US (100 * MS)
-#define BUCKETS 1024
+#define BUCKETS 1400
 
 struct bucket {
     int offered[KINDS];

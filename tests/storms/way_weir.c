@@ -6,6 +6,7 @@
 
 #include <assert.h>
 
+#include "incidents/watched.h"
 #include "policy/memory.h"
 
 #define SHAPES 1024
@@ -47,6 +48,16 @@ static void *weir_make_fixed(int cap, uint64_t seed)
     return make(cap, 0);
 }
 
+struct gate *watched_gate(const void *weir)
+{
+    return ((const struct weir *)weir)->gate;
+}
+
+struct shapes *watched_shapes(const void *weir)
+{
+    return ((const struct weir *)weir)->shapes;
+}
+
 static void weir_free(void *self)
 {
     struct weir *weir = self;
@@ -69,6 +80,7 @@ static enum answer weir_ask(void *self, struct request *request, int64_t now_us)
         .tenant = (uint64_t)request->tenant,
     };
     request->asked_us = now_us;
+    ask.shape->arrived++;
     enum gate_answer answer = gate_ask(weir->gate, &request->ticket, &ask, now_us);
     if (answer == GATE_REFUSED) {
         let_go(weir, request);
@@ -81,6 +93,8 @@ static enum answer weir_ask(void *self, struct request *request, int64_t now_us)
 static void weir_done(void *self, struct request *request, bool failed, int64_t now_us)
 {
     struct weir *weir = self;
+    shape_charge(request->ticket.shape, request->ticket.granted_us - request->ticket.asked_us,
+                 now_us - request->ticket.granted_us);
     gate_done(weir->gate, &request->ticket, !failed, now_us);
     let_go(weir, request);
 }

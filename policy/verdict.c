@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Scores are products of what speaks for a cause and what does not speak for another one. Each
+// number of evidence is made a score by `rise`: 0 up to what is ordinary, 1 from what is plain.
+// Slowness may be the effect of something else: what is seen directly takes `EXPLAINED` off it.
+
+#include "policy/verdict.h"
+
+#include <math.h>
+
+#define BEFORE_US INT64_C(600000000)
+#define MARGIN_US INT64_C(2000000) // before the begin: what led to it
+#define ONSET_US INT64_C(3000000)  // after it
+#define LATELY_US INT64_C(15000000)
+#define LEAST_RATE 1.0 // a second, that growth is measured against
+#define EXPLAINED 0.3
+#define FEW 5 // requests from which a mean says something
+
+const char *cause_text(enum cause cause)
+{
+    static const char *const texts[] = {
+#define X(name, text) [name] = (text),
+        CAUSES(X)
+#undef X
+    };
+    return texts[cause];
+}
+
+static double rise(double value, double ordinary, double plain)
+{
+    double part = (value - ordinary) / (plain - ordinary);
+    return part < 0 ? 0 : part > 1 ? 1 : part;
+}
+
+static double a_second(double count, const struct recorder_span *span)
+{
+    return span->seconds > 0 ? count / span->seconds : 0;
+}
+
+// Against what was usual, of which there may have been nothing.
+static double growth(double now, double usual)
+{
+    return now / fmax(usual, LEAST_RATE);
+}
+
+static double part_of(const struct recorder_sum_share *share, const struct recorder_span *span)
+{
+    return share && span->held_ms > 0 ? (double)share->held_ms / (double)span->held_ms : 0;
+}
+
+// Seconds that a request of it held; those in flight count as one request a place that they hold.
+static double mean_of(const struct recorder_sum_share *share, const struct recorder_span *span)
+{
+    if (!share) {
+        return 0;
+    }
+    double running = span->seconds > 0 ? (double)share->now / span->seconds : 0;
+    double requests = (double)share->done + fmin(running, (double)share->held_ms / 1000);
+    return requests > 0 ? (double)share->held_ms / 1000 / requests : 0;
+}
+
+// --- what was different -------------------------------------------------------------------------
+
+static const struct recorder_sum_share *shape_before(const struct verdict *verdict, uint64_t id)
+{
+    return recorder_find(verdict->before.shapes, verdict->before.shape_count, id);
+}
+
+static void find_shape(struct verdict *verdict)
+{
+    double most = -1;
+    for (int i = 0; i < verdict->during.shape_count; i++) {
+        const struct recorder_sum_share *share = &verdict->during.shapes[i];
+        const struct recorder_sum_share *before = shape_before(verdict, share->id);
+        double part_before = part_of(before, &verdict->before);
+        double part_during = part_of(share, &verdict->during);
+        if (part_during - part_before > most) {
+            most = part_during - part_before;
+            verdict->shape = share->id;
+            verdict->part_before = part_before;
+            verdict->part_during = part_during;
+            verdict->mean_before = mean_of(before, &verdict->before);
+            verdict->mean_during = mean_of(share, &verdict->during);
+        }
+    }
+}
+
+static void find_tenant(struct verdict *verdict)
+{
+    double most = -INFINITY;
+    for (int i = 0; i < verdict->onset.tenant_count; i++) {
+        const struct recorder_sum_share *share = &verdict->onset.tenants[i];
+        const struct recorder_sum_share *before =
+            recorder_find(verdict->before.tenants, verdict->before.tenant_count, share->id);
+        double rate_before = before ? a_second((double)before->arrived, &verdict->before) : 0;
+        double rate_onset = a_second((double)share->arrived, &verdict->onset);
+        if (rate_onset - rate_before > most) {
+            most = rate_onset - rate_before;
+            verdict->tenant = share->id;
+            verdict->rate_before = rate_before;
+            verdict->rate_onset = rate_onset;
+        }
+    }
+}
+
+// The lower quartile over the shapes that were there before and are now, each weighing what it
+// held.
+static void find_slowdown(struct verdict *verdict)
+{
+    double ratios[RECORDER_SUMMED];
+    double weights[RECORDER_SUMMED];
+    double all = 0;
+    int count = 0;
+    for (int i = 0; i < verdict->during.shape_count; i++) {
+        const struct recorder_sum_share *share = &verdict->during.shapes[i];
+        const struct recorder_sum_share *before = shape_before(verdict, share->id);
+        if (!before || before->done < FEW || share->arrived == 0) {
+            continue;
+        }
+        double usual = mean_of(before, &verdict->before);
+        double ratio = mean_of(share, &verdict->during) / fmax(usual, 1e-6);
+        int at = count++;
+        for (; at > 0 && ratios[at - 1] > ratio; at--) {
+            ratios[at] = ratios[at - 1];
+            weights[at] = weights[at - 1];
+        }
+        ratios[at] = ratio;
+        weights[at] = (double)before->held_ms + 1;
+        all += weights[at];
+    }
+    double below = 0;
+    verdict->slowdown = 1;
+    for (int i = 0; i < count; i++) {
+        below += weights[i];
+        if (below >= all / 4) {
+            verdict->slowdown = ratios[i];
+            return;
+        }
+    }
+}
+
+// How alike the shapes' parts are before and during: 1 means the same, 0 others altogether.
+static double alikeness(const struct verdict *verdict)
+{
+    double common = 0;
+    for (int i = 0; i < verdict->during.shape_count; i++) {
+        const struct recorder_sum_share *share = &verdict->during.shapes[i];
+        common += fmin(part_of(share, &verdict->during),
+                       part_of(shape_before(verdict, share->id), &verdict->before));
+    }
+    return common;
+}
+
+// --- scores -------------------------------------------------------------------------------------
+
+// It holds far more of the connections than before, because it is slow and not because more of
+// everything comes.
+static double score_slow_shape(const struct verdict *verdict)
+{
+    double more = rise(verdict->part_during - verdict->part_before, 0.1, 0.4);
+    double slower =
+        verdict->mean_before > 0
+            ? rise(verdict->mean_during / verdict->mean_before / fmax(1, verdict->slowdown), 1.2, 3)
+            : 1;
+    double slow = rise(verdict->mean_during, 0.02, 0.1);
+    return more * fmax(slower, slow);
+}
+
+// The requests that came in the onset were far more than usual, and more than new connections
+// explain.
+static double score_spike(const struct verdict *verdict)
+{
+    double usual = a_second((double)verdict->before.arrived, &verdict->before);
+    double onset = a_second((double)verdict->onset.arrived, &verdict->onset);
+    double all = growth(onset, usual);
+    double crowd = growth(verdict->onset.clients, verdict->before.clients);
+    double own = growth(verdict->rate_onset, verdict->rate_before);
+    return rise(all, 1.3, 2) * rise(own, 1.3, 2) * rise(all / fmax(1, crowd), 1.1, 1.8);
+}
+
+static double score_leak(const struct verdict *verdict)
+{
+    const struct recorder_span *during = &verdict->during;
+    double pins = during->refused > 0 ? (double)during->refused_pins / (double)during->refused : 0;
+    double waits = rise(verdict->part_during - verdict->part_before, 0.1, 0.3) *
+                   rise(verdict->mean_during / fmax(verdict->mean_before, 1e-6), 1.5, 3);
+    double held = during->most_transactions_idle > 0 ? waits : 0;
+    double cursors =
+        during->cap > 0 ? rise(during->most_cursors_idle / during->cap, 0.25, 2) * 0.4 : 0;
+    return fmax(pins, fmax(0.95 * held, cursors));
+}
+
+// There are more connections of apps than permits, the limit was reached before as well or their
+// number has grown, and each asks for no more than before.
+static double score_pools(const struct verdict *verdict)
+{
+    const struct recorder_span *before = &verdict->before;
+    const struct recorder_span *onset = &verdict->onset;
+    double over = onset->limit > 0 ? rise(onset->clients / fmax(1, onset->cap), 1, 3) : 0;
+    double chronic = before->seconds > 0 ? rise(before->full / before->seconds, 0.1, 0.5) : 0;
+    double crowd = growth(onset->clients, before->clients);
+    double usual = a_second((double)before->arrived, before);
+    double each = growth(a_second((double)onset->arrived, onset), usual) / fmax(1, crowd);
+    return 0.9 * over * fmax(chronic, rise(crowd, 1.2, 2)) * (1 - rise(each, 1.3, 2));
+}
+
+// All shapes alike take longer, though no more is asked.
+static double score_slow_server(const struct verdict *verdict)
+{
+    double usual = a_second((double)verdict->before.arrived, &verdict->before);
+    double onset = a_second((double)verdict->onset.arrived, &verdict->onset);
+    return rise(verdict->slowdown, 1.2, 2.5) * rise(alikeness(verdict), 0.4, 0.75) *
+           (1 - rise(growth(onset, usual), 1.3, 2));
+}
+
+static double score_member_lost(const struct verdict *verdict)
+{
+    double lost = (double)(verdict->onset.lost + verdict->during.lost);
+    return fmax(rise(verdict->away, 0, 1), 0.5 * rise(lost, 2, fmax(4, verdict->during.cap / 2)));
+}
+
+// Connections cannot be opened although the cap allows it and the server is there.
+static double score_server_full(const struct verdict *verdict)
+{
+    const struct recorder_span *during = &verdict->during;
+    double failures = (double)(during->open_failures + verdict->onset.open_failures);
+    double tries = failures + (double)(during->opened + verdict->onset.opened);
+    double there = 1 - rise(verdict->away, 0, 1);
+    return tries > 0 ? 0.97 * rise(failures, 1, 4) * rise(failures / tries, 0.1, 0.5) * there : 0;
+}
+
+// Connections come in numbers that have nothing to do with the requests on them.
+static double score_storm(const struct verdict *verdict)
+{
+    const struct recorder_span *onset = &verdict->onset;
+    double usual = a_second((double)verdict->before.accepted, &verdict->before);
+    double rate = a_second((double)onset->accepted, onset);
+    double each = (double)onset->accepted / fmax(1, (double)onset->arrived);
+    return rise(growth(rate, usual), 3, 10) * rise(rate, 10, 50) * rise(each, 0.2, 0.5);
+}
+
+// A transaction's lock makes others' writes slow, a server without connections everything.
+static void explain(double scores[CAUSE_COUNT])
+{
+    scores[CAUSE_SLOW_SHAPE] *= 1 - EXPLAINED * scores[CAUSE_LEAK];
+    scores[CAUSE_SLOW_SERVER] *=
+        1 - EXPLAINED * fmax(scores[CAUSE_LEAK], scores[CAUSE_SERVER_FULL]);
+}
+
+static void put_in_order(struct verdict *verdict)
+{
+    for (int i = 0; i < CAUSE_COUNT; i++) {
+        int at = i;
+        for (; at > 0 && verdict->scores[verdict->order[at - 1]] < verdict->scores[i]; at--) {
+            verdict->order[at] = verdict->order[at - 1];
+        }
+        verdict->order[at] = (enum cause)i;
+    }
+}
+
+void verdict_find(const struct recorder *recorder, int64_t begun_us, int64_t until_us,
+                  struct verdict *ret_verdict)
+{
+    static double (*const scores[CAUSE_COUNT])(const struct verdict *verdict) = {
+        [CAUSE_SLOW_SHAPE] = score_slow_shape,
+        [CAUSE_SPIKE] = score_spike,
+        [CAUSE_LEAK] = score_leak,
+        [CAUSE_POOLS] = score_pools,
+        [CAUSE_SLOW_SERVER] = score_slow_server,
+        [CAUSE_MEMBER_LOST] = score_member_lost,
+        [CAUSE_SERVER_FULL] = score_server_full,
+        [CAUSE_STORM] = score_storm,
+    };
+    *ret_verdict = (struct verdict){0};
+    recorder_sum(recorder, begun_us - BEFORE_US, begun_us - MARGIN_US, &ret_verdict->before);
+    recorder_sum(recorder, begun_us - MARGIN_US, begun_us + ONSET_US, &ret_verdict->onset);
+    recorder_sum(recorder, begun_us, until_us, &ret_verdict->during);
+    struct recorder_span lately;
+    recorder_sum(recorder, begun_us - LATELY_US, until_us, &lately);
+    ret_verdict->away = lately.away;
+    find_shape(ret_verdict);
+    find_tenant(ret_verdict);
+    find_slowdown(ret_verdict);
+    for (int i = 0; i < CAUSE_COUNT; i++) {
+        ret_verdict->scores[i] = scores[i](ret_verdict);
+    }
+    explain(ret_verdict->scores);
+    put_in_order(ret_verdict);
+}
