@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "proxy/admin/ctl.h"
+#include "proxy/admin/doctor.h"
 #include "proxy/admin/plan.h"
 #include "proxy/admin/state.h"
 #include "proxy/config.h"
@@ -82,6 +83,11 @@ int main(int argc, char **argv)
         static char name[] = "weir plan";
         argv[1] = name;
         return plan_main(argc - 1, argv + 1);
+    }
+    if (argc > 1 && strcmp(argv[1], "doctor") == 0) {
+        static char doctor[] = "weir doctor";
+        argv[1] = doctor;
+        return doctor_main(argc - 1, argv + 1);
     }
     if (argc > 1 && strcmp(argv[1], "ctl") == 0) {
         return ctl_main(argc - 1, argv + 1);

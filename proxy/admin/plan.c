@@ -92,6 +92,22 @@ static const struct tier *find_tier(const char *name)
     return NULL;
 }
 
+long plan_limit_of_tier(const char *name)
+{
+    const struct tier *tier = find_tier(name);
+    return tier ? tier->connections : 0;
+}
+
+const char *plan_tier_of_limit(long limit)
+{
+    for (size_t i = 0; i < TIERS; i++) {
+        if (tiers[i].connections == limit) {
+            return tiers[i].name;
+        }
+    }
+    return NULL;
+}
+
 // A whole number of 1 to MOST, 0 if it is none.
 static long read_number(const char *text)
 {

@@ -10,4 +10,10 @@
 // exit status: 0 if what was described fits, 1 if not, 2 if it cannot be told.
 int plan_main(int argc, char **argv);
 
+// How many connections a server of an Atlas tier takes; 0: there is no such tier.
+long plan_limit_of_tier(const char *name);
+
+// The smallest tier whose servers take exactly so many; NULL: none.
+const char *plan_tier_of_limit(long limit);
+
 #endif
