@@ -35,6 +35,7 @@
     X(CLOSE_BROKEN_REPLY, "reply broke off")                                                       \
     X(CLOSE_TOO_MANY_LOGINS, "too many logins failed from its address")                            \
     X(CLOSE_DRAINED, "weir is draining")                                                           \
+    X(CLOSE_KILLED, "killed by an operator")                                                       \
     X(CLOSE_ENDING, "weir is ending")
 
 enum close_reason {

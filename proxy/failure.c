@@ -58,11 +58,18 @@ static void describe_lost(const struct request *request, struct reply_error *err
 }
 
 // As a server's own killOp would, and with no label: what ran away once is not tried again.
-static void describe_killed(struct reply_error *error)
+static void describe_killed(const struct request *request, struct reply_error *error)
 {
+    bool sent = request->send_begun || request->in_doubt;
     error->code = 11601;
-    error->message = "weir: operation was interrupted: it ran for longer than it may "
-                     "(admission.killAfter); outcome unknown";
+    if (!request->kill_why) {
+        error->message = "weir: operation was interrupted: it ran for longer than it may "
+                         "(admission.killAfter); outcome unknown";
+    } else if (sent) {
+        error->message = "weir: operation was interrupted: it was killed; outcome unknown";
+    } else {
+        error->message = "weir: operation was interrupted: it was killed; nothing was executed";
+    }
 }
 
 static const char *why_shed(enum refusal refusal)
@@ -181,7 +188,7 @@ void failure_describe(const struct request *request, struct reply_error *error, 
         describe_lost(request, error);
         break;
     case FAILURE_KILLED:
-        describe_killed(error);
+        describe_killed(request, error);
         break;
     case FAILURE_NONE:
     case FAILURE_COUNT:

@@ -600,11 +600,23 @@ static void suit_the_member(struct request *request)
     }
 }
 
+// Whether nobody wants it to begin any more.
+static bool is_unwanted(const struct request *request)
+{
+    return request->abandoned || request->kill_why;
+}
+
+static enum request_step end_unwanted(struct request *request)
+{
+    request->failure = FAILURE_KILLED;
+    return request->abandoned ? STEP_END : STEP_FAIL;
+}
+
 static enum request_step step_route(struct request *request)
 {
     struct server *server;
-    if (request->abandoned) {
-        return STEP_END;
+    if (is_unwanted(request)) {
+        return end_unwanted(request);
     }
     if (!request->prepared) {
         prepare(request);
@@ -732,8 +744,8 @@ static enum request_step step_admit(struct request *request)
         return STEP_ROUTE;
     }
     bool withdrawn =
-        request->abandoned && server_withdraw(request->server, request, request->now_us);
-    return withdrawn ? STEP_END : STEP_WAIT;
+        is_unwanted(request) && server_withdraw(request->server, request, request->now_us);
+    return withdrawn ? end_unwanted(request) : STEP_WAIT;
 }
 
 // --- CHECKOUT -----------------------------------------------------------------------------------
@@ -761,17 +773,17 @@ static enum request_step step_checkout(struct request *request)
         request->waiting_for_upstream = false;
         return STEP_ROUTE; // likewise
     }
-    if (request->abandoned) {
+    if (is_unwanted(request)) {
         if (!request->waiting_for_upstream || news == NEWS_GRANTED) {
             give_back(request);
-            return STEP_END;
+            return end_unwanted(request);
         }
         if (server_withdraw(request->server, request, request->now_us)) {
             if (DEFECT(PERMIT_TWICE)) {
                 give_back(request);
             }
             request->has_permit = false;
-            return STEP_END;
+            return end_unwanted(request);
         }
         return STEP_WAIT;
     }
@@ -798,7 +810,7 @@ static enum request_step step_checkout(struct request *request)
 
 static bool may_send_again(const struct request *request)
 {
-    return !request->abandoned && !request->killed && !request->reply_begun &&
+    return !is_unwanted(request) && !request->killed && !request->reply_begun &&
            command_may_repeat(&request->command);
 }
 
@@ -858,7 +870,9 @@ static enum request_step lose_upstream(struct request *request, const char *reas
         request->was_lost = true;
         return send_again(request);
     }
-    request->failure = DEFECT(LOST_AS_NOT_SENT) ? FAILURE_NO_SERVER : failure;
+    request->failure = DEFECT(LOST_AS_NOT_SENT) ? FAILURE_NO_SERVER
+                       : request->kill_why      ? FAILURE_KILLED
+                                                : failure;
     return STEP_FAIL;
 }
 
@@ -879,9 +893,9 @@ static enum request_step step_send(struct request *request)
     if (request->upstream_lost) {
         return lose_upstream(request, "took nothing in time", FAILURE_UPSTREAM_LOST);
     }
-    if (request->abandoned && !request->send_begun) {
+    if (is_unwanted(request) && !request->send_begun) {
         give_back(request);
-        return STEP_END;
+        return end_unwanted(request);
     }
     if (!request->send_begun && !take_waiting_off(request)) {
         give_back(request);
@@ -1456,6 +1470,8 @@ struct request *request_new(struct worker *worker, struct client *client)
     request->worker = worker;
     request->client = client;
     worker->request_count++;
+    request->number = ++worker->requests_begun * (uint64_t)worker->shared->servers->worker_count +
+                      (uint64_t)worker->index;
     if (client) {
         client->request = request;
         request->client_id = client->id;

@@ -78,6 +78,7 @@ struct request {
     struct server *server;
     struct upstream *upstream;
     struct mail mail;
+    uint64_t number; // of no other request, ever
     enum request_step step;
     enum request_failure failure;
     enum wire_error wire_error;
@@ -98,10 +99,11 @@ struct request {
     struct buffer packed;       // the message as it goes up, then the reply as it came
     size_t packing_bytes;       // claimed of the budget, for `packed` and a large `held`
     uint64_t client_id;
-    struct user *user;   // whose it is; NULL: apps do not log in, or it is weir's own
-    int identity;        // as whom it is done in the deployment; 0: the user of the URI
-    const char *problem; // of FAILURE_ACCESS
-    struct timer *delay; // of the answer to a login
+    struct user *user;    // whose it is; NULL: apps do not log in, or it is weir's own
+    int identity;         // as whom it is done in the deployment; 0: the user of the URI
+    const char *problem;  // of FAILURE_ACCESS
+    const char *kill_why; // somebody wants it ended; else NULL. Static
+    struct timer *delay;  // of the answer to a login
     char app_name[CLIENT_APP_NAME_BYTES]; // copied: the client may die before its request
     bool backs_off;                       // likewise
 

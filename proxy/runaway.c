@@ -13,14 +13,18 @@
 #include "proxy/request.h"
 #include "wire/shape.h"
 
-// Not what waits for something to happen, nor what ends other things or builds an index; nor what
-// has been executed and is only still coming.
-static bool may_be_killed(const struct request *request)
+bool runaway_may_be(const struct request *request)
 {
     const struct command *command = &request->command;
     bool waits_for_data = request->bond.streams && command->cursor_id != 0;
+    return ((command->info->traits & COMMAND_TIMED) || command->cursor_id != 0) && !waits_for_data;
+}
+
+// Not what has been executed and is only still coming.
+static bool may_be_killed(const struct request *request)
+{
     return request->client_id != 0 && request->step == STEP_RECEIVE && request->reply_bytes == 0 &&
-           ((command->info->traits & COMMAND_TIMED) || command->cursor_id != 0) && !waits_for_data;
+           (request->kill_why || runaway_may_be(request));
 }
 
 // Says why, if it has run for as long as somebody allows; else NULL. An emergency also ends what
@@ -28,6 +32,9 @@ static bool may_be_killed(const struct request *request)
 static const char *why_overdue(const struct request *request, int64_t now_us)
 {
     const struct rules *rules = request->worker->rules;
+    if (request->kill_why) {
+        return request->kill_why;
+    }
     const struct {
         int64_t after_us; // 0: never
         const char *why;
@@ -72,7 +79,8 @@ static struct kill *describe(const struct request *request, int64_t now_us)
     }
     kill->asked_us = now_us;
     const char *why = why_overdue(request, now_us);
-    kill->why = request->abandoned || !why ? "its client has gone" : why;
+    bool forsaken = request->abandoned && !request->kill_why;
+    kill->why = forsaken || !why ? "its client has gone" : why;
     kill->client = (int64_t)request->client_id;
     snprintf(kill->app_name, sizeof kill->app_name, "%s", request->app_name);
     snprintf(kill->namespace, sizeof kill->namespace, "%.*s.%.*s", (int)command->database.len,

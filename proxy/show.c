@@ -76,8 +76,7 @@ static void copy_namespace(struct seen_request *seen, const struct command *comm
              collection);
 }
 
-static void show_request(struct show *show, const struct request *request, int64_t id,
-                         int64_t now_us)
+static void show_request(struct show *show, const struct request *request, int64_t now_us)
 {
     static const char *const lanes[] = {"normal", "slow", "stream"};
     _Static_assert(LANE_COUNT == sizeof lanes / sizeof lanes[0], "a text for each");
@@ -85,7 +84,7 @@ static void show_request(struct show *show, const struct request *request, int64
         return; // not known yet what it is
     }
     struct seen_request seen = {
-        .id = id,
+        .id = (int64_t)request->number,
         .client_id = request->client_id,
         .upstream_id = request->upstream ? request->upstream->id : 0,
         .state = request_state(request),
@@ -134,7 +133,7 @@ static int go_over_clients(struct show *show, int most, int64_t now_us)
             show_client(show, client, now_us);
         }
         if (show->requests && client->request) {
-            show_request(show, client->request, (int64_t)client->id, now_us);
+            show_request(show, client->request, now_us);
         }
         count++;
     }
@@ -152,7 +151,7 @@ static void go_over_upstreams(struct show *show, int most, int64_t now_us)
             show_upstream(show, upstream, now_us);
         }
         if (show->requests && request && !request->client) {
-            show_request(show, request, -(int64_t)upstream->id, now_us);
+            show_request(show, request, now_us);
         }
     }
     show->worker->shown_upstream = upstream;

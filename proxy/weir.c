@@ -501,6 +501,12 @@ static void order_drain(void *arg, int64_t within_us)
     kill(getpid(), SIGUSR2);
 }
 
+static bool kill_all(void *arg, const struct cull_wish *wish, struct cull_counts *ret_counts)
+{
+    struct weir *weir = arg;
+    return cull_end(cull_begin(weir->workers, weir->worker_count, wish), ret_counts);
+}
+
 static int listening_port(const struct weir *weir)
 {
     struct address address;
@@ -775,7 +781,7 @@ static void start(struct weir *weir)
         worker_start(weir->workers[i]);
     }
     if (weir->control_socket) {
-        const struct control_desk desk = {weir->rulebook, tell_status, order_drain, weir};
+        const struct control_desk desk = {weir->rulebook, tell_status, order_drain, kill_all, weir};
         control_socket_start(weir->control_socket, &desk, weir->observer);
     }
     observer_start(weir->observer);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "proxy/client.h"
+#include "proxy/cull.h"
 #include "proxy/inquiry.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
@@ -365,6 +366,9 @@ static void deliver(void *arg, struct mail *mail)
     case MAIL_DRAIN:
         worker->drain = CONTAINER(mail, struct drain_mail)->drain;
         free(CONTAINER(mail, struct drain_mail));
+        break;
+    case MAIL_CULL:
+        cull_take(worker, mail);
         break;
     case MAIL_END:
         free(mail);

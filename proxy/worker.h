@@ -69,6 +69,7 @@ enum worker_mail {
     MAIL_SHOW,       // struct show
     MAIL_ANSWERED,   // struct inquiry, come back
     MAIL_DRAIN,      // struct drain_mail
+    MAIL_CULL,       // cull.h
     MAIL_END,        // struct mail: close everything, then stop
 };
 
@@ -127,7 +128,8 @@ struct worker {
     struct upstream *dead_upstreams;
     struct request *free_requests;
     int free_request_count;
-    int request_count;     // under way
+    int request_count; // under way
+    uint64_t requests_begun;
     struct request *ready; // to be run before the turn ends, in order
     struct request **ready_end;
     int ready_count;

@@ -2,11 +2,15 @@
 
 #include "proxy/admin/control_order.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "proxy/admin/state.h"
+#include "proxy/log.h"
 
 struct order {
     const struct control_desk *desk;
@@ -14,7 +18,9 @@ struct order {
     const char *by;
     int64_t now_us;
     int64_t id; // 0: not said
-    struct rule_spec fields;
+    bool has_fields;
+    bson_iter_t fields;    // before the first
+    struct rule_spec spec; // of these, if they are a rule's
     bool names_collections;
     unsigned collections; // those named
     unsigned told;        // of which the answer has the state
@@ -40,12 +46,40 @@ static void succeed(struct order *order)
     BSON_APPEND_BOOL(order->reply, "ok", true);
 }
 
+// Gives each field, as a text, to a function that takes it or fails.
+static bool each_field(struct order *order,
+                       bool (*take)(struct order *order, const char *key, const char *text,
+                                    void *arg),
+                       void *arg)
+{
+    bson_iter_t field = order->fields;
+    while (order->has_fields && bson_iter_next(&field)) {
+        uint32_t len = 0;
+        const char *text =
+            BSON_ITER_HOLDS_UTF8(&field) ? bson_iter_utf8(&field, &len) : "not a text\n";
+        if (strlen(text) != len || !bson_utf8_validate(text, len, false)) {
+            return fail(order, "%.60s: must be a text", bson_iter_key(&field));
+        }
+        if (!take(order, bson_iter_key(&field), text, arg)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool take_rule_field(struct order *order, const char *key, const char *text, void *arg)
+{
+    char reason[OPTION_REASON_BYTES];
+    (void)arg;
+    return rule_spec_set(&order->spec, key, text, reason) || fail(order, "%s", reason);
+}
+
 // --- rules --------------------------------------------------------------------------------------
 
 static void add_rule(struct order *order)
 {
     char reason[OPTION_REASON_BYTES];
-    int64_t id = rulebook_add(order->desk->book, &order->fields, order->by, order->now_us, reason);
+    int64_t id = rulebook_add(order->desk->book, &order->spec, order->by, order->now_us, reason);
     if (id == 0) {
         fail(order, "%s", reason);
         return;
@@ -126,7 +160,7 @@ static void append_emergency(const struct order *order)
 
 static void begin_emergency(struct order *order)
 {
-    const struct rule_spec *fields = &order->fields;
+    const struct rule_spec *fields = &order->spec;
     for (int i = 0; i < RULE_OPTION_COUNT; i++) {
         bool allowed = i == RULE_OPTION_for_us || i == RULE_OPTION_why || i == RULE_OPTION_by;
         if (fields->given[i] && !allowed) {
@@ -158,12 +192,12 @@ static void tell_emergency(struct order *order)
 static void drain(struct order *order)
 {
     for (int i = 0; i < RULE_OPTION_COUNT; i++) {
-        if (order->fields.given[i] && i != RULE_OPTION_for_us) {
+        if (order->spec.given[i] && i != RULE_OPTION_for_us) {
             fail(order, "%s: drain has no such field", rule_rows[i].name);
             return;
         }
     }
-    order->desk->drain(order->desk->arg, order->fields.for_us);
+    order->desk->drain(order->desk->arg, order->spec.for_us);
     succeed(order);
 }
 
@@ -185,45 +219,145 @@ static void tell_state(struct order *order)
     }
 }
 
+// --- killing ------------------------------------------------------------------------------------
+
+static bool read_id(struct order *order, const char *key, const char *text, uint64_t *ret_id)
+{
+    char *end;
+    errno = 0;
+    bool digits = text[0] >= '1' && text[0] <= '9';
+    *ret_id = digits ? strtoull(text, &end, 10) : 0;
+    return (digits && *end == '\0' && errno == 0) ||
+           fail(order, "%s: must be a number, as the collection %ss has it", key, key);
+}
+
+static bool read_shape(struct order *order, const char *text, struct cull_wish *wish)
+{
+    wish->has_shape = strlen(text) == 16 && text[strspn(text, "0123456789abcdefABCDEF")] == '\0';
+    wish->shape = wish->has_shape ? strtoull(text, NULL, 16) : 0;
+    return wish->has_shape ||
+           fail(order, "shape: must be 16 hexadecimal digits, a shape_id of the log");
+}
+
+static bool read_over(struct order *order, const char *text, struct cull_wish *wish)
+{
+    static const struct option_row row = {
+        "over", "over", OPTION_DURATION, offsetof(struct cull_wish, over_us),
+        NULL,   "10ms", "24h",           "TIME",
+        false,  ""};
+    char reason[OPTION_REASON_BYTES];
+    return option_set(&row, wish, text, reason) || fail(order, "over: %s", reason);
+}
+
+struct kill_order {
+    struct cull_wish wish;
+    const char *why;
+};
+
+static bool take_kill_field(struct order *order, const char *key, const char *text, void *arg)
+{
+    struct kill_order *kill = arg;
+    if (strcmp(key, "request") == 0) {
+        return read_id(order, key, text, &kill->wish.request);
+    }
+    if (strcmp(key, "client") == 0) {
+        return read_id(order, key, text, &kill->wish.client);
+    }
+    if (strcmp(key, "shape") == 0) {
+        return read_shape(order, text, &kill->wish);
+    }
+    if (strcmp(key, "over") == 0) {
+        return read_over(order, text, &kill->wish);
+    }
+    if (strcmp(key, "why") == 0) {
+        kill->why = text;
+        return true;
+    }
+    if (strcmp(key, "by") == 0) {
+        order->by = text;
+        return true;
+    }
+    return fail(order, "%.60s: kill has no such field; it has request, client, shape, over, why",
+                key);
+}
+
+static bool check_wish(struct order *order, const struct cull_wish *wish)
+{
+    bool some = wish->has_shape || wish->over_us > 0;
+    int named = (wish->request != 0) + (wish->client != 0) + some;
+    if (named == 0) {
+        return fail(order, "kill: needs one of request, client, shape, over");
+    }
+    return named == 1 || fail(order, "kill: request and client go with nothing else");
+}
+
+static void log_kill(const struct order *order, const struct kill_order *kill,
+                     const struct cull_counts *counts)
+{
+    const struct cull_wish *wish = &kill->wish;
+    struct log_line line;
+    char shape[17];
+    log_begin(&line, LOG_WARN, "kill_ordered");
+    log_str(&line, "by", order->by);
+    log_str(&line, "why", kill->why ? kill->why : "");
+    if (wish->request != 0 || wish->client != 0) {
+        log_int(&line, wish->request != 0 ? "request" : "client",
+                (int64_t)(wish->request | wish->client));
+    }
+    if (wish->has_shape) {
+        snprintf(shape, sizeof shape, "%016" PRIx64, wish->shape);
+        log_str(&line, "shape_id", shape);
+    }
+    if (wish->over_us > 0) {
+        log_int(&line, "over_us", wish->over_us);
+    }
+    log_int(&line, "ended", counts->ended);
+    log_int(&line, "refused", counts->refused);
+    log_int(&line, "closed", counts->closed);
+    log_int(&line, "spared", counts->spared);
+    log_end(&line);
+}
+
+static void kill_all(struct order *order)
+{
+    struct kill_order kill = {0};
+    struct cull_counts counts = {0};
+    if (!each_field(order, take_kill_field, &kill) || !check_wish(order, &kill.wish)) {
+        return;
+    }
+    bool done = order->desk->kill(order->desk->arg, &kill.wish, &counts);
+    log_kill(order, &kill, &counts);
+    bool found = counts.ended + counts.refused + counts.closed + counts.spared > 0;
+    if (done && !found && (kill.wish.request != 0 || kill.wish.client != 0)) {
+        fail(order, "there is no such %s any more", kill.wish.request != 0 ? "request" : "client");
+        return;
+    }
+    succeed(order);
+    BSON_APPEND_INT32(order->reply, "ended", counts.ended);
+    BSON_APPEND_INT32(order->reply, "refused", counts.refused);
+    BSON_APPEND_INT32(order->reply, "closed", counts.closed);
+    BSON_APPEND_INT32(order->reply, "spared", counts.spared);
+}
+
 // --- reading ------------------------------------------------------------------------------------
 
 static const struct kind {
     const char *name;
     bool has_id;
-    bool has_fields;
+    enum { FIELDS_NONE, FIELDS_OF_RULE, FIELDS_OF_ITS_OWN } fields;
     void (*obey)(struct order *order);
 } kinds[] = {
-    {"rule add", false, true, add_rule},
-    {"rule list", false, false, list_rules},
-    {"rule remove", true, false, remove_rule},
-    {"emergency on", false, true, begin_emergency},
-    {"emergency off", false, false, end_emergency},
-    {"emergency status", false, false, tell_emergency},
-    {"drain", false, true, drain},
-    {"status", false, false, tell_status},
-    {"state", false, false, tell_state},
+    {"rule add", false, FIELDS_OF_RULE, add_rule},
+    {"rule list", false, FIELDS_NONE, list_rules},
+    {"rule remove", true, FIELDS_NONE, remove_rule},
+    {"emergency on", false, FIELDS_OF_RULE, begin_emergency},
+    {"emergency off", false, FIELDS_NONE, end_emergency},
+    {"emergency status", false, FIELDS_NONE, tell_emergency},
+    {"drain", false, FIELDS_OF_RULE, drain},
+    {"kill", false, FIELDS_OF_ITS_OWN, kill_all},
+    {"status", false, FIELDS_NONE, tell_status},
+    {"state", false, FIELDS_NONE, tell_state},
 };
-
-static bool read_fields(struct order *order, const bson_iter_t *iter)
-{
-    bson_iter_t field;
-    if (!BSON_ITER_HOLDS_DOCUMENT(iter) || !bson_iter_recurse(iter, &field)) {
-        return fail(order, "fields: must be a document");
-    }
-    while (bson_iter_next(&field)) {
-        char reason[OPTION_REASON_BYTES];
-        uint32_t len = 0;
-        const char *text =
-            BSON_ITER_HOLDS_UTF8(&field) ? bson_iter_utf8(&field, &len) : "not a text\n";
-        if (strlen(text) != len || !bson_utf8_validate(text, len, false)) {
-            return fail(order, "%.60s: must be a text", bson_iter_key(&field));
-        }
-        if (!rule_spec_set(&order->fields, bson_iter_key(&field), text, reason)) {
-            return fail(order, "%s", reason);
-        }
-    }
-    return true;
-}
 
 static bool read_collections(struct order *order, const bson_iter_t *iter)
 {
@@ -255,7 +389,9 @@ static bool read_order(struct order *order, const bson_t *document)
         } else if (strcmp(key, "id") == 0 && BSON_ITER_HOLDS_INT(&iter)) {
             order->id = bson_iter_as_int64(&iter);
         } else if (strcmp(key, "fields") == 0) {
-            fine = read_fields(order, &iter);
+            fine = (BSON_ITER_HOLDS_DOCUMENT(&iter) && bson_iter_recurse(&iter, &order->fields)) ||
+                   fail(order, "fields: must be a document");
+            order->has_fields = fine;
         } else if (strcmp(key, "collections") == 0) {
             fine = read_collections(order, &iter);
         } else {
@@ -265,27 +401,37 @@ static bool read_order(struct order *order, const bson_t *document)
     return fine;
 }
 
+static bool refuse_field(struct order *order, const char *key, const char *text, void *arg)
+{
+    const struct kind *kind = arg;
+    (void)text;
+    return fail(order, "%.60s: %s has no such field", key, kind->name);
+}
+
+static bool check_kind(struct order *order, const struct kind *kind)
+{
+    if (kind->fields == FIELDS_NONE && !each_field(order, refuse_field, (void *)kind)) {
+        return false;
+    }
+    if (kind->fields == FIELDS_OF_RULE && !each_field(order, take_rule_field, NULL)) {
+        return false;
+    }
+    if (order->names_collections && kind->obey != tell_state) {
+        return fail(order, "collections: %s has no such field", kind->name);
+    }
+    return (order->id != 0) == kind->has_id ||
+           fail(order, "%s: %s", kind->name, kind->has_id ? "needs an id" : "has no id");
+}
+
 static void obey(struct order *order)
 {
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        const struct kind *kind = &kinds[i];
-        if (strcmp(kind->name, order->name) != 0) {
-            continue;
+        if (strcmp(kinds[i].name, order->name) == 0) {
+            if (check_kind(order, &kinds[i])) {
+                kinds[i].obey(order);
+            }
+            return;
         }
-        int given = 0;
-        while (given < RULE_OPTION_COUNT && !order->fields.given[given]) {
-            given++;
-        }
-        if (given < RULE_OPTION_COUNT && !kind->has_fields) {
-            fail(order, "%s: %s has no such field", rule_rows[given].name, kind->name);
-        } else if (order->names_collections && kind->obey != tell_state) {
-            fail(order, "collections: %s has no such field", kind->name);
-        } else if ((order->id != 0) != kind->has_id) {
-            fail(order, "%s: %s", kind->name, kind->has_id ? "needs an id" : "has no id");
-        } else {
-            kind->obey(order);
-        }
-        return;
     }
     fail(order, "%.60s: unknown order", order->name);
 }
@@ -303,7 +449,7 @@ unsigned control_order_answer(const struct control_desk *desk, const char *text,
     if (read_order(&order, document)) {
         obey(&order);
     }
-    rule_spec_clear(&order.fields);
+    rule_spec_clear(&order.spec);
     bson_destroy(document);
     return order.told;
 }

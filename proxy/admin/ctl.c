@@ -35,6 +35,10 @@ static const char usage[] =
     "  drain [--within TIME] takes nobody new, sends clients away when they are idle, and ends "
     "with\n"
     "                        the last of them, or after that time\n"
+    "  kill --request N | --client N | --over TIME | --shape ID [--over TIME]\n"
+    "                        ends a request, a client, all that a server has worked on for so "
+    "long,\n"
+    "                        all of a shape; --why TEXT\n"
     "\n"
     "Examples:\n"
     "  weir ctl emergency on --for 30m --why 'deploy went wrong'\n"
@@ -42,6 +46,7 @@ static const char usage[] =
     "  weir ctl rule add --app 'report*' --at-once 2 --for 2h\n"
     "  weir ctl rule add --all --kind write --per-second 100 --dry-run\n"
     "  weir ctl rule remove 3\n"
+    "  weir ctl kill --over 30s\n"
     "\n"
     "  --json                the answer as it came\n"
     "  --help                this\n"
@@ -86,6 +91,18 @@ static int field_of_flag(const char *flag, size_t length)
     return field;
 }
 
+// Those that no rule has; NULL if it is none of them.
+static const char *kill_field_of_flag(const char *flag, size_t length)
+{
+    static const char *const fields[] = {"request", "over"};
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        if (strlen(fields[i]) == length && strncmp(fields[i], flag, length) == 0) {
+            return fields[i];
+        }
+    }
+    return NULL;
+}
+
 static int complain_of_flag(const char *flag, size_t length)
 {
     char typed[NAME_BYTES];
@@ -109,6 +126,7 @@ static int take_flag(struct wish *wish, int argc, char *const argv[], int *at)
     bool is_socket = length == 6 && strncmp(flag, "socket", length) == 0;
     bool is_port = length == 4 && strncmp(flag, "port", length) == 0;
     int field = field_of_flag(flag, length);
+    const char *kill_field = kill_field_of_flag(flag, length);
     if (strcmp(flag, "json") == 0) {
         wish->json = true;
         return 0;
@@ -117,7 +135,7 @@ static int take_flag(struct wish *wish, int argc, char *const argv[], int *at)
         wish->help = true;
         return 0;
     }
-    if (!is_socket && !is_port && field == RULE_OPTION_COUNT) {
+    if (!is_socket && !is_port && !kill_field && field == RULE_OPTION_COUNT) {
         return complain_of_flag(flag, length);
     }
     if (!value && field < RULE_OPTION_COUNT && rule_rows[field].type == OPTION_BOOL) {
@@ -132,9 +150,10 @@ static int take_flag(struct wish *wish, int argc, char *const argv[], int *at)
     } else if (is_port) {
         wish->weir.port = value;
     } else if (!bson_utf8_validate(value, strlen(value), false)) {
-        return complain(EXIT_USAGE, "--%s: is not UTF-8", rule_rows[field].flag);
+        return complain(EXIT_USAGE, "--%.*s: is not UTF-8", (int)length, flag);
     } else {
-        BSON_APPEND_UTF8(&wish->fields, rule_rows[field].name, value);
+        const char *name = kill_field ? kill_field : rule_rows[field].name;
+        BSON_APPEND_UTF8(&wish->fields, name, value);
         wish->has_by |= field == RULE_OPTION_by;
     }
     return 0;
@@ -324,7 +343,8 @@ static int show(const struct wish *wish, const struct buffer *line)
 static void write_order(struct wish *wish, bson_t *order)
 {
     const char *sudo = getenv("SUDO_USER");
-    bool named = strcmp(wish->order, "rule add") == 0 || strcmp(wish->order, "emergency on") == 0;
+    bool named = strcmp(wish->order, "rule add") == 0 || strcmp(wish->order, "emergency on") == 0 ||
+                 strcmp(wish->order, "kill") == 0;
     if (sudo && geteuid() == 0 && named && !wish->has_by &&
         bson_utf8_validate(sudo, strlen(sudo), false)) {
         BSON_APPEND_UTF8(&wish->fields, "by", sudo);

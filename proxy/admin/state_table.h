@@ -147,8 +147,7 @@
     FIELD(clients, unsent, INT, "bytes", NULL, "Replies that it has not taken yet.")               \
     FIELD(clients, worker, INT, "", NULL, "The thread that it belongs to.")                        \
                                                                                                    \
-    FIELD(requests, _id, INT, "", NULL, "Its client's number; of one without, that of its "        \
-        "upstream, negative.")                                                                     \
+    FIELD(requests, _id, INT, "", NULL, "Its number, which no other request ever has.")            \
     FIELD(requests, client, INT, "", NULL, "The client's number; 0: weir's own.")                  \
     FIELD(requests, app, TEXT, "", NULL, "appName of the app's URI.")                              \
     FIELD(requests, server, TEXT, "", NULL, "Where it goes; empty: not decided.")                  \

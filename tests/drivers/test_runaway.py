@@ -151,6 +151,52 @@ def test_index_builds_are_let_finish(stub):
         assert proxy.count("killed") == 0
 
 
+# --- by an operator -------------------------------------------------------------------------------
+
+
+def test_an_operator_kills(stub):
+    """What was sent is ended there, what waits is refused at once, a client loses its connection."""
+    slow = stub.fail("find", times=None, delay_s=60)
+    write = {"update": "things", "updates": [{"q": {}, "u": {"$set": {"n": 1}}}]}
+    with weir.Weir(stub.uri, "--max-wait", "60s", cap=1) as proxy, connect(proxy) as watcher:
+        seen = lambda state: watcher.ask({"find": "requests", "filter": {"state": state}}, db="weir")  # noqa: E731
+        mine = lambda state: seen(state)["cursor"]["firstBatch"]  # noqa: E731
+        with connect(proxy) as one, connect(proxy) as another:
+            read = one.post({"find": "things"})
+            stub.wait_until(lambda: slow.delayed == 1)
+            queued = another.post(write)
+            stub.wait_until(lambda: mine("queued"))
+            assert proxy.order("kill", "--request", str(mine("queued")[0]["_id"]))["refused"] == 1
+            refused = another.reply_to(queued)
+            assert refused["code"] == 11601 and "nothing was executed" in refused["errmsg"]
+            assert "errorLabels" not in refused and not stub.asked("update")
+
+            running = mine("served")[0]
+            assert proxy.order("kill", "--over", "1h")["ended"] == 0
+            assert proxy.order("kill", "--request", str(running["_id"]), "--why", "x")["ended"] == 1
+            assert one.reply_to(read)["code"] == 11601
+            done = proxy.ctl("kill", "--request", str(running["_id"]))
+            assert done.returncode == 1 and "there is no such request any more" in done.stderr
+
+            read = one.post({"find": "things"})
+            stub.wait_until(lambda: slow.delayed == 1)
+            shape = proxy.order("kill", "--shape", "0123456789abcdef")
+            assert (shape["ended"], shape["spared"]) == (0, 0)
+            assert proxy.order("kill", "--over", "10ms")["ended"] == 1
+            assert one.reply_to(read)["code"] == 11601
+
+            one.post({"find": "things"})
+            stub.wait_until(lambda: slow.delayed == 1)
+            client = str(mine("served")[0]["client"])
+            assert proxy.order("kill", "--client", client)["closed"] == 1
+            assert one.is_ended(within=10)
+            stub.wait_until(lambda: slow.delayed == 0)
+        said = proxy.wait_for("kill_ordered", why="x")
+        assert said["by"] and said["ended"] == "1"
+        assert proxy.wait_for("killed")["why"] == "an operator"
+        proxy.wait_until_at_rest(clients=1)
+
+
 # --- for nobody -----------------------------------------------------------------------------------
 
 

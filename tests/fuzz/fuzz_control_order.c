@@ -55,6 +55,14 @@ static void tell_status(void *arg, int64_t now_us, bson_t *reply)
     BSON_APPEND_INT64(reply, "clients", 1);
 }
 
+static bool kill_all(void *arg, const struct cull_wish *wish, struct cull_counts *ret_counts)
+{
+    (void)arg;
+    MUST(wish->request != 0 || wish->client != 0 || wish->has_shape || wish->over_us > 0);
+    *ret_counts = (struct cull_counts){.ended = 1};
+    return true;
+}
+
 static void judge(int64_t now_us)
 {
     static const uint8_t address[16] = {10};
@@ -100,7 +108,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct config config = {.emergency_max_time_us = 5000000};
     struct rulebook *book = rulebook_new(&config, (struct rulebook_reader){.changed = changed});
-    const struct control_desk desk = {book, tell_status, drain, NULL};
+    const struct control_desk desk = {book, tell_status, drain, kill_all, NULL};
     int64_t now_us = 1000000;
     while (size > 0) {
         const uint8_t *newline = memchr(data, '\n', size);
