@@ -33,7 +33,7 @@ packages_of() {
         build)
             echo gcc libc6-dev cmake ninja-build pkg-config ca-certificates
             echo libev-dev libssl-dev libbson-dev libmongoc-dev libgsasl-dev libyaml-dev libmicrohttpd-dev
-            echo libsnappy-dev zlib1g-dev libzstd-dev
+            echo libsnappy-dev zlib1g-dev libzstd-dev libncurses-dev
             ;;
         run) echo python3 python3-venv openssl ca-certificates ;;
         test)

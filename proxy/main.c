@@ -16,6 +16,7 @@
 #include "proxy/config.h"
 #include "proxy/log.h"
 #include "proxy/admin/user_command.h"
+#include "proxy/top/top.h"
 #include "proxy/weir.h"
 
 enum { EXIT_BAD_CONFIGURATION = 2 };
@@ -91,6 +92,9 @@ int main(int argc, char **argv)
     }
     if (argc > 1 && strcmp(argv[1], "ctl") == 0) {
         return ctl_main(argc - 1, argv + 1);
+    }
+    if (argc > 1 && strcmp(argv[1], "top") == 0) {
+        return top_main(argc - 1, argv + 1);
     }
     if (argc > 1 && strcmp(argv[1], "user") == 0) {
         return user_command(argc, argv);
