@@ -2,7 +2,6 @@
 
 #include "proxy/top/figures.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,7 +148,7 @@ static struct record *add(struct figures *figures, enum pane_id pane, size_t roo
 {
     struct records *records = &figures->records[pane];
     if (!records->at) {
-        records->at = xcalloc(room, sizeof *records->at);
+        records->at = xcalloc(room + 1, sizeof *records->at);
     }
     return &records->at[records->count++];
 }
@@ -374,12 +373,12 @@ static void take_shapes(struct figures *figures, const bson_t *before,
 static void put_request(struct figures *figures, const bson_t *request,
                         const struct shapes_seen *shapes, size_t room)
 {
+    char *id = figures->request_ids[figures->records[PANE_HOLDERS].count];
     struct record *record = add(figures, PANE_HOLDERS, room);
     const char *server = text_of(request, "server");
     const char *label = text_of(request, "shape");
     const struct shape_seen *shape = find_label(shapes, server, label);
-    char *id = xcalloc(1, 32); // figures_fini frees it
-    snprintf(id, 32, "%.0f", number_of(request, "_id"));
+    snprintf(id, FIGURES_ID_BYTES, "%.0f", number_of(request, "_id"));
     *record = (struct record){
         .id = id,
         .shape = shape ? shape->id : NULL,
@@ -418,6 +417,7 @@ static void take_requests(struct figures *figures, const bson_t *now,
     struct records *requests = &figures->records[PANE_HOLDERS];
     struct records *apps = &figures->records[PANE_APPS];
     size_t room = count_of(now, "requests");
+    figures->request_ids = xcalloc(room + 1, sizeof *figures->request_ids);
     for (walk_begin(&walk, now, "requests"); walk_next(&walk, &request);) {
         if (strcmp(text_of(&request, "state"), "local") != 0) {
             put_request(figures, &request, shapes, room);
@@ -476,10 +476,7 @@ void figures_make(struct figures *figures, const bson_t *before, const bson_t *n
 
 void figures_fini(struct figures *figures)
 {
-    struct records *requests = &figures->records[PANE_HOLDERS];
-    for (size_t i = 0; i < requests->count; i++) {
-        free((char *)(uintptr_t)requests->at[i].id);
-    }
+    free(figures->request_ids);
     for (int i = 0; i < PANE_COUNT; i++) {
         free(figures->records[i].at);
     }

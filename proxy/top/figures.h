@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { CELLS_MAX = 10 };
+enum { CELLS_MAX = 10, FIGURES_ID_BYTES = 24 };
 
 enum cell_kind { CELL_TEXT, CELL_COUNT, CELL_RATE, CELL_RATIO, CELL_SECONDS };
 
@@ -73,6 +73,7 @@ struct figures {
     double served_rate, shed_rate, failed_rate;
     struct quantiles wait, service;
     struct records records[PANE_COUNT];
+    char (*request_ids)[FIGURES_ID_BYTES]; // the numbers of requests, as texts
 };
 
 // Texts are borrowed from `now`. `before` may be NULL.
