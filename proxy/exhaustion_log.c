@@ -2,6 +2,7 @@
 
 #include "proxy/exhaustion_log.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 static void describe_holder(struct holder *holder, const struct request *request, int64_t now_us)
 {
     shape_text(&request->msg, &request->command, holder->shape, sizeof holder->shape);
+    holder->shape_id = shape_id(&request->msg, &request->command);
     memcpy(holder->app_name, request->app_name, sizeof holder->app_name);
     memcpy(holder->tenant, request->tenant.name, sizeof holder->tenant);
     holder->client_id = request->client_id;
@@ -46,9 +48,11 @@ static void log_holders(struct log_line *line, const struct exhaustion_report *r
         char key[16];
         char text[384];
         snprintf(key, sizeof key, "holder%c", '1' + i);
-        snprintf(text, sizeof text, "%.160s app=%.48s client=%llu held_ms=%lld tenant=%.48s",
-                 holder->shape, holder->app_name, (unsigned long long)holder->client_id,
-                 (long long)(holder->age_us / 1000), holder->tenant);
+        snprintf(text, sizeof text,
+                 "%.160s shape_id=%016" PRIx64 " app=%.48s client=%llu held_ms=%lld tenant=%.48s",
+                 holder->shape, holder->shape_id, holder->app_name,
+                 (unsigned long long)holder->client_id, (long long)(holder->age_us / 1000),
+                 holder->tenant);
         log_str(line, key, text);
     }
 }

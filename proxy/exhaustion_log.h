@@ -13,6 +13,7 @@
 
 struct holder {
     char shape[160];
+    uint64_t shape_id;
     char app_name[CLIENT_APP_NAME_BYTES];
     char tenant[CLIENT_APP_NAME_BYTES];
     uint64_t client_id;

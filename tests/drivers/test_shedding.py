@@ -123,7 +123,8 @@ def test_exhaustion_is_logged(secantus, proxy):
         begin = proxy.wait_for("exhaustion_begin")
     end = proxy.wait_for("exhaustion_end", timeout=10)
     assert (begin["level"], end["level"]) == ("warn", "info")
-    holder = r"count test\.slow\d+ \{owner\} app= client=\d+ held_ms=\d+ tenant=127\.0\.0\.1"
+    holder = r"count test\.slow\d+ \{owner\} shape_id=[0-9a-f]{16} app= client=\d+ held_ms=\d+ tenant="
+    holder += r"127\.0\.0\.1"
     assert re.fullmatch(holder, begin["holder1"]), begin
 
 
