@@ -2,6 +2,7 @@
 #include "proxy/admin/doctor_checks.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define USED_WARNING 0.8
@@ -293,17 +294,17 @@ static const struct {
 // False also for a version that cannot be read.
 static bool is_before(const char *version, const int fixed[3])
 {
-    int number[3] = {0};
-    version += *version == 'v';
-    if (sscanf(version, "%4d.%4d.%4d", &number[0], &number[1], &number[2]) <
-        2) { // NOLINT(cert-err34-c)
-        return false;
+    const char *at = version + (*version == 'v');
+    bool before = false;
+    bool equal = *at >= '0' && *at <= '9';
+    for (int i = 0; i < 3 && equal; i++) {
+        char *end;
+        long number = strtol(at, &end, 10);
+        before = number < fixed[i];
+        equal = number == fixed[i];
+        at = end + (*end == '.');
     }
-    int i = 0;
-    while (i < 2 && number[i] == fixed[i]) {
-        i++;
-    }
-    return number[i] < fixed[i];
+    return before;
 }
 
 // weir's monitors, and who asks here.

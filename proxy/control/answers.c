@@ -391,7 +391,7 @@ static void read_lags(struct replication *replication, const int64_t written_ms[
 bool replication_read(const bson_t *reply, struct replication *ret_replication)
 {
     struct replication *replication = ret_replication;
-    int64_t written_ms[MEMBERS_MAX];
+    int64_t written_ms[MEMBERS_MAX] = {0};
     bson_iter_t members;
     bson_iter_t list;
     memset(replication, 0, sizeof *replication);

@@ -206,11 +206,10 @@ static void read_condition(const bson_iter_t *field, const char *prefix, int lev
 {
     const char *key = bson_iter_key(field);
     char name[INDEX_NAME_BYTES];
-    if (strcmp(key, "$and") == 0) {
+    bool alternatives = strcmp(key, "$or") == 0 && count_elements(field) != 1;
+    if (strcmp(key, "$and") == 0 || (strcmp(key, "$or") == 0 && !alternatives)) {
         read_all(field, prefix, level, needs);
-    } else if (strcmp(key, "$or") == 0 && count_elements(field) == 1) {
-        read_all(field, prefix, level, needs);
-    } else if (strcmp(key, "$or") == 0) {
+    } else if (alternatives) {
         needs->alternatives = true;
     } else if (strcmp(key, "$text") == 0) {
         needs->special = true;
