@@ -511,8 +511,8 @@ struct question {
 
 static int take_number(const char *option, const char *text, long *ret_number)
 {
-    *ret_number = is_number(text) && strlen(text) < 8 ? strtol(text, NULL, 10) : 0;
-    return *ret_number > 0 ? 0 : complain("%s %s: must be 1 to 9999999", option, text);
+    *ret_number = is_number(text) && strlen(text) < 7 ? strtol(text, NULL, 10) : 0;
+    return *ret_number > 0 ? 0 : complain("%s %s: must be 1 to 999999", option, text);
 }
 
 static int take_tier(const char *name, struct expectation *expectation)

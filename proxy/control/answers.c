@@ -9,6 +9,7 @@
 #include "wire/shape.h"
 
 enum { LEVELS_MAX = 24 };
+#define NUMBER_MAX INT64_C(1000000000000000)
 
 // --- fields -------------------------------------------------------------------------------------
 
@@ -19,6 +20,7 @@ static bool find(const bson_t *document, const char *path, bson_iter_t *ret_fiel
     return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, ret_field);
 }
 
+// What is larger than anything that is counted is not believed, so that sums cannot overflow.
 static int64_t number(const bson_t *document, const char *path)
 {
     bson_iter_t field;
@@ -27,10 +29,10 @@ static int64_t number(const bson_t *document, const char *path)
     }
     if (BSON_ITER_HOLDS_DOUBLE(&field)) {
         double value = bson_iter_double(&field);
-        return value >= 0 && value < 9e18 ? (int64_t)value : UNKNOWN;
+        return value >= 0 && value <= NUMBER_MAX ? (int64_t)value : UNKNOWN;
     }
     int64_t value = bson_iter_as_int64(&field);
-    return value >= 0 ? value : UNKNOWN;
+    return value >= 0 && value <= NUMBER_MAX ? value : UNKNOWN;
 }
 
 static int64_t date_ms(const bson_t *document, const char *path)

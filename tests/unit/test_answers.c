@@ -86,6 +86,12 @@ static void status_is_read(void **state)
     assert_int_equal(status.connections.rejected, UNKNOWN);
     assert_int_equal(status.certificate_expiry_s, UNKNOWN);
     bson_destroy(reply);
+    reply = document("{'connections': {'current': {'$numberLong': '9223372036854775807'},"
+                     " 'available': 1e300}, 'version': 'x'}");
+    assert_true(server_status_read(reply, &status));
+    assert_int_equal(status.connections.current, UNKNOWN);
+    assert_int_equal(status.connections.available, UNKNOWN);
+    bson_destroy(reply);
     reply = document("{'ok': 1}");
     assert_false(server_status_read(reply, &status));
     bson_destroy(reply);
