@@ -45,6 +45,9 @@ struct inquiry {
     struct buffer command; // the body of its message
     bson_t *reply;         // set when it comes back
     bool may_look;         // at weir, who asks
+    bool may_act;          // and change it
+    char by[128];          // who asks
+    bson_t *order;         // that it is (admin/control_order.h), set on the way; else NULL
     bool opens_view;       // the reply leaves a cursor open
 };
 

@@ -108,6 +108,14 @@ bool local_may_look(const struct client *client)
     return local_is_near(client);
 }
 
+bool local_may_act(const struct client *client)
+{
+    if (client->worker->shared->logins) {
+        return client->user && client->user->spec.weir == WEIR_ACT;
+    }
+    return local_is_near(client);
+}
+
 // What this app may compress with.
 static struct compressor_list compressors_for(const struct client *client)
 {

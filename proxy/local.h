@@ -37,4 +37,7 @@ bool local_is_near(const struct client *client);
 // machine.
 bool local_may_look(const struct client *client);
 
+// Likewise whether it may change weir.
+bool local_may_act(const struct client *client);
+
 #endif

@@ -69,7 +69,8 @@ static void set_bounds(struct server *server, struct server_bounds bounds)
     server->bounds = bounds;
     server->ledger.cap = cap;
     server->pinned_limit = pinned_limit(config, cap);
-    gate_restrain(server->gate, at_least_one(cap), max_wait_us);
+    int limit = bounds.limit > 0 && bounds.limit < cap ? bounds.limit : cap;
+    gate_restrain(server->gate, at_least_one(limit), max_wait_us);
     atomic_store(&server->has_surplus, count_entered(server) > cap);
 }
 

@@ -177,6 +177,22 @@ void servers_adapt(struct servers *servers, struct worker *worker)
     each(servers, worker, adapt, NULL);
 }
 
+static void tell_a_worker(struct servers *servers)
+{
+    if (!atomic_exchange(&servers->adapting, true)) {
+        worker_post(servers->workers[0], &servers->adapt, MAIL_ADAPT);
+    }
+}
+
+void servers_set_limit(struct servers *servers, int limit)
+{
+    pthread_mutex_lock(&servers->lock);
+    servers->bounds.limit = limit;
+    servers->bounds.generation++;
+    pthread_mutex_unlock(&servers->lock);
+    tell_a_worker(servers);
+}
+
 bool servers_set_cap(struct servers *servers, const char *name, int cap)
 {
     pthread_mutex_lock(&servers->lock);
@@ -189,8 +205,8 @@ bool servers_set_cap(struct servers *servers, const char *name, int cap)
     bool known = server || !name;
     servers->bounds.generation += known;
     pthread_mutex_unlock(&servers->lock);
-    if (known && !atomic_exchange(&servers->adapting, true)) {
-        worker_post(servers->workers[0], &servers->adapt, MAIL_ADAPT);
+    if (known) {
+        tell_a_worker(servers);
     }
     return known;
 }

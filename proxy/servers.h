@@ -60,6 +60,9 @@ void servers_adapt(struct servers *servers, struct worker *worker);
 // server_count says how many are open still. False: there is no such server.
 bool servers_set_cap(struct servers *servers, const char *name, int cap);
 
+// Likewise the most that each may have in flight, besides its cap; 0: no such bound.
+void servers_set_limit(struct servers *servers, int limit);
+
 // Does what time brings, at each server. Called by any worker's tick.
 void servers_tick(struct servers *servers, struct worker *worker, int64_t now_us);
 

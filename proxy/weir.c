@@ -507,6 +507,18 @@ static bool kill_all(void *arg, const struct cull_wish *wish, struct cull_counts
     return cull_end(cull_begin(weir->workers, weir->worker_count, wish), ret_counts);
 }
 
+static void set_cap(void *arg, int cap)
+{
+    struct weir *weir = arg;
+    (void)servers_set_cap(weir->shared.servers, NULL, cap);
+}
+
+static void set_limit(void *arg, int limit)
+{
+    struct weir *weir = arg;
+    servers_set_limit(weir->shared.servers, limit);
+}
+
 static int listening_port(const struct weir *weir)
 {
     struct address address;
@@ -531,6 +543,7 @@ static bool open_control_socket(struct weir *weir, char *ret_error, size_t capac
     char path[CONTROL_PATH_BYTES];
     char error[CONTROL_ERROR_BYTES] = "its path is too long";
     if (config->control_socket && strcmp(config->control_socket, "disabled") == 0) {
+        weir->control_socket = control_socket_open(NULL, error);
         return true;
     }
     if (config->control_socket) {
@@ -546,6 +559,7 @@ static bool open_control_socket(struct weir *weir, char *ret_error, size_t capac
     }
     if (!weir->control_socket) {
         log_no_control_socket(error);
+        weir->control_socket = control_socket_open(NULL, error);
     }
     return true;
 }
@@ -780,11 +794,12 @@ static void start(struct weir *weir)
     for (int i = 0; i < weir->worker_count; i++) {
         worker_start(weir->workers[i]);
     }
-    if (weir->control_socket) {
-        const struct control_desk desk = {weir->rulebook, tell_status, order_drain, kill_all, weir};
+    {
+        const struct control_desk desk = {weir->rulebook, tell_status, order_drain, kill_all,
+                                          set_cap,        set_limit,   weir};
         control_socket_start(weir->control_socket, &desk, weir->observer);
     }
-    observer_start(weir->observer);
+    observer_start(weir->observer, weir->control_socket);
     if (weir->http) {
         http_start(weir->http, weir->observer, weir->workers, weir->worker_count);
     }
@@ -808,12 +823,12 @@ static void tell_workers_to_end(struct weir *weir)
 // Returns whether all requests came to their end in time.
 static bool stop(struct weir *weir)
 {
-    control_socket_free(weir->control_socket);
-    weir->control_socket = NULL;
     weir->stop_accepting.kind = ACCEPTOR_END;
     mailbox_post(weir->acceptor_mailbox, &weir->stop_accepting);
     pthread_join(weir->acceptor_thread, NULL);
     observer_rest(weir->observer);
+    control_socket_free(weir->control_socket);
+    weir->control_socket = NULL;
     http_free(weir->http);
     weir->http = NULL;
     tell_workers_to_end(weir);

@@ -17,7 +17,8 @@ struct order {
     const char *name;
     const char *by;
     int64_t now_us;
-    int64_t id; // 0: not said
+    bool has_id;
+    int64_t id;
     bool has_fields;
     bson_iter_t fields;    // before the first
     struct rule_spec spec; // of these, if they are a rule's
@@ -339,24 +340,83 @@ static void kill_all(struct order *order)
     BSON_APPEND_INT32(order->reply, "spared", counts.spared);
 }
 
+// --- bounds -------------------------------------------------------------------------------------
+
+enum { BOUND_MOST = 100000 };
+
+static void log_bound(const struct order *order, const char *event, int bound)
+{
+    struct log_line line;
+    log_begin(&line, LOG_WARN, event);
+    log_str(&line, "by", order->by);
+    if (bound > 0) {
+        log_int(&line, "to", bound);
+    } else {
+        log_str(&line, "to", "default");
+    }
+    log_end(&line);
+}
+
+static bool check_bound(struct order *order)
+{
+    bool fine = order->id >= 1 && order->id <= BOUND_MOST;
+    return fine || fail(order, "%s: must be 1 to %d, or default", order->name, BOUND_MOST);
+}
+
+static void set_cap(struct order *order)
+{
+    if (check_bound(order)) {
+        order->desk->set_cap(order->desk->arg, (int)order->id);
+        log_bound(order, "cap_set", (int)order->id);
+        succeed(order);
+    }
+}
+
+static void reset_cap(struct order *order)
+{
+    order->desk->set_cap(order->desk->arg, -1);
+    log_bound(order, "cap_set", 0);
+    succeed(order);
+}
+
+static void set_limit(struct order *order)
+{
+    if (check_bound(order)) {
+        order->desk->set_limit(order->desk->arg, (int)order->id);
+        log_bound(order, "limit_set", (int)order->id);
+        succeed(order);
+    }
+}
+
+static void reset_limit(struct order *order)
+{
+    order->desk->set_limit(order->desk->arg, 0);
+    log_bound(order, "limit_set", 0);
+    succeed(order);
+}
+
 // --- reading ------------------------------------------------------------------------------------
 
 static const struct kind {
     const char *name;
-    bool has_id;
+    const char *number; // what it is called; NULL: it has none
     enum { FIELDS_NONE, FIELDS_OF_RULE, FIELDS_OF_ITS_OWN } fields;
     void (*obey)(struct order *order);
 } kinds[] = {
-    {"rule add", false, FIELDS_OF_RULE, add_rule},
-    {"rule list", false, FIELDS_NONE, list_rules},
-    {"rule remove", true, FIELDS_NONE, remove_rule},
-    {"emergency on", false, FIELDS_OF_RULE, begin_emergency},
-    {"emergency off", false, FIELDS_NONE, end_emergency},
-    {"emergency status", false, FIELDS_NONE, tell_emergency},
-    {"drain", false, FIELDS_OF_RULE, drain},
-    {"kill", false, FIELDS_OF_ITS_OWN, kill_all},
-    {"status", false, FIELDS_NONE, tell_status},
-    {"state", false, FIELDS_NONE, tell_state},
+    {"rule add", NULL, FIELDS_OF_RULE, add_rule},
+    {"rule list", NULL, FIELDS_NONE, list_rules},
+    {"rule remove", "an id", FIELDS_NONE, remove_rule},
+    {"emergency on", NULL, FIELDS_OF_RULE, begin_emergency},
+    {"emergency off", NULL, FIELDS_NONE, end_emergency},
+    {"emergency status", NULL, FIELDS_NONE, tell_emergency},
+    {"setCap", "a number", FIELDS_NONE, set_cap},
+    {"setCap default", NULL, FIELDS_NONE, reset_cap},
+    {"setLimit", "a number", FIELDS_NONE, set_limit},
+    {"setLimit default", NULL, FIELDS_NONE, reset_limit},
+    {"drain", NULL, FIELDS_OF_RULE, drain},
+    {"kill", NULL, FIELDS_OF_ITS_OWN, kill_all},
+    {"status", NULL, FIELDS_NONE, tell_status},
+    {"state", NULL, FIELDS_NONE, tell_state},
 };
 
 static bool read_collections(struct order *order, const bson_iter_t *iter)
@@ -388,6 +448,7 @@ static bool read_order(struct order *order, const bson_t *document)
             order->name = bson_iter_utf8(&iter, NULL);
         } else if (strcmp(key, "id") == 0 && BSON_ITER_HOLDS_INT(&iter)) {
             order->id = bson_iter_as_int64(&iter);
+            order->has_id = true;
         } else if (strcmp(key, "fields") == 0) {
             fine = (BSON_ITER_HOLDS_DOCUMENT(&iter) && bson_iter_recurse(&iter, &order->fields)) ||
                    fail(order, "fields: must be a document");
@@ -419,8 +480,10 @@ static bool check_kind(struct order *order, const struct kind *kind)
     if (order->names_collections && kind->obey != tell_state) {
         return fail(order, "collections: %s has no such field", kind->name);
     }
-    return (order->id != 0) == kind->has_id ||
-           fail(order, "%s: %s", kind->name, kind->has_id ? "needs an id" : "has no id");
+    if (kind->number && !order->has_id) {
+        return fail(order, "%s: needs %s", kind->name, kind->number);
+    }
+    return kind->number || !order->has_id || fail(order, "%s: has no id", kind->name);
 }
 
 static void obey(struct order *order)
@@ -436,20 +499,28 @@ static void obey(struct order *order)
     fail(order, "%.60s: unknown order", order->name);
 }
 
-unsigned control_order_answer(const struct control_desk *desk, const char *text, size_t len,
-                              const char *by, int64_t now_us, bson_t *reply)
+unsigned control_order_obey(const struct control_desk *desk, const bson_t *document, const char *by,
+                            int64_t now_us, bson_t *reply)
 {
     struct order order = {.desk = desk, .name = "", .by = by, .now_us = now_us, .reply = reply};
-    bson_error_t error;
-    bson_t *document = bson_new_from_json((const uint8_t *)text, (ssize_t)len, &error);
-    if (!document) {
-        fail(&order, "what was asked is not a JSON document");
-        return 0;
-    }
     if (read_order(&order, document)) {
         obey(&order);
     }
     rule_spec_clear(&order.spec);
-    bson_destroy(document);
     return order.told;
+}
+
+unsigned control_order_answer(const struct control_desk *desk, const char *text, size_t len,
+                              const char *by, int64_t now_us, bson_t *reply)
+{
+    bson_error_t error;
+    bson_t *document = bson_new_from_json((const uint8_t *)text, (ssize_t)len, &error);
+    if (!document) {
+        struct order order = {.reply = reply};
+        fail(&order, "what was asked is not a JSON document");
+        return 0;
+    }
+    unsigned told = control_order_obey(desk, document, by, now_us, reply);
+    bson_destroy(document);
+    return told;
 }

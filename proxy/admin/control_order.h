@@ -12,10 +12,11 @@
 //      {"ok": true, "state": {"servers": [...], "shapes": [...]}}
 //
 // Orders are rule add, rule list, rule remove, emergency on, emergency off, emergency status,
-// drain, kill, status and state. The fields, as texts, are those of rule_table.h; an emergency has
-// for, why and by, drain has for, a kill request, client, shape, over, why and by. State is what
-// /state says (state_table.h), of all collections unless some are named; those that this weir does
-// not know are left out.
+// drain, kill, setCap, setLimit (with an id as their number, or followed by default), status and
+// state. The fields, as texts, are those of rule_table.h; an emergency has for, why and by, drain
+// has for, a kill request, client, shape, over, why and by. State is what /state says
+// (state_table.h), of all collections unless some are named; those that this weir does not know are
+// left out.
 
 #ifndef PROXY_ADMIN_CONTROL_ORDER_H
 #define PROXY_ADMIN_CONTROL_ORDER_H
@@ -31,6 +32,8 @@ struct control_desk {
     void (*drain)(void *arg, int64_t within_us);                   // 0: as configured
     // False: a worker is late.
     bool (*kill)(void *arg, const struct cull_wish *wish, struct cull_counts *ret_counts);
+    void (*set_cap)(void *arg, int cap);     // -1: as configured
+    void (*set_limit)(void *arg, int limit); // 0: likewise
     void *arg;
 };
 
@@ -38,5 +41,9 @@ struct control_desk {
 // Returns of which collections (as bits) the answer is to have the state beside.
 unsigned control_order_answer(const struct control_desk *desk, const char *text, size_t len,
                               const char *by, int64_t now_us, bson_t *reply);
+
+// The same of an order that is a document already.
+unsigned control_order_obey(const struct control_desk *desk, const bson_t *document, const char *by,
+                            int64_t now_us, bson_t *reply);
 
 #endif

@@ -17,6 +17,7 @@
 #include "proxy/net/listener.h"
 #include "proxy/net/stream.h"
 #include "wire/buffer.h"
+#include "wire/reply.h"
 
 #define LINE_BYTES 16384
 #define PIECE_BYTES 4096
@@ -24,7 +25,7 @@
 #define CONVERSATION_US 5000000
 #define SWEEP_US 1000000
 
-enum socket_mail { SOCKET_STOP, SOCKET_STATE };
+enum socket_mail { SOCKET_STOP, SOCKET_STATE, SOCKET_ORDER };
 
 // A question to the observer. It comes back by mail, with the answer.
 struct state_asked {
@@ -257,6 +258,42 @@ static void take_state(struct state_asked *asked)
     socket->asked_count--;
 }
 
+// --- the other door -----------------------------------------------------------------------------
+
+// As the database weir answers.
+static void translate(const bson_t *answer, bson_t *reply)
+{
+    bson_iter_t iter;
+    const struct reply_error error = {
+        .code = 2, // BadValue
+        .message = bson_iter_init_find(&iter, answer, "error") ? bson_iter_utf8(&iter, NULL) : "",
+    };
+    bson_reinit(reply);
+    if (error.message[0] != '\0') {
+        reply_error_document(&error, reply);
+        return;
+    }
+    bson_copy_to_excluding_noinit(answer, reply, "ok", NULL);
+    BSON_APPEND_DOUBLE(reply, "ok", 1.0);
+}
+
+static void take_order(struct control_socket *socket, struct inquiry *inquiry)
+{
+    bson_t answer = BSON_INITIALIZER;
+    control_order_obey(&socket->desk, inquiry->order, inquiry->by, loop_now_us(socket->loop),
+                       &answer);
+    translate(&answer, inquiry->reply);
+    bson_destroy(&answer);
+    worker_post(inquiry->worker, &inquiry->question.mail, MAIL_ANSWERED);
+    tick(socket);
+}
+
+void control_socket_send(struct control_socket *socket, struct inquiry *inquiry)
+{
+    inquiry->question.mail.kind = SOCKET_ORDER;
+    mailbox_post(socket->mailbox, &inquiry->question.mail);
+}
+
 // --- who it is ----------------------------------------------------------------------------------
 
 static void log_refused(struct control_socket *socket, const char *reason, uid_t uid)
@@ -365,6 +402,8 @@ static void deliver(void *arg, struct mail *mail)
     struct control_socket *socket = arg;
     if (mail->kind == SOCKET_STOP) {
         socket->stopping = true;
+    } else if (mail->kind == SOCKET_ORDER) {
+        take_order(socket, (struct inquiry *)((char *)mail - offsetof(struct question, mail)));
     } else {
         take_state((struct state_asked *)((char *)mail - offsetof(struct state_asked, back)));
     }
@@ -380,6 +419,9 @@ struct control_socket *control_socket_open(const char *path, char ret_error[CONT
     socket->mailbox = mailbox_new(socket->loop, deliver, socket);
     socket->sweep = timer_new(socket->loop, sweep, socket);
     socket->tick = timer_new(socket->loop, tick, socket);
+    if (!path) {
+        return socket;
+    }
     socket->listener = listen_on(socket, path, ret_error);
     if (!socket->listener) {
         control_socket_free(socket);

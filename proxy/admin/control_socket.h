@@ -15,14 +15,19 @@
 
 struct control_socket;
 
-// Listens. NULL, with one line in ret_error.
+// Listens; NULL, with one line in ret_error. Without a path it has only the other door.
 struct control_socket *control_socket_open(const char *path, char ret_error[CONTROL_ERROR_BYTES]);
+
+// An order that came to the database weir: its answer goes to its worker. From any thread, until it
+// is freed.
+void control_socket_send(struct control_socket *socket, struct inquiry *inquiry);
 
 // Begins to answer. The desk is copied.
 void control_socket_start(struct control_socket *socket, const struct control_desk *desk,
                           struct observer *observer);
 
-// Ends and frees it, started or not; the path is free again. Before the observer rests.
+// Ends and frees it, started or not; the path is free again. After the observer has come to rest,
+// so that no order is on its way; before the workers are told to end.
 void control_socket_free(struct control_socket *socket);
 
 #endif

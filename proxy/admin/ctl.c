@@ -35,6 +35,8 @@ static const char usage[] =
     "  drain [--within TIME] takes nobody new, sends clients away when they are idle, and ends "
     "with\n"
     "                        the last of them, or after that time\n"
+    "  setCap N | default    the cap of each server; shrinks as connections come back\n"
+    "  setLimit N | default  the most requests that each server has at one time\n"
     "  kill --request N | --client N | --over TIME | --shape ID [--over TIME]\n"
     "                        ends a request, a client, all that a server has worked on for so "
     "long,\n"

@@ -614,21 +614,34 @@ static void answer_help(struct database *database, struct inquiry *inquiry)
 
 // --- dispatch -----------------------------------------------------------------------------------
 
-// A command without `answer` is a question about a collection, for which a picture is made.
+// A command without `answer` is a question about a collection, for which a picture is made, or an
+// order, which goes to the desk of control_order.h.
 static const struct {
     const char *name;
     void (*answer)(struct database *database, struct inquiry *inquiry);
     const char *example;
+    bool is_order;
 } commands[] = {
-    {"find", NULL,
-     "db.requests.find({held: {$gt: 1}, state: 'served'}).sort({held: -1}).limit(10)"},
-    {"count", NULL, "db.clients.count({app: 'web'})"},
-    {"aggregate", NULL, "db.clients.countDocuments({app: 'web'}), and nothing else"},
-    {"getMore", answer_get_more, "what a shell or driver sends for the next batch"},
-    {"killCursors", answer_kill_cursors, "likewise, to end a cursor early"},
-    {"listCollections", answer_list_collections, "show collections"},
-    {"ping", answer_ping, "db.runCommand({ping: 1})"},
-    {"help", answer_help, "db.runCommand({help: 1})"},
+    {"find", NULL, "db.requests.find({held: {$gt: 1}, state: 'served'}).sort({held: -1}).limit(10)",
+     false},
+    {"count", NULL, "db.clients.count({app: 'web'})", false},
+    {"aggregate", NULL, "db.clients.countDocuments({app: 'web'}), and nothing else", false},
+    {"getMore", answer_get_more, "what a shell or driver sends for the next batch", false},
+    {"killCursors", answer_kill_cursors, "likewise, to end a cursor early", false},
+    {"listCollections", answer_list_collections, "show collections", false},
+    {"ping", answer_ping, "db.runCommand({ping: 1})", false},
+    {"setCap", NULL, "db.runCommand({setCap: 40}); {setCap: 'default'}: as configured", true},
+    {"setLimit", NULL, "db.runCommand({setLimit: 20}); {setLimit: 'default'}: as configured", true},
+    {"rule", NULL,
+     "db.runCommand({rule: 'add', app: 'report*', atOnce: 2, for: '2h', dryRun: true}); "
+     "{rule: 'list'}; {rule: 'remove', id: 3}",
+     true},
+    {"emergency", NULL,
+     "db.runCommand({emergency: 'on', for: '30m', why: 'deploy went wrong'}); 'off'; 'status'",
+     true},
+    {"kill", NULL,
+     "db.runCommand({kill: 1, over: '30s'}); or request, client (their _id), shape, why", true},
+    {"help", answer_help, "db.runCommand({help: 1})", false},
 };
 
 #define COMMANDS (sizeof commands / sizeof commands[0])
@@ -665,6 +678,108 @@ static bool take_question(struct inquiry *inquiry, const struct bson_element *fi
     return false;
 }
 
+// Not a part of one, as where a limit is meant.
+static bool take_whole(const struct bson_element *element, int64_t *ret_number)
+{
+    double real = 0;
+    if (element->type == BSON_VIEW_DOUBLE) {
+        memcpy(&real, element->value.at, sizeof real);
+    }
+    return bson_element_i64(element, ret_number) &&
+           (element->type != BSON_VIEW_DOUBLE || real == (double)*ret_number);
+}
+
+// The fields of an order are texts. False: it is none that could be one.
+static bool append_text(bson_t *fields, const struct bson_element *element)
+{
+    char space[32];
+    struct bytes text;
+    int64_t number;
+    if (!bson_element_text(element, &text)) {
+        if (element->type == BSON_VIEW_BOOL) {
+            snprintf(space, sizeof space, "%s", bson_element_truth(element) ? "true" : "false");
+        } else if (take_whole(element, &number)) {
+            snprintf(space, sizeof space, "%lld", (long long)number);
+        } else {
+            return false;
+        }
+        text = (struct bytes){(const uint8_t *)space, strlen(space)};
+    }
+    return bson_append_utf8(fields, (const char *)element->key.at, (int)element->key.len,
+                            (const char *)text.at, (int)text.len);
+}
+
+// {rule: 'add', ...} is the order "rule add", {setCap: 40} is setCap with a number.
+static bool append_name(bson_t *order, const struct bson_element *first)
+{
+    struct bytes word;
+    int64_t number;
+    char name[64];
+    int len = (int)first->key.len;
+    if (bson_element_text(first, &word)) {
+        snprintf(name, sizeof name, "%.*s %.*s", len, (const char *)first->key.at,
+                 (int)(word.len < 32 ? word.len : 32), (const char *)word.at);
+    } else if (take_whole(first, &number)) {
+        snprintf(name, sizeof name, "%.*s", len, (const char *)first->key.at);
+        if (!bytes_equal(first->key, "kill")) {
+            BSON_APPEND_INT64(order, "id", number);
+        }
+    } else {
+        return false;
+    }
+    BSON_APPEND_UTF8(order, "order", name);
+    return true;
+}
+
+static bool append_fields_of_order(struct inquiry *inquiry, bson_t *order, bson_t *fields)
+{
+    struct bson_walk walk;
+    struct bson_element element;
+    int64_t id;
+    bool fine = bson_walk_begin(&walk, command_of(inquiry)) &&
+                bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT;
+    while (fine && bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT) {
+        if (is_harmless(element.key)) {
+            continue;
+        }
+        if (bytes_equal(element.key, "by")) {
+            return complain(inquiry, CODE_BAD_VALUE, "weir: '%.*s' is whoever asks, here",
+                            element.key);
+        }
+        if (bytes_equal(element.key, "id") && take_whole(&element, &id)) {
+            BSON_APPEND_INT64(order, "id", id);
+        } else if (!append_text(fields, &element)) {
+            return complain(inquiry, CODE_BAD_VALUE,
+                            "weir: '%.*s' must be a text, a whole number, true or false",
+                            element.key);
+        }
+    }
+    return fine;
+}
+
+// True: the reply says what is wrong with it.
+static bool take_order(struct inquiry *inquiry, const struct bson_element *first)
+{
+    if (!inquiry->may_act) {
+        fail(inquiry, CODE_UNAUTHORIZED,
+             "weir: this user may not change weir (weir: act in its entry of users)");
+        return true;
+    }
+    bson_t fields = BSON_INITIALIZER;
+    inquiry->order = bson_new();
+    bool fine = append_name(inquiry->order, first);
+    if (!fine) {
+        complain(inquiry, CODE_BAD_VALUE,
+                 "weir: '%.*s' must be a text or a whole number; help "
+                 "has examples",
+                 first->key);
+    }
+    fine = fine && append_fields_of_order(inquiry, inquiry->order, &fields);
+    BSON_APPEND_DOCUMENT(inquiry->order, "fields", &fields);
+    bson_destroy(&fields);
+    return !fine;
+}
+
 static bool dispatch(struct database *database, struct inquiry *inquiry,
                      const struct bson_element *first)
 {
@@ -673,15 +788,17 @@ static bool dispatch(struct database *database, struct inquiry *inquiry,
             continue;
         }
         if (!commands[i].answer) {
-            return take_question(inquiry, first);
+            return commands[i].is_order ? take_order(inquiry, first)
+                                        : take_question(inquiry, first);
         }
         commands[i].answer(database, inquiry);
         return true;
     }
-    complain(inquiry, CODE_NOT_SUPPORTED,
-             "weir: '%.*s' is not supported on the database weir: it has find, count, "
-             "countDocuments, listCollections and help ({help: 1} shows examples)",
-             first->key);
+    complain(
+        inquiry, CODE_NOT_SUPPORTED,
+        "weir: '%.*s' is not supported on the database weir: it has find, count, "
+        "countDocuments, listCollections, orders, and help ({help: 1} shows them with examples)",
+        first->key);
     return true;
 }
 
@@ -734,7 +851,7 @@ void database_answer(struct database *database, struct inquiry *inquiry,
     struct bson_element first;
     enum state_collection collection;
     struct wish wish;
-    if (!picture) {
+    if (!picture || inquiry->order) {
         fail(inquiry, CODE_SHUTTING_DOWN, "weir: it is ending");
         return;
     }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "proxy/admin/control_socket.h"
 #include "proxy/admin/database.h"
 #include "proxy/admin/gather.h"
 #include "proxy/admin/log_metrics.h"
@@ -27,6 +28,7 @@ struct observer {
     int shows_out;
     bool ending; // nothing more is looked at
     struct database *database;
+    struct control_socket *desk; // takes orders
     struct timer *metrics_timer;
     struct log_metrics *metrics;
     struct mail rest_mail;
@@ -123,6 +125,10 @@ static void take_inquiry(struct observer *observer, struct inquiry *inquiry)
     struct question *question = &inquiry->question;
     if (database_take(observer->database, inquiry, loop_now_us(observer->loop))) {
         send_back(inquiry);
+        return;
+    }
+    if (inquiry->order && !observer->ending) {
+        control_socket_send(observer->desk, inquiry);
         return;
     }
     question->answer = answer_inquiry;
@@ -256,8 +262,9 @@ static void *run(void *arg)
     return NULL;
 }
 
-void observer_start(struct observer *observer)
+void observer_start(struct observer *observer, struct control_socket *desk)
 {
+    observer->desk = desk;
     int64_t every_us = observer->gathering.shared->config->log_metrics_us;
     if (every_us > 0) {
         timer_set(observer->metrics_timer, loop_now_us(observer->loop) + every_us);

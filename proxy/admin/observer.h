@@ -14,11 +14,12 @@
 #include "proxy/inquiry.h"
 #include "proxy/worker.h"
 
+struct control_socket;
 struct observer;
 
 // Before the workers start; shared->observer is there from now on.
 struct observer *observer_new(struct shared *shared, struct worker **workers, int worker_count);
-void observer_start(struct observer *observer);
+void observer_start(struct observer *observer, struct control_socket *desk);
 
 // From any thread.
 void observer_ask(struct observer *observer, struct question *question);

@@ -63,6 +63,12 @@ static bool kill_all(void *arg, const struct cull_wish *wish, struct cull_counts
     return true;
 }
 
+static void set_bound(void *arg, int bound)
+{
+    (void)arg;
+    MUST(bound >= -1 && bound <= 100000);
+}
+
 static void judge(int64_t now_us)
 {
     static const uint8_t address[16] = {10};
@@ -108,7 +114,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct config config = {.emergency_max_time_us = 5000000};
     struct rulebook *book = rulebook_new(&config, (struct rulebook_reader){.changed = changed});
-    const struct control_desk desk = {book, tell_status, drain, kill_all, NULL};
+    const struct control_desk desk = {book,      tell_status, drain, kill_all,
+                                      set_bound, set_bound,   NULL};
     int64_t now_us = 1000000;
     while (size > 0) {
         const uint8_t *newline = memchr(data, '\n', size);
