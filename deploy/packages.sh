@@ -28,12 +28,20 @@ unless_on_path() {
     command -v "$1" >/dev/null 2>&1 || { shift; echo "$@"; }
 }
 
+# For the tests of the dashboard. Ubuntu has it as a snap only: there they say that they are skipped.
+headless_chromium() {
+    case "$(. /etc/os-release && echo "${ID:-}")" in
+        debian) echo chromium-headless-shell ;;
+    esac
+}
+
 packages_of() {
     case "$1" in
         build)
             echo gcc libc6-dev cmake ninja-build pkg-config ca-certificates
             echo libev-dev libssl-dev libbson-dev libmongoc-dev libgsasl-dev libyaml-dev libmicrohttpd-dev
             echo libsnappy-dev zlib1g-dev libzstd-dev libncurses-dev
+            unless_on_path npm npm
             ;;
         run) echo python3 python3-venv openssl ca-certificates ;;
         test)
@@ -41,8 +49,8 @@ packages_of() {
             echo python3 python3-venv openssl libfaketime
             unless_on_path promtool prometheus
             unless_on_path node nodejs
-            unless_on_path npm npm
             unless_on_path go golang-go
+            headless_chromium
             ;;
         bench) echo haproxy python3 ;;
         *) fail "'$1' is none of build, run, test, bench" ;;

@@ -212,8 +212,8 @@
         "$XDG_RUNTIME_DIR, for root in /run, else /tmp/weir-UID/PORT.sock; if that cannot be "     \
         "made, weir runs without it and says so.")                                                 \
     OPTION(http_port, "http.port", "http-port", INT, "0", "0", "65535", "N", false,                \
-        "Port for what looks at weir over HTTP: /metrics, /state, /healthz, /readyz; 27080 is a "  \
-        "good one. 0: none.")                                                                      \
+        "Port for what looks at weir over HTTP: / (a dashboard), /metrics, /state, /healthz, "     \
+        "/readyz; 27080 is a good one. 0: none.")                                                  \
     OPTION(http_bind_ip, "http.bindIp", "http-bind-ip", STRING, "127.0.0.1", "1", "255",           \
         "ADDRESS", false,                                                                          \
         "The address to listen on for HTTP. Whoever reaches it can read who is connected and "     \

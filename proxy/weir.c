@@ -799,10 +799,10 @@ static void start(struct weir *weir)
                                           set_cap,        set_limit,   weir};
         control_socket_start(weir->control_socket, &desk, weir->observer);
     }
-    observer_start(weir->observer, weir->control_socket);
     if (weir->http) {
         http_start(weir->http, weir->observer, weir->workers, weir->worker_count);
     }
+    observer_start(weir->observer, weir->control_socket);
     wait_for_deployment(weir);
     int error = pthread_create(&weir->acceptor_thread, NULL, run_acceptor, weir);
     assert(error == 0);

@@ -4,6 +4,9 @@
 //                                  |
 //                               answered: a response, resumed -> on_request -> response
 //
+//      each second, on the observer's thread: a point of the history; if somebody follows, a
+//      question of our own -> an event for all who follow
+//
 // The texts are counted references; one that was made of a picture is for all who asked for it.
 
 #include "proxy/admin/http.h"
@@ -11,14 +14,18 @@
 #include <errno.h>
 #include <microhttpd.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "proxy/admin/feed.h"
+#include "proxy/admin/history.h"
 #include "proxy/admin/metrics.h"
+#include "proxy/admin/page_files.h"
+#include "proxy/admin/query.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
 #include "proxy/net/address.h"
@@ -27,11 +34,16 @@
 
 #define STUCK_US 5000000 // a worker whose loop has not turned for so long is stuck
 
-enum page_id { PAGE_METRICS, PAGE_STATE, PAGE_READY, PAGE_HEALTH, PAGE_NONE };
-
-struct text {
-    atomic_int references;
-    struct buffer bytes;
+// The first PAGES_MADE of them are made of what the observer says.
+enum page_id {
+    PAGE_METRICS,
+    PAGE_STATE,
+    PAGE_READY,
+    PAGE_HISTORY,
+    PAGE_HEALTH,
+    PAGE_EVENTS,
+    PAGE_NONE,
+    PAGES_MADE = PAGE_HEALTH,
 };
 
 // A page as it was made last, and of which picture. The observer's thread alone has it.
@@ -47,8 +59,12 @@ struct http {
     struct observer *observer;
     struct worker **workers;
     int worker_count;
-    struct made made[PAGE_HEALTH];
-    pthread_mutex_t lock; // guards the rest
+    struct made made[PAGES_MADE];
+    struct feed *feed;
+    struct history *history; // the observer's thread alone has it, and the next two
+    struct question tick;    // for the next event
+    bool ticking;            // it is asked
+    pthread_mutex_t lock;    // guards the rest
     pthread_cond_t fewer;
     int suspended;
     bool ending;
@@ -60,6 +76,7 @@ struct visit {
     struct http *http;
     struct MHD_Connection *connection;
     enum page_id page;
+    const struct page_file *file; // in place of a page
     bool asked;
     struct text *text; // NULL: weir is ending
     unsigned status;
@@ -73,36 +90,12 @@ static const struct {
     [PAGE_METRICS] = {"/metrics", "text/plain; version=0.0.4; charset=utf-8", METRICS_COLLECTIONS},
     [PAGE_STATE] = {"/state", "application/json", STATE_ALL},
     [PAGE_READY] = {"/readyz", "text/plain; charset=utf-8", STATE_BIT(STATE_servers)},
+    [PAGE_HISTORY] = {"/history", "application/json", 0},
     [PAGE_HEALTH] = {"/healthz", "text/plain; charset=utf-8", 0},
+    [PAGE_EVENTS] = {"/events", "text/event-stream", 0},
 };
 
 // --- pages --------------------------------------------------------------------------------------
-
-// Takes the bytes over.
-static struct text *text_new(struct buffer *bytes)
-{
-    struct text *text = xcalloc(1, sizeof *text);
-    atomic_init(&text->references, 1);
-    text->bytes = *bytes;
-    *bytes = (struct buffer){0};
-    return text;
-}
-
-static void text_drop(void *arg)
-{
-    struct text *text = arg;
-    if (text && atomic_fetch_sub(&text->references, 1) == 1) {
-        buffer_fini(&text->bytes);
-        free(text);
-    }
-}
-
-static struct text *text_of(const char *line)
-{
-    struct buffer bytes = {0};
-    buffer_append(&bytes, line, strlen(line));
-    return text_new(&bytes);
-}
 
 // Whether some server can be sent requests.
 static bool is_ready(const struct picture *picture)
@@ -118,13 +111,14 @@ static bool is_ready(const struct picture *picture)
     return false;
 }
 
-static void make_page(const struct picture *picture, enum page_id page, bool draining,
+static void make_page(const struct http *http, const struct picture *picture, enum page_id page,
                       struct made *made)
 {
     struct buffer bytes = {0};
     made->status = MHD_HTTP_OK;
     made->serial = picture->serial;
     if (page == PAGE_READY) {
+        bool draining = atomic_load(&http->workers[0]->shared->draining);
         bool ready = !draining && is_ready(picture);
         made->status = ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
         made->text = text_of(ready      ? "ready\n"
@@ -134,6 +128,8 @@ static void make_page(const struct picture *picture, enum page_id page, bool dra
     }
     if (page == PAGE_METRICS) {
         metrics_print(picture, &bytes);
+    } else if (page == PAGE_HISTORY) {
+        history_print(http->history, false, &bytes);
     } else {
         picture_print_json(picture, &bytes);
     }
@@ -152,10 +148,9 @@ static void answered(struct question *question, const struct picture *picture)
     if (picture) {
         if (!made->text || made->serial != picture->serial) {
             text_drop(made->text);
-            make_page(picture, visit->page, atomic_load(&http->workers[0]->shared->draining), made);
+            make_page(http, picture, visit->page, made);
         }
-        atomic_fetch_add(&made->text->references, 1);
-        visit->text = made->text;
+        visit->text = text_keep(made->text);
         visit->status = made->status;
     }
     MHD_resume_connection(visit->connection);
@@ -165,17 +160,22 @@ static void answered(struct question *question, const struct picture *picture)
     pthread_mutex_unlock(&http->lock);
 }
 
-// Takes the text over.
-static enum MHD_Result respond(struct MHD_Connection *connection, unsigned status,
-                               struct text *text, const char *type)
+// A browser loads for the page what weir serves, and nothing else; nobody may frame it.
+static const char content_policy[] =
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+// Takes the response over; NULL: there was no memory for it.
+static enum MHD_Result queue(struct MHD_Connection *connection, unsigned status,
+                             struct MHD_Response *response, const char *type)
 {
-    struct MHD_Response *response = MHD_create_response_from_buffer_with_free_callback_cls(
-        buffer_held(&text->bytes), buffer_at(&text->bytes), text_drop, text);
     if (!response) {
-        text_drop(text);
         return MHD_NO;
     }
     MHD_add_response_header(response, "Content-Type", type);
+    MHD_add_response_header(response, "Content-Security-Policy", content_policy);
+    MHD_add_response_header(response, "Cross-Origin-Resource-Policy", "same-origin");
+    MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
     MHD_add_response_header(response, "Cache-Control", "no-store");
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     if (status == MHD_HTTP_METHOD_NOT_ALLOWED) {
@@ -184,6 +184,19 @@ static enum MHD_Result respond(struct MHD_Connection *connection, unsigned statu
     enum MHD_Result result = MHD_queue_response(connection, status, response);
     MHD_destroy_response(response);
     return result;
+}
+
+// Takes the text over.
+static enum MHD_Result respond(struct MHD_Connection *connection, unsigned status,
+                               struct text *text, const char *type)
+{
+    struct bytes bytes = text_bytes(text);
+    struct MHD_Response *response = MHD_create_response_from_buffer_with_free_callback_cls(
+        bytes.len, (void *)bytes.at, text_drop, text);
+    if (!response) {
+        text_drop(text);
+    }
+    return queue(connection, status, response, type);
 }
 
 static enum MHD_Result respond_in_words(struct MHD_Connection *connection, unsigned status,
@@ -203,6 +216,25 @@ static enum MHD_Result respond_with_health(const struct http *http,
         }
     }
     return respond_in_words(connection, MHD_HTTP_OK, "alive\n");
+}
+
+static enum MHD_Result respond_with_file(struct MHD_Connection *connection,
+                                         const struct page_file *file)
+{
+    size_t len = (size_t)(file->end - file->begin);
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(len, (void *)file->begin, MHD_RESPMEM_PERSISTENT);
+    return queue(connection, MHD_HTTP_OK, response, file->type);
+}
+
+static enum MHD_Result respond_with_events(const struct http *http,
+                                           struct MHD_Connection *connection)
+{
+    struct MHD_Response *response = feed_follow(http->feed, connection);
+    if (!response) {
+        return respond_in_words(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "too many follow\n");
+    }
+    return queue(connection, MHD_HTTP_OK, response, pages[PAGE_EVENTS].type);
 }
 
 // Whether the visit may wait for an answer: not when nobody will give one any more.
@@ -241,6 +273,21 @@ static enum MHD_Result go_on(struct visit *visit)
     return respond(visit->connection, visit->status, text, pages[visit->page].type);
 }
 
+static enum MHD_Result respond_to(struct visit *visit)
+{
+    if (visit->file) {
+        return respond_with_file(visit->connection, visit->file);
+    }
+    switch (visit->page) {
+    case PAGE_HEALTH:
+        return respond_with_health(visit->http, visit->connection);
+    case PAGE_EVENTS:
+        return respond_with_events(visit->http, visit->connection);
+    default:
+        return go_on(visit);
+    }
+}
+
 static enum page_id find_page(const char *path)
 {
     int page = 0;
@@ -257,6 +304,7 @@ static enum MHD_Result begin(struct http *http, struct MHD_Connection *connectio
     visit->http = http;
     visit->connection = connection;
     visit->page = find_page(path);
+    visit->file = page_file_find(path);
     *visit_at = visit;
     return MHD_YES;
 }
@@ -277,14 +325,14 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
         *body_len = 0;
         return MHD_YES;
     }
-    if (visit->page == PAGE_NONE) {
+    if (visit->page == PAGE_NONE && !visit->file) {
         return respond_in_words(connection, MHD_HTTP_NOT_FOUND,
-                                "there are /metrics, /state, /healthz and /readyz\n");
+                                "there are /, /metrics, /state, /healthz and /readyz\n");
     }
     if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
         return respond_in_words(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET only\n");
     }
-    return visit->page == PAGE_HEALTH ? respond_with_health(arg, connection) : go_on(visit);
+    return respond_to(visit);
 }
 
 static void on_end(void *arg, struct MHD_Connection *connection, void **visit_at,
@@ -298,6 +346,78 @@ static void on_end(void *arg, struct MHD_Connection *connection, void **visit_at
         text_drop(visit->text);
         free(visit);
         *visit_at = NULL;
+    }
+}
+
+// --- events -------------------------------------------------------------------------------------
+
+#define SHOWN_AT_MOST 20
+
+static void print(struct buffer *out, const char *text)
+{
+    buffer_append(out, text, strlen(text));
+}
+
+// The shapes that have held most, and those that most requests of are under way: a new one that
+// is slow is among these long before it is among those.
+static void print_shapes(const struct picture *picture, struct buffer *out)
+{
+    static const char *const orders[] = {"held", "now"};
+    for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++) {
+        struct buffer rows = {0};
+        bson_t *sort = BCON_NEW(orders[i], BCON_INT32(-1));
+        const struct query query = {
+            .sort = {bson_get_data(sort), sort->len},
+            .limit = SHOWN_AT_MOST,
+        };
+        query_run(&query, picture_rows(picture, STATE_shapes), &rows);
+        print(out, ", \"shapes_by_");
+        print(out, orders[i]);
+        print(out, "\": ");
+        rows_print_json((struct bytes){buffer_at(&rows), buffer_held(&rows)}, out);
+        buffer_fini(&rows);
+        bson_destroy(sort);
+    }
+}
+
+static void print_event(const struct http *http, const struct picture *picture, struct buffer *out)
+{
+    print(out, "data: {\"history\": ");
+    history_print(http->history, true, out);
+    print(out, ", \"totals\": ");
+    rows_print_json(picture_rows(picture, STATE_totals), out);
+    print(out, ", \"servers\": ");
+    rows_print_json(picture_rows(picture, STATE_servers), out);
+    print_shapes(picture, out);
+    print(out, "}");
+    uint8_t *at = buffer_at(out);
+    for (size_t i = 0; i < buffer_held(out); i++) {
+        at[i] = at[i] == '\n' ? ' ' : at[i]; // between values: it would end the event's line
+    }
+    print(out, "\n\n");
+}
+
+static void ticked(struct question *question, const struct picture *picture)
+{
+    struct http *http = question->context;
+    struct buffer bytes = {0};
+    http->ticking = false;
+    if (picture) {
+        print_event(http, picture, &bytes);
+        feed_publish(http->feed, text_new(&bytes));
+    }
+}
+
+// On the observer's thread.
+static void on_second(void *arg, int64_t now_us)
+{
+    struct http *http = arg;
+    history_sample(http->history, http->workers[0]->shared->servers, now_us, time(NULL));
+    if (!http->ticking && feed_is_followed(http->feed)) {
+        http->ticking = true;
+        http->tick.collections =
+            STATE_BIT(STATE_totals) | STATE_BIT(STATE_servers) | STATE_BIT(STATE_shapes);
+        observer_ask(http->observer, &http->tick);
     }
 }
 
@@ -360,6 +480,11 @@ void http_start(struct http *http, struct observer *observer, struct worker **wo
     http->observer = observer;
     http->workers = workers;
     http->worker_count = worker_count;
+    http->feed = feed_new();
+    http->history = history_new();
+    http->tick.answer = ticked;
+    http->tick.context = http;
+    observer_each_second(observer, on_second, http);
     http->daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, http,
         MHD_OPTION_LISTEN_SOCKET, http->listener, MHD_OPTION_CONNECTION_LIMIT,
@@ -388,11 +513,14 @@ void http_free(struct http *http)
     }
     wait_for_suspended(http);
     if (http->daemon) {
+        feed_end(http->feed);
         MHD_stop_daemon(http->daemon); // closes the listener, too
+        feed_free(http->feed);
+        history_free(http->history);
     } else {
         close(http->listener);
     }
-    for (int i = 0; i < PAGE_HEALTH; i++) {
+    for (int i = 0; i < PAGES_MADE; i++) {
         text_drop(http->made[i].text);
     }
     pthread_cond_destroy(&http->fewer);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// HTTP, for machines that look: /metrics, /state, /healthz, /readyz. By libmicrohttpd, on a thread
-// of its own; what a page is made of comes from the observer, one page for all who asked at once.
+// HTTP, for machines that look: /metrics, /state, /healthz, /readyz; and for people: /, a dashboard
+// that draws /history and what comes by /events. By libmicrohttpd, on a thread of its own; what a
+// page is made of comes from the observer, one page for all who asked at once. Read only.
 //
 // Bounded: HTTP_CLIENTS_MAX connections, each closed when nothing moves for HTTP_TIMEOUT_S.
 
@@ -22,7 +23,7 @@ struct http;
 // Listens on http.bindIp and http.port. NULL, with one line in ret_error, if that cannot be.
 struct http *http_open(const struct config *config, char *ret_error, size_t error_capacity);
 
-// Answers from now on, also what has connected already.
+// Answers from now on, also what has connected already. Before the observer starts.
 void http_start(struct http *http, struct observer *observer, struct worker **workers,
                 int worker_count);
 

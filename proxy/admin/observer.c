@@ -13,6 +13,8 @@
 #include "proxy/admin/log_metrics.h"
 #include "proxy/mem.h"
 
+#define SECOND_US 1000000
+
 struct observer {
     struct gathering gathering;
     struct loop *loop;
@@ -31,6 +33,10 @@ struct observer {
     struct control_socket *desk; // takes orders
     struct timer *metrics_timer;
     struct log_metrics *metrics;
+    struct timer *second_timer;
+    int64_t second_us; // when the next one begins
+    void (*on_second)(void *arg, int64_t now_us);
+    void *second_arg;
     struct mail rest_mail;
     struct mail end_mail;
     pthread_mutex_t lock; // guards the rest
@@ -152,6 +158,7 @@ static void rest(struct observer *observer)
     observer->waiting_end = &observer->waiting;
     observer->ending = true;
     timer_set(observer->metrics_timer, INT64_MAX);
+    timer_set(observer->second_timer, INT64_MAX);
     answer(waiting, NULL);
     if (!observer->served) {
         tell_of_rest(observer);
@@ -232,6 +239,18 @@ static void on_metrics_timer(void *arg)
     timer_set(observer->metrics_timer, now_us + gathering->shared->config->log_metrics_us);
 }
 
+static void on_second_timer(void *arg)
+{
+    struct observer *observer = arg;
+    int64_t now_us = loop_now_us(observer->loop);
+    observer->second_us += SECOND_US;
+    if (observer->second_us <= now_us) {
+        observer->second_us = now_us + SECOND_US; // the machine slept
+    }
+    timer_set(observer->second_timer, observer->second_us);
+    observer->on_second(observer->second_arg, now_us);
+}
+
 struct observer *observer_new(struct shared *shared, struct worker **workers, int worker_count)
 {
     struct observer *observer = xcalloc(1, sizeof *observer);
@@ -249,6 +268,7 @@ struct observer *observer_new(struct shared *shared, struct worker **workers, in
     observer->database = database_new();
     observer->metrics = log_metrics_new();
     observer->metrics_timer = timer_new(observer->loop, on_metrics_timer, observer);
+    observer->second_timer = timer_new(observer->loop, on_second_timer, observer);
     pthread_mutex_init(&observer->lock, NULL);
     pthread_cond_init(&observer->came_to_rest, NULL);
     shared->observer = observer->mailbox;
@@ -273,6 +293,15 @@ void observer_start(struct observer *observer, struct control_socket *desk)
     int error = pthread_create(&observer->thread, NULL, run, observer);
     assert(error == 0);
     (void)error;
+}
+
+void observer_each_second(struct observer *observer, void (*fn)(void *arg, int64_t now_us),
+                          void *arg)
+{
+    observer->on_second = fn;
+    observer->second_arg = arg;
+    observer->second_us = loop_now_us(observer->loop) + SECOND_US;
+    timer_set(observer->second_timer, observer->second_us);
 }
 
 void observer_ask(struct observer *observer, struct question *question)
@@ -312,6 +341,7 @@ void observer_free(struct observer *observer)
     database_free(observer->database);
     log_metrics_free(observer->metrics);
     timer_free(observer->metrics_timer);
+    timer_free(observer->second_timer);
     mailbox_free(observer->mailbox);
     loop_free(observer->loop);
     pthread_cond_destroy(&observer->came_to_rest);

@@ -21,6 +21,10 @@ struct observer;
 struct observer *observer_new(struct shared *shared, struct worker **workers, int worker_count);
 void observer_start(struct observer *observer, struct control_socket *desk);
 
+// Has `fn` called each second, on the observer's thread, until it comes to rest. Before it starts.
+void observer_each_second(struct observer *observer, void (*fn)(void *arg, int64_t now_us),
+                          void *arg);
+
 // From any thread.
 void observer_ask(struct observer *observer, struct question *question);
 

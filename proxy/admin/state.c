@@ -167,9 +167,10 @@ static void print(struct buffer *out, const char *text)
     buffer_append(out, text, strlen(text));
 }
 
-static void print_rows(struct bytes rows, struct buffer *out)
+void rows_print_json(struct bytes rows, struct buffer *out)
 {
-    const char *comma = "";
+    const char *comma = "[";
+    const char *end = rows.len > 0 ? "]" : "[]";
     struct bytes row;
     while (bson_take(&rows, &row) == WIRE_OK) {
         bson_t document;
@@ -183,6 +184,7 @@ static void print_rows(struct bytes rows, struct buffer *out)
         bson_free(json);
         comma = ",\n";
     }
+    print(out, end);
 }
 
 void picture_print_json(const struct picture *picture, struct buffer *out)
@@ -193,9 +195,8 @@ void picture_print_json(const struct picture *picture, struct buffer *out)
             print(out, comma);
             print(out, "\"");
             print(out, state_collections[i].name);
-            print(out, "\": [");
-            print_rows(picture_rows(picture, (enum state_collection)i), out);
-            print(out, "]");
+            print(out, "\": ");
+            rows_print_json(picture_rows(picture, (enum state_collection)i), out);
             comma = ",\n";
         }
     }

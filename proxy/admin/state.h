@@ -75,6 +75,9 @@ static inline struct bytes picture_rows(const struct picture *picture,
     return (struct bytes){buffer_at(rows), buffer_held(rows)};
 }
 
+// Documents, one after the other, as a list in JSON.
+void rows_print_json(struct bytes rows, struct buffer *out);
+
 // All documents of all that it has, as one JSON object: collection: [documents].
 void picture_print_json(const struct picture *picture, struct buffer *out);
 
