@@ -3,6 +3,7 @@
 
 import datetime
 import json
+import os
 import re
 import subprocess
 
@@ -61,6 +62,20 @@ def test_real_servers(kind):
             assert of(findings, "replication", "unseen") and of(findings, "operations", "unseen")
         done = doctor(server.uri)
         assert done.returncode == status and fits_a_terminal(done.stdout)
+
+
+def test_what_the_record_of_an_exhaustion_asks():
+    program = servers.BUILD / "checked" / "tests" / "test_questions"
+    if not program.exists():
+        pytest.skip(f"no {program}: make test-c builds it")
+    with servers.start() as server:
+        if "explain" not in server.features:
+            pytest.skip(f"{server.kind} has no explain")
+        server.client().shop.orders.insert_one({"a": 1})
+        server.client().shop.orders.create_index("a")
+        environment = {**os.environ, "WEIR_TEST_URI": server.uri}
+        done = subprocess.run([program], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "SKIPPED" not in done.stdout + done.stderr, done.stdout + done.stderr
 
 
 def test_the_shapes_of_a_running_weir():
