@@ -70,16 +70,65 @@ static int check(const struct config *config)
     return EXIT_SUCCESS;
 }
 
-static int run(const struct config *config)
+static int run(const struct config *config, struct app *app)
 {
     signal(SIGPIPE, SIG_IGN);
     log_init((enum log_format)config->log_format, STDERR_FILENO);
-    return weir_run(config);
+    return weir_run(config, app);
+}
+
+// Takes --variable NAME out of the flags, of which there are `*count`.
+static bool take_variable(int *count, char **flags, const char **ret_name)
+{
+    for (int i = 1; i < *count; i++) {
+        if (strcmp(flags[i], "--variable") == 0) {
+            if (i + 1 == *count || flags[i + 1][0] == '\0' || strchr(flags[i + 1], '=')) {
+                return false;
+            }
+            *ret_name = flags[i + 1];
+            memmove(&flags[i], &flags[i + 2], (size_t)(*count - i - 2) * sizeof *flags);
+            *count -= 2;
+            return true;
+        }
+    }
+    return true;
+}
+
+// weir exec [--variable NAME] [FLAGS] -- CMD...: the deployment is where the app would look for it.
+static int run_app(int argc, char **argv)
+{
+    struct app app = {.variable = APP_URI_VARIABLE};
+    int count = 1;
+    while (count < argc && strcmp(argv[count], "--") != 0) {
+        count++;
+    }
+    if (count + 1 >= argc) {
+        return refuse("exec: say what is to be run: weir exec [--variable NAME] [FLAGS] -- CMD...");
+    }
+    app.argv = argv + count + 1;
+    if (!take_variable(&count, argv, &app.variable)) {
+        return refuse("exec: --variable: needs the NAME of a variable");
+    }
+    const char *uri = getenv(app.variable);
+    if (uri && setenv("WEIR_URI", uri, 0) != 0) {
+        return refuse("exec: out of memory");
+    }
+    char error[CONFIG_ERROR_BYTES];
+    struct config *config = config_load(count, argv, environ, error);
+    if (config == NULL) {
+        return refuse(error);
+    }
+    int status = run(config, &app);
+    config_free(config);
+    return status;
 }
 
 int main(int argc, char **argv)
 {
     open_standard_descriptors();
+    if (argc > 1 && strcmp(argv[1], "exec") == 0) {
+        return run_app(argc - 1, argv + 1);
+    }
     if (argc > 1 && strcmp(argv[1], "plan") == 0) {
         static char name[] = "weir plan";
         argv[1] = name;
@@ -122,12 +171,13 @@ int main(int argc, char **argv)
         argv[1] = config_flag;
     }
 
+    struct app none = {0};
     char error[CONFIG_ERROR_BYTES];
     struct config *config = config_load(argc, argv, environ, error);
     if (config == NULL) {
         return refuse(error);
     }
-    int status = only_check ? check(config) : run(config);
+    int status = only_check ? check(config) : run(config, &none);
     config_free(config);
     return status;
 }

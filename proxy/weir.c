@@ -28,6 +28,7 @@
 #include "proxy/login.h"
 #include "proxy/mem.h"
 #include "proxy/net/listener.h"
+#include "proxy/notify.h"
 #include "proxy/report.h"
 #include "proxy/worker.h"
 
@@ -60,7 +61,9 @@ struct weir {
     struct mail stop_accepting;
     struct mail accept_less;
     atomic_int_fast64_t drain_order_us; // of weir ctl: within that; -1: none
-    struct drain drain;                 // the main thread has it
+    struct drain drain;                 // the main thread has it, and the following two
+    struct app *app;
+    int64_t fed_us; // when the service manager's watchdog was
     struct listener *listeners[LISTENERS_MAX];
     int listener_count;
 };
@@ -566,13 +569,18 @@ static bool open_control_socket(struct weir *weir, char *ret_error, size_t capac
 
 // --- signals ------------------------------------------------------------------------------------
 
-static void block_signals(sigset_t *ret_set)
+static void block_signals(const struct app *app, sigset_t *ret_set)
 {
     sigemptyset(ret_set);
     sigaddset(ret_set, SIGTERM);
     sigaddset(ret_set, SIGINT);
     sigaddset(ret_set, SIGUSR1);
     sigaddset(ret_set, SIGUSR2); // an order of weir ctl's is there
+    if (app->argv) {
+        sigaddset(ret_set, SIGCHLD);
+        sigaddset(ret_set, SIGHUP);
+        sigaddset(ret_set, SIGQUIT);
+    }
     pthread_sigmask(SIG_BLOCK, ret_set, NULL);
 }
 
@@ -588,7 +596,7 @@ static void report_times(struct weir *weir)
 
 // --- draining -----------------------------------------------------------------------------------
 
-#define DRAIN_LOOK_NS 50000000
+#define DRAIN_LOOK_US 50000
 #define DRAIN_LOG_US 5000000
 
 static int64_t main_now_us(const struct weir *weir)
@@ -619,6 +627,7 @@ static void drain(struct weir *weir, enum drain_whom whom, int64_t within_us)
         worker_post(weir->workers[i], &mail->mail, MAIL_DRAIN);
     }
     log_drain(weir, "draining");
+    notify("STOPPING=1");
 }
 
 // Those who have come are counted before they are given to a worker.
@@ -641,10 +650,31 @@ static bool is_drained(struct weir *weir, int64_t *logged_us)
     return false;
 }
 
+// The app's signals are not ours. Returns whether it was one.
+static bool is_for_app(struct weir *weir, const siginfo_t *info)
+{
+    bool order = info->si_signo == SIGUSR2 && info->si_pid == getpid();
+    if (info->si_signo == SIGCHLD) {
+        if (app_reap(weir->app) && weir->drain.begun_us == 0) {
+            drain(weir, DRAIN_ALL, weir->shared.config->drain_within_us);
+        }
+        return true;
+    }
+    if (weir->app->pid == 0 || order) {
+        return false;
+    }
+    app_forward(weir->app, info);
+    return true;
+}
+
 // Returns whether it is the end.
-static bool obey(struct weir *weir, int signal)
+static bool obey(struct weir *weir, const siginfo_t *info)
 {
     bool drains = weir->drain.begun_us > 0;
+    int signal = info->si_signo;
+    if (is_for_app(weir, info)) {
+        return false;
+    }
     if (signal == SIGUSR1) {
         report_times(weir);
     } else if (signal == SIGUSR2 && !drains && atomic_load(&weir->drain_order_us) >= 0) {
@@ -658,15 +688,88 @@ static bool obey(struct weir *weir, int signal)
     return false;
 }
 
+#define STUCK_US 5000000 // a worker that has not swept for so long
+
+static bool all_turn(const struct weir *weir, int64_t now_us)
+{
+    for (int i = 0; i < weir->worker_count; i++) {
+        if (now_us - atomic_load(&weir->workers[i]->swept_us) > STUCK_US) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void feed_watchdog(struct weir *weir, int64_t every_us)
+{
+    int64_t now_us = main_now_us(weir);
+    if (every_us > 0 && now_us - weir->fed_us >= every_us && all_turn(weir, now_us)) {
+        notify("WATCHDOG=1");
+        weir->fed_us = now_us;
+    }
+}
+
 static void wait_for_end(struct weir *weir, const sigset_t *set)
 {
-    static const struct timespec pause = {.tv_nsec = DRAIN_LOOK_NS};
+    int64_t every_us = notify_watchdog_us();
     int64_t logged_us = main_now_us(weir);
     for (bool over = false; !over;) {
+        siginfo_t info;
         bool drains = weir->drain.begun_us > 0;
-        int signal = drains ? sigtimedwait(set, NULL, &pause) : sigwaitinfo(set, NULL);
-        over = (signal > 0 && obey(weir, signal)) || is_drained(weir, &logged_us);
+        int64_t pause_us = drains ? DRAIN_LOOK_US : every_us;
+        struct timespec pause = {pause_us / 1000000, pause_us % 1000000 * 1000};
+        int signal = sigtimedwait(set, &info, pause_us > 0 ? &pause : NULL);
+        over = (signal > 0 && obey(weir, &info)) || is_drained(weir, &logged_us);
+        feed_watchdog(weir, every_us);
     }
+}
+
+// --- the app ------------------------------------------------------------------------------------
+
+// An address that is all of this machine's is reached by loopback.
+static void format_own_address(const struct weir *weir, char *ret_text, size_t capacity)
+{
+    char text[140];
+    struct address address;
+    listener_address(weir->listeners[0], &address);
+    address_format(&address, text, sizeof text);
+    bool any4 = strncmp(text, "0.0.0.0:", 8) == 0;
+    bool any6 = strncmp(text, "[::]:", 5) == 0;
+    const char *host = any4 ? "127.0.0.1" : any6 ? "[::1]" : "";
+    snprintf(ret_text, capacity, "%s%s", host, any4 || any6 ? strrchr(text, ':') : text);
+}
+
+// What the app would need to know that its URI does not say.
+static bool may_run_app(const struct config *config, char *ret_error, size_t capacity)
+{
+    if (config->tls_mode == CONFIG_TLS_REQUIRE) {
+        blame(config, CONFIG_OPTION_tls_mode, "weir exec gives the app a URI without TLS",
+              ret_error, capacity);
+        return false;
+    }
+    if (config->authorization == CONFIG_AUTHORIZATION_ENABLED) {
+        blame(config, CONFIG_OPTION_authorization, "weir exec gives the app a URI without a user",
+              ret_error, capacity);
+        return false;
+    }
+    return true;
+}
+
+// Returns whether it runs, or there is none.
+static bool start_app(struct weir *weir)
+{
+    char address[160];
+    char uri[APP_URI_BYTES];
+    if (!weir->app->argv) {
+        return true;
+    }
+    format_own_address(weir, address, sizeof address);
+    if (!app_uri(weir->shared.config->uri, address, uri, sizeof uri)) {
+        fprintf(stderr, "weir exec: the URI is too long for the app\n");
+        weir->app->status = EXIT_REFUSED;
+        return false;
+    }
+    return app_start(weir->app, uri);
 }
 
 // --- life ---------------------------------------------------------------------------------------
@@ -883,16 +986,17 @@ static void dispose(struct weir *weir)
     pthread_mutex_destroy(&weir->posting);
 }
 
-int weir_run(const struct config *config)
+int weir_run(const struct config *config, struct app *app)
 {
-    struct weir weir = {.shared = {.config = config}, .drain_order_us = -1};
+    struct weir weir = {.shared = {.config = config}, .drain_order_us = -1, .app = app};
     char error[CONFIG_ERROR_BYTES];
     sigset_t signals;
-    block_signals(&signals);
+    block_signals(app, &signals);
     pthread_mutex_init(&weir.posting, NULL);
     pthread_cond_init(&weir.found_it, NULL);
     raise_descriptor_limit();
-    if (!prepare(&weir, error, sizeof error)) {
+    if ((app->argv && !may_run_app(config, error, sizeof error)) ||
+        !prepare(&weir, error, sizeof error)) {
         fprintf(stderr, "weir: %s\n", error);
         dispose(&weir);
         return EXIT_REFUSED;
@@ -901,13 +1005,17 @@ int weir_run(const struct config *config)
     warn_of_open_door(config);
     start(&weir);
     log_event("ready");
-    wait_for_end(&weir, &signals);
+    notify("READY=1");
+    if (start_app(&weir)) {
+        wait_for_end(&weir, &signals);
+    }
+    notify("STOPPING=1");
     log_event("ending");
     if (!stop(&weir)) {
         log_event("ended_with_requests_under_way");
-        _exit(EXIT_SUCCESS);
+        _exit(app->status);
     }
     dispose(&weir);
     log_event("ended");
-    return EXIT_SUCCESS;
+    return app->status;
 }

@@ -8,12 +8,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "proxy/app.h"
 #include "proxy/config.h"
 
 // Runs until SIGTERM, after which it drains, or SIGINT; a second one ends it at once. Returns the
 // process's exit status: 0 after an orderly end, 2 if the configuration cannot be carried out (one
 // line on stderr says why).
-int weir_run(const struct config *config);
+//
+// With an app, runs that as soon as weir is ready, and ends after it; the status is the app's.
+int weir_run(const struct config *config, struct app *app);
 
 // Whether a configuration could be carried out on this machine: the URI parses, certificates load
 // and match, addresses resolve. False with one line in ret_error.

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`weir exec -- CMD`, and what a service manager is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import weir
+from stub_server import StubServer
+
+PING = "import os, pymongo; uri = os.environ['MONGODB_URI']; c = pymongo.MongoClient(uri); "
+
+
+def start(uri: str, *command: str, **more: object) -> subprocess.Popen[str]:
+    env = {**os.environ, "MONGODB_URI": uri, "XDG_RUNTIME_DIR": "/tmp"}
+    env.pop("DYNO", None)
+    env.update(more.pop("env", {}))
+    flags = more.pop("flags", [])
+    line = [str(weir.default_binary()), "exec", *flags, "--port", "0", "--", *command]
+    return subprocess.Popen(
+        line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=env, **more,
+    )  # fmt: skip
+
+
+def run(uri: str, *command: str, **more: object) -> tuple[int, str, str]:
+    child = start(uri, *command, **more)
+    out, log = child.communicate(timeout=30)
+    return child.returncode, out, log
+
+
+def test_the_app_goes_through_weir_and_its_status_is_passed_on(secantus):
+    upstream = secantus.uri.split("?")[0].rstrip("/") + "/shop?retryWrites=false&directConnection=true"
+    script = PING + (
+        "print(uri); assert os.environ['OTHER'] == uri and 'NOTIFY_SOCKET' not in os.environ;"
+        "print(len(c.weir.clients.find().to_list())); c.close(); os._exit(7)"
+    )
+    status, out, log = run(
+        upstream, sys.executable, "-c", script,
+        flags=["--variable", "OTHER"], env={"OTHER": upstream, "NOTIFY_SOCKET": "/nowhere"},
+    )  # fmt: skip
+    uri, clients = out.split()
+    assert status == 7, log
+    assert uri.startswith("mongodb://127.0.0.1:") and uri.endswith("/shop?retryWrites=false")
+    assert int(clients) >= 1  # the collection `weir.clients` is weir's alone
+    assert uri.split("/")[2] != upstream.split("/")[2]
+    assert "event=drained clients=0" in log
+
+
+@pytest.mark.parametrize(
+    "command, expected",
+    [
+        (["/no/such/command"], 127),
+        (["no-such-command-anywhere"], 127),
+        (["/"], 126),
+        (["sh", "-c", "exit 0"], 0),
+        (["sh", "-c", "kill -KILL $$"], 128 + signal.SIGKILL),
+    ],
+)
+def test_status(command, expected):
+    with StubServer() as stub:
+        status, _, log = run(stub.uri, *command)
+        assert status == expected, log
+
+
+def test_nothing_is_run_with_a_wrong_configuration():
+    status, out, log = run("mongodb://", "echo", "it ran")
+    assert (status, out) == (2, ""), log
+
+
+def test_signals_are_passed_on_and_weir_outlives_the_app(secantus):
+    """The app still uses weir after SIGTERM, on a connection that it opens only then."""
+    script = PING + (
+        "import signal, sys\n"
+        "def end(*_):\n"
+        "    c.shop.command('ping'); print('served'); sys.stdout.flush(); os._exit(3)\n"
+        "signal.signal(signal.SIGTERM, end); print('ready'); sys.stdout.flush()\n"
+        "while True: signal.pause()"
+    )
+    child = start(secantus.uri, sys.executable, "-c", script)
+    assert child.stdout.readline() == "ready\n"
+    child.send_signal(signal.SIGTERM)
+    out, log = child.communicate(timeout=30)
+    assert (child.returncode, out) == (3, "served\n"), log
+
+
+def test_orphans_are_reaped():
+    """As the first process of a container weir has the children of those that have ended."""
+    script = "(sh -c 'sleep 0.1' &) ; sleep 0.5; ps -o stat= --ppid 1 | grep -c Z; exit 0"
+    with StubServer() as stub:
+        line = ["unshare", "--fork", "--pid", "--mount-proc", str(weir.default_binary())]
+        line += ["exec", "--port", "0", "--", "sh", "-c", script]
+        done = subprocess.run(
+            line, env={**os.environ, "MONGODB_URI": stub.uri},
+            capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        if "unshare failed" in done.stderr:
+            pytest.skip(f"no new pid namespace may be made here: {done.stderr.strip()}")
+        assert done.stdout == "0\n", done.stderr
+
+
+def test_a_service_manager_is_told():
+    with tempfile.TemporaryDirectory() as directory, StubServer() as stub:
+        path = Path(directory) / "notify"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(path))
+            manager.settimeout(20)
+            env = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "200000"}
+            with weir.Weir(stub.uri, env=env) as proxy:
+                assert manager.recv(100) == b"READY=1"
+                assert manager.recv(100) == b"WATCHDOG=1"
+                assert manager.recv(100) == b"WATCHDOG=1"
+                os.kill(proxy.pid, signal.SIGTERM)
+                while (said := manager.recv(100)) == b"WATCHDOG=1":
+                    pass
+                assert said == b"STOPPING=1"
