@@ -3,8 +3,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import servers
+
+# libmongoc says so on stderr when it finds the shared memory of a process that was killed and had
+# the same id: with many killed ones that happens.
+os.environ["MONGOC_DISABLE_SHM"] = "1"
 
 
 @pytest.fixture(scope="module")
