@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "proxy/inquiry.h"
 #include "proxy/log.h"
+#include "proxy/mem.h"
 #include "proxy/request.h"
 #include "wire/shape.h"
 
@@ -20,6 +22,25 @@ static void describe_holder(struct holder *holder, const struct request *request
     holder->age_us = now_us - request->ticket.granted_us;
 }
 
+static void describe_holders(struct exhaustion_report *report, const struct server *server,
+                             int64_t now_us)
+{
+    const struct ticket *ticket = gate_oldest(server->gate);
+    for (; ticket && report->holder_count < EXHAUSTION_HOLDERS; ticket = ticket->next) {
+        describe_holder(&report->holders[report->holder_count++], request_of_ticket(ticket),
+                        now_us);
+    }
+}
+
+void exhaustion_peek(struct server *server, struct exhaustion_report *report, int64_t now_us)
+{
+    gate_count(server->gate, now_us, &report->counts);
+    report->exhaustion = server->exhaustion;
+    report->shed_for_good = server->shed_for_good;
+    report->holder_count = 0;
+    describe_holders(report, server, now_us);
+}
+
 void exhaustion_look(struct server *server, struct exhaustion_report *report, int64_t now_us)
 {
     gate_count(server->gate, now_us, &report->counts);
@@ -30,15 +51,12 @@ void exhaustion_look(struct server *server, struct exhaustion_report *report, in
         return;
     }
     memcpy(report->server, server->name, sizeof report->server);
+    report->server_id = server->id;
     report->shed_for_good = server->shed_for_good;
     if (report->notice == EXHAUSTION_END) {
         server->shed_for_good = 0;
     }
-    const struct ticket *ticket = gate_oldest(server->gate);
-    for (; ticket && report->holder_count < EXHAUSTION_HOLDERS; ticket = ticket->next) {
-        describe_holder(&report->holders[report->holder_count++], request_of_ticket(ticket),
-                        now_us);
-    }
+    describe_holders(report, server, now_us);
 }
 
 static void log_holders(struct log_line *line, const struct exhaustion_report *report)
@@ -57,7 +75,23 @@ static void log_holders(struct log_line *line, const struct exhaustion_report *r
     }
 }
 
-void exhaustion_log(const struct exhaustion_report *report, int64_t now_us)
+void exhaustion_tell(const struct exhaustion_report *report, struct worker *worker, int64_t now_us)
+{
+    if (report->notice == EXHAUSTION_NOTHING) {
+        return;
+    }
+    if (!worker->shared->observer) {
+        exhaustion_log(report, NULL, NULL, now_us);
+        return;
+    }
+    struct exhaustion_report *copy = xcalloc(1, sizeof *copy);
+    *copy = *report;
+    copy->mail.kind = OBSERVER_EXHAUSTION;
+    mailbox_post(worker->shared->observer, &copy->mail);
+}
+
+void exhaustion_log(const struct exhaustion_report *report, const char *id, const char *verdict,
+                    int64_t now_us)
 {
     static const char *const events[] = {
         [EXHAUSTION_BEGIN] = "exhaustion_begin",
@@ -69,6 +103,8 @@ void exhaustion_log(const struct exhaustion_report *report, int64_t now_us)
     log_begin(&line, report->notice == EXHAUSTION_END ? LOG_INFO : LOG_WARN,
               events[report->notice]);
     log_str(&line, "server", report->server);
+    log_str(&line, "id", id);
+    log_str(&line, "verdict", verdict);
     log_int(&line, "cap", counts->cap);
     log_int(&line, "limit", counts->limit);
     log_int(&line, "in_flight", counts->in_flight);

@@ -21,7 +21,9 @@ struct holder {
 };
 
 struct exhaustion_report {
+    struct mail mail; // to the observer
     enum exhaustion_notice notice;
+    uint32_t server_id;
     char server[280];
     struct exhaustion exhaustion;
     struct gate_counts counts;
@@ -33,7 +35,15 @@ struct exhaustion_report {
 // Under the server's lock: brings the event up to date and copies what a line would say.
 void exhaustion_look(struct server *server, struct exhaustion_report *ret_report, int64_t now_us);
 
-// Without it: logs a report whose notice is not EXHAUSTION_NOTHING.
-void exhaustion_log(const struct exhaustion_report *report, int64_t now_us);
+// Likewise: what is so just now, without bringing the event up to date.
+void exhaustion_peek(struct server *server, struct exhaustion_report *ret_report, int64_t now_us);
+
+// Without it: a report whose notice is not EXHAUSTION_NOTHING is logged, by the observer if there
+// is one.
+void exhaustion_tell(const struct exhaustion_report *report, struct worker *worker, int64_t now_us);
+
+// `id` and `verdict` are of the event's record, NULL if there is none.
+void exhaustion_log(const struct exhaustion_report *report, const char *id, const char *verdict,
+                    int64_t now_us);
 
 #endif

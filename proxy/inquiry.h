@@ -28,13 +28,14 @@ struct question {
 };
 
 enum observer_mail {
-    OBSERVER_QUESTION, // struct question
-    OBSERVER_INQUIRY,  // struct inquiry
-    OBSERVER_SHOWN,    // struct show
-    OBSERVER_GONE,     // struct client_gone
-    OBSERVER_RULES,    // struct observer_rules
-    OBSERVER_REST,     // struct mail: answer everything from now on without looking
-    OBSERVER_END,      // struct mail
+    OBSERVER_QUESTION,   // struct question
+    OBSERVER_INQUIRY,    // struct inquiry
+    OBSERVER_SHOWN,      // struct show
+    OBSERVER_GONE,       // struct client_gone
+    OBSERVER_RULES,      // struct observer_rules
+    OBSERVER_EXHAUSTION, // struct exhaustion_report
+    OBSERVER_REST,       // struct mail: answer everything from now on without looking
+    OBSERVER_END,        // struct mail
 };
 
 struct inquiry {

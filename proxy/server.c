@@ -158,6 +158,9 @@ static void outcomes_init(struct outcomes *outcomes)
 
 static void tell(struct outcomes *outcomes, struct request *request, enum request_news news)
 {
+    if (news == NEWS_REFUSED) {
+        demand_refused(&request->server->demand, request->tenant.id);
+    }
     request->told = news;
     request->next = NULL;
     *outcomes->end = request;
@@ -485,8 +488,11 @@ static void grant(struct server *server, struct outcomes *outcomes, int64_t now_
 static void end_permit(struct server *server, struct request *request, bool learn, int64_t now_us)
 {
     const struct ticket *ticket = &request->ticket;
-    shape_charge(request->shape, ticket->granted_us - ticket->asked_us,
-                 now_us - ticket->granted_us);
+    int64_t waited_us = ticket->granted_us - ticket->asked_us;
+    shape_charge(request->shape, waited_us, now_us - ticket->granted_us);
+    if (waited_us > 0) {
+        demand_waited(&server->demand, request->tenant.id, waited_us);
+    }
     gate_done(server->gate, &request->ticket, learn, now_us);
     let_go(server, request);
 }
@@ -583,9 +589,12 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
         label(request->shape, request);
     }
     ask.shape = request->shape;
+    ask.shape->arrived++;
+    demand_arrived(&server->demand, request->tenant.id, request->tenant.name);
     keep_for_transactions(server);
     enum gate_answer answer = gate_ask(server->gate, &request->ticket, &ask, now_us);
     if (answer == GATE_REFUSED) {
+        demand_refused(&server->demand, request->tenant.id);
         let_go(server, request);
     } else if (answer == GATE_GRANTED) {
         count_as_pinning(server, request);
@@ -840,6 +849,84 @@ size_t server_copy_shapes(struct server *server, size_t first, size_t count,
     }
     pthread_mutex_unlock(&server->lock);
     return copied;
+}
+
+// --- the flight recorder ------------------------------------------------------------------------
+
+static void record_shapes(struct server *server, struct recorder *recorder, int64_t now_us)
+{
+    static _Thread_local int64_t running_us[SHAPES_MAX];
+    memset(running_us, 0, sizeof running_us);
+    for (const struct ticket *at = gate_oldest(server->gate); at; at = at->next) {
+        size_t place = shapes_place(server->shapes, at->shape);
+        if (place < SHAPES_MAX) {
+            running_us[place] += now_us - at->granted_us;
+        }
+    }
+    for (size_t i = 0; i < shapes_count(server->shapes); i++) {
+        recorder_shape(recorder, i, shapes_at(server->shapes, i), running_us[i]);
+    }
+}
+
+static void record_tenants(struct server *server, struct recorder *recorder)
+{
+    for (size_t i = 0; i < DEMAND_PLACES; i++) {
+        const struct demand_tenant *tenant = &server->demand.tenants[i];
+        recorder_tenant(recorder, i, server->demand.ids[i], tenant->arrived, tenant->refused);
+    }
+    demand_age(&server->demand);
+}
+
+void server_record(struct server *server, struct recorder *recorder, struct recorder_totals *totals,
+                   int64_t now_us)
+{
+    totals->lost = atomic_load(&server->lost);
+    pthread_mutex_lock(&server->lock);
+    gate_count(server->gate, now_us, &totals->gate);
+    totals->there = server->known && !server->failing;
+    totals->waiters = server->waiter_count;
+    totals->open = server->ledger.open;
+    totals->opening = server->ledger.opening;
+    totals->opened = server->opened;
+    totals->open_failures = server->open_failures;
+    recorder_begin(recorder, totals, now_us);
+    record_shapes(server, recorder, now_us);
+    record_tenants(server, recorder);
+    recorder_end(recorder);
+    pthread_mutex_unlock(&server->lock);
+}
+
+bool server_peek(struct server *server, struct exhaustion_report *ret_report, int64_t now_us)
+{
+    pthread_mutex_lock(&server->lock);
+    bool going_on = server->exhaustion.going_on;
+    if (going_on) {
+        exhaustion_peek(server, ret_report, now_us);
+    }
+    pthread_mutex_unlock(&server->lock);
+    return going_on;
+}
+
+void server_copy_demand(struct server *server, struct demand *ret_demand)
+{
+    pthread_mutex_lock(&server->lock);
+    *ret_demand = server->demand;
+    pthread_mutex_unlock(&server->lock);
+}
+
+bool server_copy_label(struct server *server, uint64_t shape, char ret_label[SERVER_LABEL_BYTES])
+{
+    bool found = false;
+    pthread_mutex_lock(&server->lock);
+    for (size_t i = 0; i < shapes_count(server->shapes) && !found; i++) {
+        const struct shape *at = shapes_at(server->shapes, i);
+        found = at->id == shape && at->label;
+        if (found) {
+            snprintf(ret_label, SERVER_LABEL_BYTES, "%s", at->label);
+        }
+    }
+    pthread_mutex_unlock(&server->lock);
+    return found;
 }
 
 int64_t server_backoff_ms(struct server *server, const struct request *request, int64_t now_us)
@@ -1393,8 +1480,6 @@ void server_tick(struct server *server, struct worker *worker, int64_t now_us)
     outcomes.next_tick_us = earlier(outcomes.next_tick_us, next_tick(server, now_us));
     unlock(server);
 
-    if (report.notice != EXHAUSTION_NOTHING) {
-        exhaustion_log(&report, now_us);
-    }
+    exhaustion_tell(&report, worker, now_us);
     deliver(server, worker, &outcomes);
 }

@@ -21,15 +21,18 @@
 #include <stdint.h>
 
 #include "policy/breaker.h"
+#include "policy/demand.h"
 #include "policy/exhaustion.h"
 #include "policy/gate.h"
 #include "policy/ledger.h"
+#include "policy/recorder.h"
 #include "policy/shapes.h"
 #include "proxy/topology.h"
 #include "proxy/traffic.h"
 #include "wire/reply.h"
 
 struct config;
+struct exhaustion_report;
 struct request;
 struct servers;
 struct upstream;
@@ -78,6 +81,7 @@ struct server {
     struct ledger ledger;
     struct breaker breaker;
     struct exhaustion exhaustion;
+    struct demand demand;
     uint64_t shed_for_good;  // in this exhaustion: to clients that do not say that they back off
     int64_t evicted_us;      // give_up_us, for which those who wait there were sent to ROUTE again
     int64_t looked_us;       // the lobby: when those who wait there were last sent to look again
@@ -244,6 +248,18 @@ struct shape_copy {
 };
 size_t server_copy_shapes(struct server *server, size_t first, size_t count,
                           struct shape_copy *ret_shapes);
+
+// Brings the recorder one second; `totals` has what the server does not know. For one thread.
+void server_record(struct server *server, struct recorder *recorder, struct recorder_totals *totals,
+                   int64_t now_us);
+
+// What its exhaustion is like just now; false: there is none.
+bool server_peek(struct server *server, struct exhaustion_report *ret_report, int64_t now_us);
+
+void server_copy_demand(struct server *server, struct demand *ret_demand);
+
+// The text of a shape; false: it has been forgotten.
+bool server_copy_label(struct server *server, uint64_t shape, char ret_label[SERVER_LABEL_BYTES]);
 
 // What a client whose request is refused now should wait. Counts those that do not say that they
 // will.

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proxy/admin/chronicle.h"
 #include "proxy/admin/spread.h"
 #include "proxy/failure.h"
 #include "proxy/mem.h"
@@ -440,6 +441,9 @@ void gather(const struct gathering *gathering, unsigned collections, struct pict
     }
     if (collections & STATE_BIT(STATE_rules)) {
         put_rules(gathering, picture);
+    }
+    if (collections & STATE_BIT(STATE_exhaustions)) {
+        chronicle_put(gathering->chronicle, picture, gathering->now_us);
     }
     if (collections & STATE_BIT(STATE_config)) {
         config_each(gathering->shared->config, put_setting, picture);

@@ -9,6 +9,8 @@
 #include "proxy/show.h"
 #include "proxy/worker.h"
 
+struct chronicle;
+
 struct gathering {
     struct shared *shared;
     struct worker **workers;
@@ -17,6 +19,7 @@ struct gathering {
     bool emergency;
     double start_time; // seconds since 1970
     int64_t now_us;
+    struct chronicle *chronicle;
 };
 
 // Adds what can be had without asking the workers, of the collections asked for.

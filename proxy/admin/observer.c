@@ -7,10 +7,12 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "proxy/admin/chronicle.h"
 #include "proxy/admin/control_socket.h"
 #include "proxy/admin/database.h"
 #include "proxy/admin/gather.h"
 #include "proxy/admin/log_metrics.h"
+#include "proxy/exhaustion_log.h"
 #include "proxy/mem.h"
 
 #define SECOND_US 1000000
@@ -202,6 +204,12 @@ static void take_rules(struct gathering *gathering, struct observer_rules *news)
     free(news);
 }
 
+static void take_exhaustion(struct observer *observer, struct exhaustion_report *report)
+{
+    chronicle_note(observer->gathering.chronicle, report, loop_now_us(observer->loop));
+    free(report);
+}
+
 static void deliver(void *arg, struct mail *mail)
 {
     struct observer *observer = arg;
@@ -220,6 +228,9 @@ static void deliver(void *arg, struct mail *mail)
         break;
     case OBSERVER_RULES:
         take_rules(&observer->gathering, CONTAINER(mail, struct observer_rules));
+        break;
+    case OBSERVER_EXHAUSTION:
+        take_exhaustion(observer, CONTAINER(mail, struct exhaustion_report));
         break;
     case OBSERVER_REST:
         rest(observer);
@@ -248,7 +259,10 @@ static void on_second_timer(void *arg)
         observer->second_us = now_us + SECOND_US; // the machine slept
     }
     timer_set(observer->second_timer, observer->second_us);
-    observer->on_second(observer->second_arg, now_us);
+    chronicle_look(observer->gathering.chronicle, &observer->gathering, now_us);
+    if (observer->on_second) {
+        observer->on_second(observer->second_arg, now_us);
+    }
 }
 
 struct observer *observer_new(struct shared *shared, struct worker **workers, int worker_count)
@@ -269,6 +283,7 @@ struct observer *observer_new(struct shared *shared, struct worker **workers, in
     observer->metrics = log_metrics_new();
     observer->metrics_timer = timer_new(observer->loop, on_metrics_timer, observer);
     observer->second_timer = timer_new(observer->loop, on_second_timer, observer);
+    observer->gathering.chronicle = chronicle_new(shared->servers);
     pthread_mutex_init(&observer->lock, NULL);
     pthread_cond_init(&observer->came_to_rest, NULL);
     shared->observer = observer->mailbox;
@@ -289,6 +304,8 @@ void observer_start(struct observer *observer, struct control_socket *desk)
     if (every_us > 0) {
         timer_set(observer->metrics_timer, loop_now_us(observer->loop) + every_us);
     }
+    observer->second_us = loop_now_us(observer->loop);
+    timer_set(observer->second_timer, observer->second_us);
     observer->started = true;
     int error = pthread_create(&observer->thread, NULL, run, observer);
     assert(error == 0);
@@ -300,8 +317,6 @@ void observer_each_second(struct observer *observer, void (*fn)(void *arg, int64
 {
     observer->on_second = fn;
     observer->second_arg = arg;
-    observer->second_us = loop_now_us(observer->loop) + SECOND_US;
-    timer_set(observer->second_timer, observer->second_us);
 }
 
 void observer_ask(struct observer *observer, struct question *question)
@@ -342,6 +357,7 @@ void observer_free(struct observer *observer)
     log_metrics_free(observer->metrics);
     timer_free(observer->metrics_timer);
     timer_free(observer->second_timer);
+    chronicle_free(observer->gathering.chronicle);
     mailbox_free(observer->mailbox);
     loop_free(observer->loop);
     pthread_cond_destroy(&observer->came_to_rest);

@@ -16,6 +16,7 @@
 #define STATE_SUM_T STATE_SUM
 #define STATE_COUNTS_T STATE_COUNTS
 #define STATE_SPREAD_T STATE_SPREAD
+#define STATE_LIST_T STATE_LIST
 #define STATE_INFO_T STATE_INFO
 
 const struct state_field_row state_fields[STATE_FIELD_COUNT] = {
@@ -93,19 +94,27 @@ static void append_sound(struct buffer *out, struct bytes text)
     }
 }
 
-void row_bytes(struct row *row, enum state_field field, struct bytes text)
+static void append_bytes(bson_t *document, const char *key, struct bytes text)
 {
-    const char *key = key_of(row, field);
     const char *at = text.len > 0 ? (const char *)text.at : "";
     if (bson_utf8_validate(at, text.len, false)) {
-        bson_append_utf8(&row->document, key, -1, at, (int)text.len);
+        bson_append_utf8(document, key, -1, at, (int)text.len);
         return;
     }
     struct buffer sound = {0};
     append_sound(&sound, text);
-    bson_append_utf8(&row->document, key, -1, (const char *)buffer_at(&sound),
-                     (int)buffer_held(&sound));
+    bson_append_utf8(document, key, -1, (const char *)buffer_at(&sound), (int)buffer_held(&sound));
     buffer_fini(&sound);
+}
+
+void state_append_text(bson_t *document, const char *key, const char *text)
+{
+    append_bytes(document, key, (struct bytes){(const uint8_t *)text, strlen(text)});
+}
+
+void row_bytes(struct row *row, enum state_field field, struct bytes text)
+{
+    append_bytes(&row->document, key_of(row, field), text);
 }
 
 void row_text(struct row *row, enum state_field field, const char *text)
@@ -145,6 +154,16 @@ void row_seconds(struct row *row, enum state_field field, int64_t us)
 void row_open(struct row *row, enum state_field field, bson_t *ret_document)
 {
     bson_append_document_begin(&row->document, key_of(row, field), -1, ret_document);
+}
+
+void row_open_list(struct row *row, enum state_field field, bson_t *ret_list)
+{
+    bson_append_array_begin(&row->document, key_of(row, field), -1, ret_list);
+}
+
+void row_close_list(struct row *row, bson_t *list)
+{
+    bson_append_array_end(&row->document, list);
 }
 
 void row_close(struct row *row, bson_t *document)
@@ -239,7 +258,7 @@ static const char *type_text(const struct state_field_row *row)
         [STATE_LABEL] = "text", [STATE_TEXT] = "text",        [STATE_BOOL] = "bool",
         [STATE_INT] = "number", [STATE_REAL] = "number",      [STATE_COUNT_TYPE] = "count",
         [STATE_SUM] = "sum",    [STATE_COUNTS] = "counts by", [STATE_SPREAD] = "spread",
-        [STATE_INFO] = "text",
+        [STATE_INFO] = "text",  [STATE_LIST] = "documents",
     };
     return texts[row->type];
 }

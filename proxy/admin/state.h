@@ -32,6 +32,7 @@ enum state_type {
     STATE_SUM,
     STATE_COUNTS,
     STATE_SPREAD,
+    STATE_LIST,
     STATE_INFO,
 };
 
@@ -100,9 +101,14 @@ void row_seconds(struct row *row, enum state_field field, int64_t us);
 // An int32 if it fits, which shells show as a plain number.
 void state_append_int(bson_t *document, const char *key, int64_t value);
 
+// Bytes of any kind, likewise.
+void state_append_text(bson_t *document, const char *key, const char *text);
+
 // A document in it: put fields into *ret_document by libbson, then end it.
 void row_open(struct row *row, enum state_field field, bson_t *ret_document);
 void row_close(struct row *row, bson_t *document);
+void row_open_list(struct row *row, enum state_field field, bson_t *ret_list);
+void row_close_list(struct row *row, bson_t *list);
 void row_end(struct row *row);
 
 // Prints docs/state.md.

@@ -13,6 +13,7 @@
 //           COUNT     since the start: a counter; SUM likewise, not whole
 //           COUNTS    a document of such counts; in metrics they are told apart by the label `unit`
 //           SPREAD    a document: sum, p50, p99, buckets; a histogram
+//           LIST      an array of documents, or one document
 //           INFO      a text; in metrics a label of a gauge that is always 1
 //   metric  NULL: none, as where there would be no end of them
 
@@ -32,6 +33,8 @@
         "at most 4096 of each server")                                                             \
     COLLECTION(cursors, "a cursor that is open in the deployment")                                 \
     COLLECTION(transactions, "a transaction that is open in the deployment")                       \
+    COLLECTION(exhaustions, "a time in which a server's permits had run out, with what weir makes "\
+        "of it; the latest 64")                                                                    \
     COLLECTION(rules, "a rule in force, in the order in which they are asked")                     \
     COLLECTION(config, "a setting, secrets left out")
 
@@ -203,6 +206,38 @@
     FIELD(transactions, idle, REAL, "seconds", NULL, "Since its last statement.")                  \
     FIELD(transactions, upstream, INT, "", NULL, "The connection that it is tied to; 0: any of "   \
         "the server's.")                                                                           \
+                                                                                                   \
+    FIELD(exhaustions, _id, TEXT, "", NULL, "Its id, as the log has it.")                          \
+    FIELD(exhaustions, server, TEXT, "", NULL, "Where: host:port.")                                \
+    FIELD(exhaustions, begin, REAL, "seconds", NULL, "When it began, in seconds since 1970.")      \
+    FIELD(exhaustions, end, REAL, "seconds", NULL, "When it ended; 0: it goes on.")                \
+    FIELD(exhaustions, duration, REAL, "seconds", NULL, "How long it lasted, or has so far.")      \
+    FIELD(exhaustions, cap, INT, "", NULL, "The cap at the begin.")                                \
+    FIELD(exhaustions, limit, INT, "", NULL, "The limit at the begin.")                            \
+    FIELD(exhaustions, cause, TEXT, "", NULL, "The cause that explains it best: `slow_shape`, "    \
+        "`traffic_spike`, `leak`, `pools_too_large`, `slow_deployment`, `member_lost`, "           \
+        "`connection_limit`, `connection_storm`, or `unclear`.")                                   \
+    FIELD(exhaustions, verdict, TEXT, "", NULL, "The same in a sentence.")                         \
+    FIELD(exhaustions, causes, LIST, "", NULL, "All causes with any evidence, best first: "        \
+        "`cause`, `score` (0 to 1), `says`.")                                                      \
+    FIELD(exhaustions, remedies, LIST, "", NULL, "What to do: `what`, and `type`, to be typed.")   \
+    FIELD(exhaustions, longestWait, REAL, "seconds", NULL, "The longest wait for a permit.")       \
+    FIELD(exhaustions, shed, LIST, "", NULL, "Requests that were refused, by reason.")             \
+    FIELD(exhaustions, holders, LIST, "", NULL, "Who held permits longest at the begin: `shape`, " \
+        "`app`, `tenant`, `client`, `held` (seconds).")                                            \
+    FIELD(exhaustions, worst, LIST, "", NULL, "When most waited: `at`, `inFlight`, `waiting`, "    \
+        "`holders`.")                                                                              \
+    FIELD(exhaustions, waiters, LIST, "", NULL, "Who waited, by tenant: `tenant`, `arrived`, "     \
+        "`waited`, `shed`, `p50`, `p99`, `longest` (seconds).")                                    \
+    FIELD(exhaustions, shapes, LIST, "", NULL, "What held the connections: `shape`, `id`, "        \
+        "`before`, `during` (connection-seconds a second), `change`, `meanBefore`, `meanDuring` "  \
+        "(seconds).")                                                                              \
+    FIELD(exhaustions, upstreams, LIST, "", NULL, "During it: `opened`, `openFailures`, `lost`, "  \
+        "`away` (seconds).")                                                                       \
+    FIELD(exhaustions, left, LIST, "", NULL, "At most left open and idle: `cursorsIdle`, "         \
+        "`transactionsIdle`.")                                                                     \
+    FIELD(exhaustions, deployment, TEXT, "", NULL, "What the deployment said of itself; `absent`: "\
+        "it was not asked.")                                                                       \
                                                                                                    \
     FIELD(rules, _id, LABEL, "", "rule", "Its number, as `weir ctl` has it.")                      \
     FIELD(rules, rule, TEXT, "", NULL, "What it says.")                                            \

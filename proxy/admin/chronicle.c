@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/admin/chronicle.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "proxy/admin/event.h"
+#include "proxy/mem.h"
+
+#define EVENTS 64
+#define SHAPES_MAX 4096
+#define IDLE_US INT64_C(10000000) // what was left alone for so long may be a leak
+#define COPIED_AT_ONCE 128
+
+// What is recorded of one server.
+struct track {
+    struct track *next;
+    uint32_t server_id;
+    bool seen; // at this look
+    struct recorder *recorder;
+    struct event *event; // that goes on; NULL: none
+};
+
+struct chronicle {
+    struct servers *servers;
+    struct track *tracks;
+    struct event *events[EVENTS]; // a ring
+    size_t count;                 // that there have been
+};
+
+struct chronicle *chronicle_new(struct servers *servers)
+{
+    struct chronicle *chronicle = xcalloc(1, sizeof *chronicle);
+    chronicle->servers = servers;
+    return chronicle;
+}
+
+static void free_track(struct track *track)
+{
+    recorder_free(track->recorder);
+    free(track);
+}
+
+void chronicle_free(struct chronicle *chronicle)
+{
+    for (struct track *next, *track = chronicle->tracks; track; track = next) {
+        next = track->next;
+        free_track(track);
+    }
+    for (size_t i = 0; i < EVENTS; i++) {
+        free(chronicle->events[i]);
+    }
+    free(chronicle);
+}
+
+static struct track *find_track(struct chronicle *chronicle, uint32_t server_id)
+{
+    struct track *track = chronicle->tracks;
+    while (track && track->server_id != server_id) {
+        track = track->next;
+    }
+    if (!track) {
+        track = xcalloc(1, sizeof *track);
+        track->server_id = server_id;
+        track->recorder = recorder_new(SHAPES_MAX, DEMAND_PLACES);
+        track->next = chronicle->tracks;
+        chronicle->tracks = track;
+    }
+    return track;
+}
+
+// --- events -------------------------------------------------------------------------------------
+
+static double time_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+// When it began, and one number that tells those of one second apart.
+static void name_event(struct event *event, size_t number)
+{
+    time_t seconds = (time_t)event->begun_time;
+    struct tm utc;
+    char when[24];
+    gmtime_r(&seconds, &utc);
+    strftime(when, sizeof when, "%Y%m%dT%H%M%SZ", &utc);
+    snprintf(event->id, sizeof event->id, "%s-%zu", when, number);
+}
+
+static struct event *begin(struct chronicle *chronicle, struct track *track,
+                           const struct exhaustion_report *report, int64_t now_us)
+{
+    struct event *event = xcalloc(1, sizeof *event);
+    struct event **place = &chronicle->events[chronicle->count % EVENTS];
+    for (struct track *at = chronicle->tracks; at; at = at->next) {
+        at->event = at->event == *place ? NULL : at->event;
+    }
+    free(*place);
+    *place = event;
+    chronicle->count++;
+    track->event = event;
+    event->server_id = report->server_id;
+    event->begun_us = report->exhaustion.begun_us;
+    event->begun_time = time_now() - (double)(now_us - event->begun_us) / 1e6;
+    event->first = *report;
+    event->worst = *report;
+    event->worst_time = time_now();
+    name_event(event, chronicle->count);
+    return event;
+}
+
+static void copy_labels(struct server *server, struct event *event)
+{
+    const struct verdict *verdict = &event->verdict;
+    for (int i = 0; i < EVENT_SHAPES && i < verdict->during.shape_count; i++) {
+        event->shapes[i][0] = '\0';
+        (void)server_copy_label(server, verdict->during.shapes[i].id, event->shapes[i]);
+    }
+    event->shape[0] = '\0';
+    (void)server_copy_label(server, verdict->shape, event->shape);
+    int place = demand_find(&event->asked, verdict->tenant);
+    if (place >= 0) {
+        memcpy(event->tenant, event->asked.tenants[place].name, sizeof event->tenant);
+    }
+}
+
+static void judge(struct server *server, struct track *track, int64_t now_us)
+{
+    struct event *event = track->event;
+    int64_t until_us = event->ended_us > 0 ? event->ended_us : now_us;
+    server_copy_demand(server, &event->asked);
+    verdict_find(track->recorder, event->begun_us, until_us, &event->verdict);
+    copy_labels(server, event);
+}
+
+static void look_closer(struct server *server, struct track *track, int64_t now_us)
+{
+    struct event *event = track->event;
+    struct exhaustion_report report = event->first;
+    if (server_peek(server, &report, now_us) && report.counts.queued > event->worst.counts.queued) {
+        event->worst = report;
+        event->worst_time = time_now();
+    }
+    judge(server, track, now_us);
+}
+
+// --- once a second ------------------------------------------------------------------------------
+
+struct look {
+    struct chronicle *chronicle;
+    struct recorder_totals totals;
+    int64_t now_us;
+};
+
+static void look_at(struct server *server, void *arg)
+{
+    struct look *look = arg;
+    struct track *track = find_track(look->chronicle, server->id);
+    struct recorder_totals totals = look->totals;
+    track->seen = true;
+    server_record(server, track->recorder, &totals, look->now_us);
+    if (track->event) {
+        look_closer(server, track, look->now_us);
+    }
+}
+
+static void count_pins(struct affinity *affinity, struct recorder_totals *totals, int64_t now_us)
+{
+    struct pin *pins = xcalloc(COPIED_AT_ONCE, sizeof *pins);
+    uint64_t clients[COPIED_AT_ONCE];
+    for (size_t place = 0; place != SIZE_MAX;) {
+        size_t count = affinity_copy(affinity, &place, COPIED_AT_ONCE, pins, clients);
+        for (size_t i = 0; i < count; i++) {
+            bool cursor = pins[i].key.kind == PIN_CURSOR;
+            bool idle = !pins[i].is_busy && now_us - pins[i].used_us >= IDLE_US;
+            totals->cursors += cursor;
+            totals->cursors_idle += cursor && idle;
+            totals->transactions += !cursor;
+            totals->transactions_idle += !cursor && idle;
+        }
+    }
+    free(pins);
+}
+
+static void forget_gone(struct chronicle *chronicle)
+{
+    struct track **at = &chronicle->tracks;
+    while (*at) {
+        struct track *track = *at;
+        if (!track->seen) {
+            *at = track->next;
+            free_track(track);
+        } else {
+            track->seen = false;
+            at = &track->next;
+        }
+    }
+}
+
+void chronicle_look(struct chronicle *chronicle, const struct gathering *gathering, int64_t now_us)
+{
+    struct shared *shared = gathering->shared;
+    struct look look = {.chronicle = chronicle, .now_us = now_us};
+    look.totals.clients = workers_count_clients(gathering->workers, gathering->worker_count);
+    look.totals.accepted = atomic_load(&shared->next_client_id);
+    count_pins(&shared->affinity, &look.totals, now_us);
+    servers_visit(chronicle->servers, look_at, &look);
+    forget_gone(chronicle);
+}
+
+// --- reports ------------------------------------------------------------------------------------
+
+static void judge_if(struct server *server, void *arg)
+{
+    struct look *look = arg;
+    struct track *track = find_track(look->chronicle, server->id);
+    if (track->event) {
+        judge(server, track, look->now_us);
+    }
+}
+
+static void copy_demand_if(struct server *server, void *arg)
+{
+    struct event *event = arg;
+    if (server->id == event->server_id) {
+        server_copy_demand(server, &event->asked_before);
+    }
+}
+
+void chronicle_note(struct chronicle *chronicle, const struct exhaustion_report *report,
+                    int64_t now_us)
+{
+    struct track *track = find_track(chronicle, report->server_id);
+    struct event *event = track->event;
+    char says[EVENT_SAYS_BYTES];
+    if (report->notice == EXHAUSTION_BEGIN || !event) {
+        event = begin(chronicle, track, report, now_us);
+        servers_visit(chronicle->servers, copy_demand_if, event);
+    }
+    event->last = *report;
+    if (report->counts.queued > event->worst.counts.queued) {
+        event->worst = *report;
+        event->worst_time = time_now();
+    }
+    if (report->notice == EXHAUSTION_END) {
+        event->ended_us = report->exhaustion.last_seen_us;
+    }
+    struct look look = {.chronicle = chronicle, .now_us = now_us};
+    servers_visit(chronicle->servers, judge_if, &look);
+    if (report->notice == EXHAUSTION_END) {
+        track->event = NULL;
+    }
+    event_verdict(event, says);
+    exhaustion_log(report, event->id, says, now_us);
+}
+
+void chronicle_put(struct chronicle *chronicle, struct picture *picture, int64_t now_us)
+{
+    size_t first = chronicle->count > EVENTS ? chronicle->count - EVENTS : 0;
+    for (size_t i = first; i < chronicle->count; i++) {
+        event_put(chronicle->events[i % EVENTS], picture, now_us);
+    }
+}
