@@ -437,6 +437,8 @@ static bool take_session(const struct user *user, struct bytes lsid, uint8_t *me
     return true;
 }
 
+enum { BSON_EMPTY_BYTES = 5 };
+
 static bool names_sessions(struct bytes name)
 {
     return bytes_equal(name, "endSessions") || bytes_equal(name, "refreshSessions") ||
@@ -459,6 +461,9 @@ bool access_take_sessions(const struct user *user, const struct command *command
     if (!bson_find(command->body, name, &element) || element.type != BSON_VIEW_ARRAY ||
         !bson_walk_begin(&walk, element.value)) {
         return false;
+    }
+    if (bytes_equal(command->name, "killSessions") && element.value.len <= BSON_EMPTY_BYTES) {
+        return false; // to a server: all of its user's, and that is everybody's
     }
     while (bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT) {
         if (element.type != BSON_VIEW_DOCUMENT || !take_session(user, element.value, message)) {

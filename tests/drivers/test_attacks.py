@@ -393,6 +393,14 @@ ADMIN = {
 }  # fmt: skip
 
 
+def test_all_of_ones_sessions_are_not_everybodys(stub, proxy):
+    """To a server an empty list is all sessions of its user, who is the same for all of weir's."""
+    with logged_in(proxy, MALLORY) as mallory:
+        reply = mallory.ask({"killSessions": []})
+        assert (reply["ok"], reply["code"]) == (0, 13)
+    assert not reached(stub, "killSessions")
+
+
 @pytest.mark.parametrize("what", ADMIN)
 @pytest.mark.parametrize("db", ["test", "admin"])
 def test_what_is_for_admins_is_not_for_users(stub, proxy, what, db):

@@ -259,6 +259,7 @@ static void what_is_no_session_of_a_driver_is_refused(void **state)
         "{'endSessions': [{'id': " UUID ", 'uid': " UUID "}], '$db': 'shop'}",
         "{'killSessions': [7], '$db': 'shop'}",
         "{'killSessions': 1, '$db': 'shop'}",
+        "{'killSessions': [], '$db': 'shop'}",
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct asked asked;
