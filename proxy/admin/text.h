@@ -13,9 +13,9 @@ struct text;
 struct text *text_new(struct buffer *bytes);
 struct text *text_of(const char *line);
 
-// One more reference; and one less, of which NULL has none.
+// One more reference; and one less, where NULL is nothing.
 struct text *text_keep(struct text *text);
-void text_drop(void *text);
+void text_drop(void *arg); // a struct text
 
 // Borrows.
 struct bytes text_bytes(const struct text *text);
