@@ -17,7 +17,7 @@ SPEC := $(BUILD)/spec
 .DEFAULT_GOAL := build
 .PHONY: build run test test-c test-asan test-tsan test-valgrind test-defects test-drivers sim fuzz \
         check-format check-clang check-tidy bench bench-door bench-failover bench-story storms certs test-stubset test-faults \
-        test-spec soak clean help
+        test-spec soak model clean help
 
 build:  ## install what it needs and build a release (the default)
 	@deploy/packages.sh build
@@ -60,6 +60,10 @@ test-defects: $(VENV)/.tests-ready  ## whether the simulation finds each deliber
 sim:  ## the whole data path in a simulated world, with new seeds for SECONDS=60
 	$(call test-build,checked)
 	@$(BUILD)/checked/tests/sim/sim --jobs 2 --from $$(date +%s) --seconds $(or $(SECONDS),60)
+
+model:  ## the fleet's leases, explored: what must hold, and mistakes that must be found
+	$(call test-build,checked)
+	@ctest --test-dir $(BUILD)/checked --output-on-failure -R '^model'
 
 storms:  ## the gate and what others do, in simulated storms: the tables and plots of docs/storms.md
 	$(call test-build,checked)

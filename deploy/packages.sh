@@ -45,7 +45,7 @@ packages_of() {
             ;;
         run) echo python3 python3-venv openssl ca-certificates ;;
         test)
-            echo libcmocka-dev clang llvm clang-format clang-tidy valgrind "$(clang_runtime)"
+            echo libcmocka-dev liblua5.1-0-dev clang llvm clang-format clang-tidy valgrind "$(clang_runtime)"
             echo python3 python3-venv openssl libfaketime
             unless_on_path promtool prometheus
             unless_on_path node nodejs

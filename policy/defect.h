@@ -20,6 +20,9 @@ enum defect {
     DEFECT_LOST_AS_NOT_SENT, // what was sent and lost is answered as if it had not been sent
     DEFECT_SEND_AGAIN,       // what was sent in part is sent again
     DEFECT_BUDGET_LEAK,      // who leaves takes the budget it had claimed along
+    // These are for tests/model.
+    DEFECT_LEASE_RELEASED_OPEN, // what is leased counts as given back while it is open yet
+    DEFECT_LEASE_HASTY,         // an entry that stands still is forgotten before its lease is over
 };
 
 #ifndef WEIR_DEFECT
