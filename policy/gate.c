@@ -54,6 +54,7 @@ struct gate {
     bool keeps;      // a permit for what finishes things
     double slow_due; // permits that the normal lane took while the slow one waited for its share
     bool available;
+    bool paused;
     int64_t now_us;
     int64_t standing_since_us; // while somebody waits
     struct lane_use lanes[LANE_COUNT];
@@ -206,7 +207,8 @@ static bool may_grant(const struct gate *gate, enum lane lane, bool finishes)
 {
     int may = permits(gate);
     bool is_kept = gate->keeps && may > 1 && (!finishes || lane == LANE_STREAM);
-    return gate->available && gate->in_flight.count < (size_t)(may - is_kept);
+    return gate->available && (finishes || !gate->paused) &&
+           gate->in_flight.count < (size_t)(may - is_kept);
 }
 
 // Who knows what a new shape is? It counts as fast, but not for more than its share of permits.
@@ -392,10 +394,16 @@ static int64_t pace_us(const struct gate *gate, enum lane lane)
     return (int64_t)turn_us(gate, lane, gate->now_us);
 }
 
+// Whether it waits for something else than a permit.
+static bool is_held_up(const struct gate *gate, const struct ticket *ticket)
+{
+    return !gate->available || (gate->paused && !ticket->finishes);
+}
+
 // How long a ticket may wait as things are now, without its own deadline.
 static int64_t patience_us(const struct gate *gate, const struct ticket *ticket)
 {
-    if (!gate->available) {
+    if (is_held_up(gate, ticket)) {
         return later(ticket->serverless_us + gate->limits.server_wait_us - gate->now_us, 0);
     }
     if (ticket->finishes) {
@@ -411,7 +419,7 @@ static int64_t patience_us(const struct gate *gate, const struct ticket *ticket)
 // A ticket's time without a server begins, unless it has begun already.
 static void begin_serverless(const struct gate *gate, struct ticket *ticket)
 {
-    if (!gate->available && ticket->serverless_us == 0) {
+    if (is_held_up(gate, ticket) && ticket->serverless_us == 0) {
         ticket->serverless_us = gate->now_us;
     }
 }
@@ -500,7 +508,7 @@ static bool make_room(struct gate *gate, const struct ticket *newcomer)
 // Whether its own deadline is so near that permits will not come free fast enough.
 static bool is_hopeless(const struct gate *gate, const struct ticket *ticket)
 {
-    if (!gate->available || ticket->finishes || ticket->deadline_us == INT64_MAX) {
+    if (is_held_up(gate, ticket) || ticket->finishes || ticket->deadline_us == INT64_MAX) {
         return false;
     }
     size_t ahead = queue_ahead_of(&gate->lanes[ticket->lane].others, ticket);
@@ -733,13 +741,9 @@ void gate_keep(struct gate *gate, bool keep)
     gate->keeps = keep;
 }
 
-void gate_set_available(struct gate *gate, bool available, int64_t now_us)
+// What those who are queued wait for has changed: they begin anew.
+static void begin_anew(struct gate *gate)
 {
-    advance(gate, now_us);
-    if (gate->available == available) {
-        return;
-    }
-    gate->available = available;
     gate->standing_since_us = gate->now_us;
     for (int lane = 0; lane < LANE_COUNT; lane++) {
         queue_restart(&gate->lanes[lane].others, gate->now_us);
@@ -749,6 +753,24 @@ void gate_set_available(struct gate *gate, bool available, int64_t now_us)
         ticket->expiry.key = expiry_us(gate, ticket);
     }
     ranks_rebuild(&gate->by_expiry);
+}
+
+void gate_set_available(struct gate *gate, bool available, int64_t now_us)
+{
+    advance(gate, now_us);
+    if (gate->available != available) {
+        gate->available = available;
+        begin_anew(gate);
+    }
+}
+
+void gate_pause(struct gate *gate, bool paused, int64_t now_us)
+{
+    advance(gate, now_us);
+    if (gate->paused != paused) {
+        gate->paused = paused;
+        begin_anew(gate);
+    }
 }
 
 static size_t waiting_in(const struct lane_use *use)
@@ -798,7 +820,7 @@ static int about_to_age(const struct gate *gate, int64_t now_us)
 void gate_count(const struct gate *gate, int64_t now_us, struct gate_counts *ret_counts)
 {
     now_us = later(gate->now_us, now_us);
-    bool stands = gate->available && gate->by_expiry.count > 0;
+    bool stands = gate->available && !gate->paused && gate->by_expiry.count > 0;
     *ret_counts = (struct gate_counts){
         .available = gate->available,
         .cap = gate->limits.limit,

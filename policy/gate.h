@@ -218,6 +218,11 @@ int64_t gate_backoff_ms(const struct gate *gate, enum lane lane, int64_t now_us)
 // sent away before, so that a crowd that was refused at once does not come back at once.
 int64_t gate_next_turn_ms(struct gate *gate, enum lane lane, int64_t now_us);
 
+// Whether nothing is granted but what finishes things. Others wait as for a server that is not
+// there, for server_wait_us at most, and are then refused with REFUSED_WAITED. When it is over,
+// call gate_grant_next.
+void gate_pause(struct gate *gate, bool paused, int64_t now_us);
+
 struct gate_counts {
     bool available;
     int cap;

@@ -1162,6 +1162,8 @@ void server_adapt(struct server *server, struct worker *worker, struct server_bo
     pthread_mutex_lock(&server->lock);
     if (server->bounds.generation < bounds.generation) {
         set_bounds(server, bounds);
+        gate_pause(server->gate, bounds.paused, now_us);
+        outcomes.next_tick_us = gate_next_expiry(server->gate);
         grant(server, &outcomes, now_us);
         open_if_needed(server, &outcomes, now_us);
     }

@@ -46,6 +46,7 @@ struct worker;
 struct server_bounds {
     uint64_t generation; // of those that are adapted to, the newest counts
     int cap;             // on upstreams; 0: none may open, and what is admitted waits for one
+    bool paused;         // nothing begins
     int limit;           // on permits, besides; 0: none
     bool restrained; // in an emergency: of that, the part that emergency.share leaves, and so on
 };

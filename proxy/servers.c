@@ -193,6 +193,23 @@ void servers_set_limit(struct servers *servers, int limit)
     tell_a_worker(servers);
 }
 
+void servers_pause(struct servers *servers, bool paused)
+{
+    pthread_mutex_lock(&servers->lock);
+    servers->bounds.paused = paused;
+    servers->bounds.generation++;
+    pthread_mutex_unlock(&servers->lock);
+    tell_a_worker(servers);
+}
+
+bool servers_are_paused(struct servers *servers)
+{
+    pthread_mutex_lock(&servers->lock);
+    bool paused = servers->bounds.paused;
+    pthread_mutex_unlock(&servers->lock);
+    return paused;
+}
+
 bool servers_set_cap(struct servers *servers, const char *name, int cap)
 {
     pthread_mutex_lock(&servers->lock);

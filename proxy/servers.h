@@ -63,6 +63,10 @@ bool servers_set_cap(struct servers *servers, const char *name, int cap);
 // Likewise the most that each may have in flight, besides its cap; 0: no such bound.
 void servers_set_limit(struct servers *servers, int limit);
 
+// Likewise whether what begins something waits, at all of them.
+void servers_pause(struct servers *servers, bool paused);
+bool servers_are_paused(struct servers *servers);
+
 // Does what time brings, at each server. Called by any worker's tick.
 void servers_tick(struct servers *servers, struct worker *worker, int64_t now_us);
 

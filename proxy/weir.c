@@ -522,6 +522,12 @@ static void set_limit(void *arg, int limit)
     servers_set_limit(weir->shared.servers, limit);
 }
 
+static void pause_servers(void *arg, bool paused)
+{
+    struct weir *weir = arg;
+    servers_pause(weir->shared.servers, paused);
+}
+
 static int listening_port(const struct weir *weir)
 {
     struct address address;
@@ -898,8 +904,8 @@ static void start(struct weir *weir)
         worker_start(weir->workers[i]);
     }
     {
-        const struct control_desk desk = {weir->rulebook, tell_status, order_drain, kill_all,
-                                          set_cap,        set_limit,   weir};
+        const struct control_desk desk = {weir->rulebook, tell_status, order_drain,   kill_all,
+                                          set_cap,        set_limit,   pause_servers, weir};
         control_socket_start(weir->control_socket, &desk, weir->observer);
     }
     if (weir->http) {

@@ -395,6 +395,26 @@ static void reset_limit(struct order *order)
     succeed(order);
 }
 
+static void set_pause(struct order *order, bool paused)
+{
+    struct log_line line;
+    order->desk->pause(order->desk->arg, paused);
+    log_begin(&line, LOG_WARN, paused ? "paused" : "resumed");
+    log_str(&line, "by", order->by);
+    log_end(&line);
+    succeed(order);
+}
+
+static void pause_all(struct order *order)
+{
+    set_pause(order, true);
+}
+
+static void resume_all(struct order *order)
+{
+    set_pause(order, false);
+}
+
 // --- reading ------------------------------------------------------------------------------------
 
 static const struct kind {
@@ -414,6 +434,8 @@ static const struct kind {
     {"setLimit", "a number", FIELDS_NONE, set_limit},
     {"setLimit default", NULL, FIELDS_NONE, reset_limit},
     {"drain", NULL, FIELDS_OF_RULE, drain},
+    {"pause", NULL, FIELDS_NONE, pause_all},
+    {"resume", NULL, FIELDS_NONE, resume_all},
     {"kill", NULL, FIELDS_OF_ITS_OWN, kill_all},
     {"status", NULL, FIELDS_NONE, tell_status},
     {"state", NULL, FIELDS_NONE, tell_state},

@@ -12,11 +12,11 @@
 //      {"ok": true, "state": {"servers": [...], "shapes": [...]}}
 //
 // Orders are rule add, rule list, rule remove, emergency on, emergency off, emergency status,
-// drain, kill, setCap, setLimit (with an id as their number, or followed by default), status and
-// state. The fields, as texts, are those of rule_table.h; an emergency has for, why and by, drain
-// has for, a kill request, client, shape, over, why and by. State is what /state says
-// (state_table.h), of all collections unless some are named; those that this weir does not know are
-// left out.
+// drain, kill, setCap, setLimit (with an id as their number, or followed by default), pause,
+// resume, status and state. The fields, as texts, are those of rule_table.h; an emergency has for,
+// why and by, drain has for, a kill request, client, shape, over, why and by. State is what /state
+// says (state_table.h), of all collections unless some are named; those that this weir does not
+// know are left out.
 
 #ifndef PROXY_ADMIN_CONTROL_ORDER_H
 #define PROXY_ADMIN_CONTROL_ORDER_H
@@ -34,6 +34,7 @@ struct control_desk {
     bool (*kill)(void *arg, const struct cull_wish *wish, struct cull_counts *ret_counts);
     void (*set_cap)(void *arg, int cap);     // -1: as configured
     void (*set_limit)(void *arg, int limit); // 0: likewise
+    void (*pause)(void *arg, bool paused);
     void *arg;
 };
 

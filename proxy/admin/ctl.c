@@ -37,6 +37,7 @@ static const char usage[] =
     "                        the last of them, or after that time\n"
     "  setCap N | default    the cap of each server; shrinks as connections come back\n"
     "  setLimit N | default  the most requests that each server has at one time\n"
+    "  pause, resume         what is new waits, for upstream.serverWait at most\n"
     "  kill --request N | --client N | --over TIME | --shape ID [--over TIME]\n"
     "                        ends a request, a client, all that a server has worked on for so "
     "long,\n"

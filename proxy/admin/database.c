@@ -632,6 +632,8 @@ static const struct {
     {"ping", answer_ping, "db.runCommand({ping: 1})", false},
     {"setCap", NULL, "db.runCommand({setCap: 40}); {setCap: 'default'}: as configured", true},
     {"setLimit", NULL, "db.runCommand({setLimit: 20}); {setLimit: 'default'}: as configured", true},
+    {"pause", NULL, "db.runCommand({pause: 1}): what is new waits", true},
+    {"resume", NULL, "db.runCommand({resume: 1})", true},
     {"rule", NULL,
      "db.runCommand({rule: 'add', app: 'report*', atOnce: 2, for: '2h', dryRun: true}); "
      "{rule: 'list'}; {rule: 'remove', id: 3}",
@@ -721,7 +723,7 @@ static bool append_name(bson_t *order, const struct bson_element *first)
                  (int)(word.len < 32 ? word.len : 32), (const char *)word.at);
     } else if (take_whole(first, &number)) {
         snprintf(name, sizeof name, "%.*s", len, (const char *)first->key.at);
-        if (!bytes_equal(first->key, "kill")) {
+        if (bytes_equal(first->key, "setCap") || bytes_equal(first->key, "setLimit")) {
             BSON_APPEND_INT64(order, "id", number);
         }
     } else {

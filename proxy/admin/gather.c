@@ -105,6 +105,7 @@ static void gather_totals(const struct gathering *gathering, struct picture *pic
     row_close(&row, &counts);
     row_bool(&row, STATE_totals_emergency, gathering->emergency);
     row_bool(&row, STATE_totals_draining, atomic_load(&gathering->shared->draining));
+    row_bool(&row, STATE_totals_paused, servers_are_paused(shared->servers));
     row_int(&row, STATE_totals_upstreams, atomic_load(&shared->servers->open_total));
     row_int(&row, STATE_totals_pins, (int64_t)affinity_count(&shared->affinity));
     row_int(&row, STATE_totals_buffered, (int64_t)atomic_load(&shared->budget.used));

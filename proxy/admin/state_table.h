@@ -60,6 +60,7 @@
     FIELD(totals, emergency, BOOL, "", "weir_emergency", "Whether there is an emergency "          \
         "(`weir ctl emergency`).")                                                                 \
     FIELD(totals, draining, BOOL, "", "weir_draining", "Whether it drains, and takes nobody new.") \
+    FIELD(totals, paused, BOOL, "", "weir_paused", "Whether what is new waits (`weir ctl pause`).")  \
     FIELD(totals, upstreams, INT, "", "weir_upstreams",                                            \
         "Connections to all servers, open or opening.")                                            \
     FIELD(totals, pins, INT, "", "weir_pins",                                                      \

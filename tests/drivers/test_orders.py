@@ -115,6 +115,27 @@ def test_kill(database, stub):
     assert failures == [11601]
 
 
+def test_what_is_new_waits_in_a_pause(database, proxy, stub):
+    """What is open is let finish meanwhile."""
+    things = database.client.test.paused
+    things.drop()
+    things.insert_many([{} for _ in range(5)])
+    cursor = things.find(batch_size=2)
+    next(cursor)
+    database.command("pause")
+    assert database.totals.find_one()["paused"] is True
+    stub.commands.clear()
+    with raw.Connection.to(proxy.address) as connection:
+        number = connection.post({"find": "paused"})
+        wait_for(lambda: database.requests.find_one({"state": "queued"}))
+        assert len(list(cursor)) == 4
+        assert database.requests.find_one({"state": "queued"}) and not stub.asked("find")
+        database.command("resume")
+        assert connection.reply_to(number)["ok"] == 1
+    assert database.totals.find_one()["paused"] is False
+    assert proxy.wait_for("paused")["by"] and proxy.wait_for("resumed")["by"]
+
+
 def test_who_may(stub):
     """Whoever may look may not act; the log has who did."""
     may = ("--may", "read", "--databases", "*")

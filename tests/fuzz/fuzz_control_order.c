@@ -69,6 +69,11 @@ static void set_bound(void *arg, int bound)
     MUST(bound >= -1 && bound <= 100000);
 }
 
+static void pause_all(void *arg, bool paused)
+{
+    (void)arg, (void)paused;
+}
+
 static void judge(int64_t now_us)
 {
     static const uint8_t address[16] = {10};
@@ -114,8 +119,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct config config = {.emergency_max_time_us = 5000000};
     struct rulebook *book = rulebook_new(&config, (struct rulebook_reader){.changed = changed});
-    const struct control_desk desk = {book,      tell_status, drain, kill_all,
-                                      set_bound, set_bound,   NULL};
+    const struct control_desk desk = {book,      tell_status, drain,     kill_all,
+                                      set_bound, set_bound,   pause_all, NULL};
     int64_t now_us = 1000000;
     while (size > 0) {
         const uint8_t *newline = memchr(data, '\n', size);
