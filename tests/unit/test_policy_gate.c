@@ -98,6 +98,27 @@ static struct gate_counts counts_of(const struct world *world, int64_t now_us)
     return counts;
 }
 
+static void in_a_pause_only_what_finishes_goes(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    assert_int_equal(ask(&world, 0, OTHER, 0), GATE_GRANTED);
+    gate_pause(world.gate, true, 10);
+    assert_int_equal(world.tickets[0].state, TICKET_IN_FLIGHT);
+    assert_int_equal(ask(&world, 1, OTHER, 10), GATE_QUEUED);
+    assert_int_equal(ask(&world, 2, OTHER, 20), GATE_QUEUED);
+    assert_int_equal(ask(&world, 3, FINISHING, 20), GATE_GRANTED);
+    assert_null(gate_grant_next(world.gate, 20));
+    assert_int_equal(world.tickets[1].expiry.key, 10 + SERVER_WAIT_US);
+    assert_int_equal(counts_of(&world, 20).standing_us, 0); // that is no exhaustion
+    assert_ptr_equal(gate_expire_next(world.gate, 10 + SERVER_WAIT_US), &world.tickets[1]);
+    assert_int_equal(world.tickets[1].refusal, REFUSED_WAITED);
+    gate_pause(world.gate, false, 15 + SERVER_WAIT_US);
+    assert_ptr_equal(gate_grant_next(world.gate, 15 + SERVER_WAIT_US), &world.tickets[2]);
+    world_fini(&world);
+}
+
 static void starts_unavailable(void **state)
 {
     (void)state;
@@ -1395,6 +1416,7 @@ int main(void)
         cmocka_unit_test(the_only_one_is_not_kept),
         cmocka_unit_test(slow_is_what_is_slower_than_the_server),
         cmocka_unit_test(streams_are_beside_the_limit),
+        cmocka_unit_test(in_a_pause_only_what_finishes_goes),
         cmocka_unit_test(every_refusal_has_its_word),
         cmocka_unit_test(freeing_nothing_is_no_harm),
     };
