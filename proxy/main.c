@@ -70,11 +70,11 @@ static int check(const struct config *config)
     return EXIT_SUCCESS;
 }
 
-static int run(const struct config *config, struct app *app)
+static int run(struct weir_source source, struct app *app)
 {
     signal(SIGPIPE, SIG_IGN);
-    log_init((enum log_format)config->log_format, STDERR_FILENO);
-    return weir_run(config, app);
+    log_init((enum log_format)source.config->log_format, STDERR_FILENO);
+    return weir_run(source, app);
 }
 
 // Takes --variable NAME out of the flags, of which there are `*count`.
@@ -118,7 +118,7 @@ static int run_app(int argc, char **argv)
     if (config == NULL) {
         return refuse(error);
     }
-    int status = run(config, &app);
+    int status = run((struct weir_source){config, count, argv}, &app);
     config_free(config);
     return status;
 }
@@ -177,7 +177,7 @@ int main(int argc, char **argv)
     if (config == NULL) {
         return refuse(error);
     }
-    int status = only_check ? check(config) : run(config, &none);
+    int status = only_check ? check(config) : run((struct weir_source){config, argc, argv}, &none);
     config_free(config);
     return status;
 }

@@ -17,9 +17,11 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "policy/hash.h"
 #include "proxy/access.h"
 #include "proxy/admin/control_socket.h"
 #include "proxy/admin/http.h"
@@ -29,6 +31,7 @@
 #include "proxy/mem.h"
 #include "proxy/net/listener.h"
 #include "proxy/notify.h"
+#include "proxy/reload.h"
 #include "proxy/report.h"
 #include "proxy/worker.h"
 
@@ -63,7 +66,15 @@ struct weir {
     atomic_int_fast64_t drain_order_us; // of weir ctl: within that; -1: none
     struct drain drain;                 // the main thread has it, and the following two
     struct app *app;
-    int64_t fed_us; // when the service manager's watchdog was
+    struct weir_source source;
+    atomic_int cap;      // by the configuration as it was last read
+    uint64_t files_seen; // what the certificates' files were like when they were last read
+    int64_t files_looked_us;
+    atomic_uint reloads_wanted; // by weir ctl
+    atomic_uint reloads_done;
+    atomic_bool reloaded;          // the last one was a success
+    char said[CONTROL_SAID_BYTES]; // of it; guarded by `posting`
+    int64_t fed_us;                // when the service manager's watchdog was
     struct listener *listeners[LISTENERS_MAX];
     int listener_count;
 };
@@ -495,6 +506,26 @@ static void tell_status(void *arg, int64_t now_us, bson_t *reply)
     bson_append_array_end(reply, &status.servers);
 }
 
+// The main thread does it, and may have to ask a name server.
+static bool order_reload(void *arg, char ret_said[CONTROL_SAID_BYTES])
+{
+    static const struct timespec pause = {.tv_nsec = 1000000};
+    struct weir *weir = arg;
+    unsigned wanted = atomic_fetch_add(&weir->reloads_wanted, 1) + 1;
+    kill(getpid(), SIGUSR2);
+    for (int i = 0; i < SEEN_PAUSES && atomic_load(&weir->reloads_done) < wanted; i++) {
+        nanosleep(&pause, NULL);
+    }
+    if (atomic_load(&weir->reloads_done) < wanted) {
+        snprintf(ret_said, CONTROL_SAID_BYTES, "it takes long; the log will say what came of it");
+        return false;
+    }
+    pthread_mutex_lock(&weir->posting);
+    snprintf(ret_said, CONTROL_SAID_BYTES, "%s", weir->said);
+    pthread_mutex_unlock(&weir->posting);
+    return atomic_load(&weir->reloaded);
+}
+
 // The main thread does it.
 static void order_drain(void *arg, int64_t within_us)
 {
@@ -513,7 +544,7 @@ static bool kill_all(void *arg, const struct cull_wish *wish, struct cull_counts
 static void set_cap(void *arg, int cap)
 {
     struct weir *weir = arg;
-    (void)servers_set_cap(weir->shared.servers, NULL, cap);
+    (void)servers_set_cap(weir->shared.servers, NULL, cap < 0 ? atomic_load(&weir->cap) : cap);
 }
 
 static void set_limit(void *arg, int limit)
@@ -580,11 +611,11 @@ static void block_signals(const struct app *app, sigset_t *ret_set)
     sigemptyset(ret_set);
     sigaddset(ret_set, SIGTERM);
     sigaddset(ret_set, SIGINT);
+    sigaddset(ret_set, SIGHUP);
     sigaddset(ret_set, SIGUSR1);
     sigaddset(ret_set, SIGUSR2); // an order of weir ctl's is there
     if (app->argv) {
         sigaddset(ret_set, SIGCHLD);
-        sigaddset(ret_set, SIGHUP);
         sigaddset(ret_set, SIGQUIT);
     }
     pthread_sigmask(SIG_BLOCK, ret_set, NULL);
@@ -656,6 +687,112 @@ static bool is_drained(struct weir *weir, int64_t *logged_us)
     return false;
 }
 
+// --- a new configuration ------------------------------------------------------------------------
+
+#define FILES_LOOK_US 2000000
+
+// Some number that is another one when a file was replaced or written to.
+static uint64_t look_at_file(const char *path)
+{
+    struct stat file;
+    if (!path || stat(path, &file) != 0) {
+        return 0;
+    }
+    const int64_t facts[] = {(int64_t)file.st_ino, (int64_t)file.st_size, file.st_mtim.tv_sec,
+                             file.st_mtim.tv_nsec};
+    return hash_bytes(0, facts, sizeof facts);
+}
+
+static uint64_t look_at_files(const struct config *config)
+{
+    const uint64_t files[] = {look_at_file(config->tls_certificate_key_file),
+                              look_at_file(config->tls_ca_file),
+                              look_at_file(config->tls_crl_file)};
+    return hash_bytes(0, files, sizeof files);
+}
+
+static bool renew_certificates(struct weir *weir, const struct config *config, char *ret_error,
+                               size_t capacity)
+{
+    struct shared fresh = {0};
+    bool both = weir->shared.tls_server && config->tls_mode != CONFIG_TLS_DISABLED;
+    uint64_t seen = look_at_files(config); // before they are read: what comes later is seen later
+    bool good = !both || make_tls(config, weir->deployment, &fresh, ret_error, capacity);
+    if (both && good) {
+        tls_server_exchange(weir->shared.tls_server, fresh.tls_server);
+        weir->files_seen = seen;
+    }
+    free_tls(&fresh);
+    return good;
+}
+
+static void log_reload(enum log_level level, const char *event, const char *field, const char *text)
+{
+    struct log_line line;
+    log_begin(&line, level, event);
+    log_str(&line, field, text);
+    log_end(&line);
+}
+
+// Whole or not at all: what may fail is done before what is seen of it.
+static bool take_over(struct weir *weir, const struct config *fresh, char *ret_said,
+                      size_t capacity)
+{
+    if (!weir_check(fresh, ret_said, capacity) ||
+        !renew_certificates(weir, fresh, ret_said, capacity)) {
+        return false;
+    }
+    char names[CONFIG_ERROR_BYTES - 128];
+    char cap[64] = "";
+    reload_needs_restart(weir->shared.config, fresh, names, sizeof names);
+    if (fresh->max_connections != weir->cap) {
+        snprintf(cap, sizeof cap, "upstream.maxConnections %d -> %d; ", weir->cap,
+                 fresh->max_connections);
+        weir->cap = fresh->max_connections;
+        (void)servers_set_cap(weir->shared.servers, NULL, weir->cap);
+    }
+    snprintf(ret_said, capacity, "%scertificates read anew%s%s", cap,
+             names[0] ? "; needs a restart: " : "", names);
+    return true;
+}
+
+static void reload(struct weir *weir)
+{
+    char said[CONFIG_ERROR_BYTES];
+    unsigned wanted = atomic_load(&weir->reloads_wanted);
+    notify("RELOADING=1");
+    struct config *fresh = config_load(weir->source.argc, weir->source.argv, environ, said);
+    bool good = fresh && take_over(weir, fresh, said, sizeof said);
+    log_reload(good ? LOG_INFO : LOG_WARN, good ? "reloaded" : "reload_refused",
+               good ? "what" : "why", said);
+    config_free(fresh);
+    pthread_mutex_lock(&weir->posting);
+    snprintf(weir->said, sizeof weir->said, "%.*s", (int)sizeof weir->said - 1, said);
+    pthread_mutex_unlock(&weir->posting);
+    atomic_store(&weir->reloaded, good);
+    atomic_store(&weir->reloads_done, wanted);
+    notify("READY=1");
+}
+
+// Those that were just written in part are refused, and looked at again when they have changed.
+static void watch_files(struct weir *weir)
+{
+    int64_t now_us = main_now_us(weir);
+    if (!weir->shared.tls_server || now_us - weir->files_looked_us < FILES_LOOK_US) {
+        return;
+    }
+    weir->files_looked_us = now_us;
+    uint64_t seen = look_at_files(weir->shared.config);
+    if (seen == weir->files_seen) {
+        return;
+    }
+    char error[CONFIG_ERROR_BYTES];
+    bool good = renew_certificates(weir, weir->shared.config, error, sizeof error);
+    weir->files_seen = seen;
+    log_reload(good ? LOG_INFO : LOG_WARN, good ? "reloaded" : "reload_refused",
+               good ? "what" : "why", good ? "certificates, whose files have changed" : error);
+}
+
 // The app's signals are not ours. Returns whether it was one.
 static bool is_for_app(struct weir *weir, const siginfo_t *info)
 {
@@ -681,8 +818,13 @@ static bool obey(struct weir *weir, const siginfo_t *info)
     if (is_for_app(weir, info)) {
         return false;
     }
+    if (signal == SIGUSR2 && atomic_load(&weir->reloads_wanted) != weir->reloads_done) {
+        reload(weir);
+    }
     if (signal == SIGUSR1) {
         report_times(weir);
+    } else if (signal == SIGHUP) {
+        reload(weir);
     } else if (signal == SIGUSR2 && !drains && atomic_load(&weir->drain_order_us) >= 0) {
         drain(weir, DRAIN_ALL, atomic_load(&weir->drain_order_us));
     } else if (signal == SIGTERM && !drains) {
@@ -722,10 +864,12 @@ static void wait_for_end(struct weir *weir, const sigset_t *set)
     for (bool over = false; !over;) {
         siginfo_t info;
         bool drains = weir->drain.begun_us > 0;
-        int64_t pause_us = drains ? DRAIN_LOOK_US : every_us;
+        int64_t idle_us = every_us == 0 && weir->shared.tls_server ? FILES_LOOK_US : every_us;
+        int64_t pause_us = drains ? DRAIN_LOOK_US : idle_us;
         struct timespec pause = {pause_us / 1000000, pause_us % 1000000 * 1000};
         int signal = sigtimedwait(set, &info, pause_us > 0 ? &pause : NULL);
         over = (signal > 0 && obey(weir, &info)) || is_drained(weir, &logged_us);
+        watch_files(weir);
         feed_watchdog(weir, every_us);
     }
 }
@@ -904,8 +1048,9 @@ static void start(struct weir *weir)
         worker_start(weir->workers[i]);
     }
     {
-        const struct control_desk desk = {weir->rulebook, tell_status, order_drain,   kill_all,
-                                          set_cap,        set_limit,   pause_servers, weir};
+        const struct control_desk desk = {weir->rulebook, tell_status,   order_reload,
+                                          order_drain,    kill_all,      set_cap,
+                                          set_limit,      pause_servers, weir};
         control_socket_start(weir->control_socket, &desk, weir->observer);
     }
     if (weir->http) {
@@ -992,9 +1137,17 @@ static void dispose(struct weir *weir)
     pthread_mutex_destroy(&weir->posting);
 }
 
-int weir_run(const struct config *config, struct app *app)
+int weir_run(struct weir_source source, struct app *app)
 {
-    struct weir weir = {.shared = {.config = config}, .drain_order_us = -1, .app = app};
+    const struct config *config = source.config;
+    struct weir weir = {
+        .shared = {.config = config},
+        .drain_order_us = -1,
+        .app = app,
+        .source = source,
+        .cap = config->max_connections,
+        .files_seen = look_at_files(config),
+    };
     char error[CONFIG_ERROR_BYTES];
     sigset_t signals;
     block_signals(app, &signals);

@@ -190,6 +190,18 @@ static void tell_emergency(struct order *order)
     append_emergency(order);
 }
 
+static void reload(struct order *order)
+{
+    char said[CONTROL_SAID_BYTES];
+    if (!order->desk->reload(order->desk->arg, said)) {
+        fail(order, "%s", said);
+        return;
+    }
+    succeed(order);
+    bool whole = bson_utf8_validate(said, strlen(said), false);
+    BSON_APPEND_UTF8(order->reply, "reloaded", whole ? said : "");
+}
+
 static void drain(struct order *order)
 {
     for (int i = 0; i < RULE_OPTION_COUNT; i++) {
@@ -433,6 +445,7 @@ static const struct kind {
     {"setCap default", NULL, FIELDS_NONE, reset_cap},
     {"setLimit", "a number", FIELDS_NONE, set_limit},
     {"setLimit default", NULL, FIELDS_NONE, reset_limit},
+    {"reload", NULL, FIELDS_NONE, reload},
     {"drain", NULL, FIELDS_OF_RULE, drain},
     {"pause", NULL, FIELDS_NONE, pause_all},
     {"resume", NULL, FIELDS_NONE, resume_all},

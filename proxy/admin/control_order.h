@@ -12,11 +12,11 @@
 //      {"ok": true, "state": {"servers": [...], "shapes": [...]}}
 //
 // Orders are rule add, rule list, rule remove, emergency on, emergency off, emergency status,
-// drain, kill, setCap, setLimit (with an id as their number, or followed by default), pause,
-// resume, status and state. The fields, as texts, are those of rule_table.h; an emergency has for,
-// why and by, drain has for, a kill request, client, shape, over, why and by. State is what /state
-// says (state_table.h), of all collections unless some are named; those that this weir does not
-// know are left out.
+// reload, drain, kill, setCap, setLimit (with an id as their number, or followed by default),
+// pause, resume, status and state. The fields, as texts, are those of rule_table.h; an emergency
+// has for, why and by, drain has for, a kill request, client, shape, over, why and by. State is
+// what /state says (state_table.h), of all collections unless some are named; those that this weir
+// does not know are left out.
 
 #ifndef PROXY_ADMIN_CONTROL_ORDER_H
 #define PROXY_ADMIN_CONTROL_ORDER_H
@@ -26,10 +26,14 @@
 #include "proxy/admin/rulebook.h"
 #include "proxy/cull.h"
 
+enum { CONTROL_SAID_BYTES = 240 };
+
 struct control_desk {
     struct rulebook *book;
     void (*tell_status)(void *arg, int64_t now_us, bson_t *reply); // appends to it
-    void (*drain)(void *arg, int64_t within_us);                   // 0: as configured
+    // Says what was done, or why nothing was: false.
+    bool (*reload)(void *arg, char ret_said[CONTROL_SAID_BYTES]);
+    void (*drain)(void *arg, int64_t within_us); // 0: as configured
     // False: a worker is late.
     bool (*kill)(void *arg, const struct cull_wish *wish, struct cull_counts *ret_counts);
     void (*set_cap)(void *arg, int cap);     // -1: as configured

@@ -32,6 +32,9 @@ static const char usage[] =
     "                        emergency.* of the configuration says\n"
     "  emergency off         takes back exactly that\n"
     "  emergency status\n"
+    "  reload                the configuration is read anew: the cap and the certificates change, "
+    "what\n"
+    "                        takes a restart is named; with a mistake in it nothing changes\n"
     "  drain [--within TIME] takes nobody new, sends clients away when they are idle, and ends "
     "with\n"
     "                        the last of them, or after that time\n"
@@ -311,6 +314,8 @@ static void print_answer(const bson_t *answer)
         } else if (strcmp(key, "id") == 0) {
             printf("rule %lld: %s\n", (long long)bson_iter_as_int64(&iter),
                    text_of(answer, "says"));
+        } else if (strcmp(key, "reloaded") == 0 && BSON_ITER_HOLDS_UTF8(&iter)) {
+            puts(bson_iter_utf8(&iter, NULL));
         } else if (strcmp(key, "draining") == 0 && bson_iter_as_bool(&iter)) {
             puts("DRAINING");
         } else if (BSON_ITER_HOLDS_INT(&iter)) {

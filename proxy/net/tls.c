@@ -9,6 +9,7 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -185,6 +186,7 @@ static SSL_CTX *context_new(const SSL_METHOD *method)
 }
 
 struct tls_server {
+    pthread_mutex_t lock; // guards the pointer
     SSL_CTX *context;
 };
 
@@ -225,6 +227,7 @@ struct tls_server *tls_server_new(const char *certificate_key_file, const char *
         return NULL;
     }
     struct tls_server *tls = xcalloc(1, sizeof *tls);
+    pthread_mutex_init(&tls->lock, NULL);
     tls->context = context;
     return tls;
 }
@@ -250,21 +253,37 @@ void tls_server_free(struct tls_server *tls)
     if (tls == NULL) {
         return;
     }
+    pthread_mutex_destroy(&tls->lock);
     SSL_CTX_free(tls->context);
     free(tls);
 }
 
-int64_t tls_server_expiry(const struct tls_server *tls)
+// `fresh` is nobody else's, so its lock is not needed.
+void tls_server_exchange(struct tls_server *tls, struct tls_server *fresh)
+{
+    pthread_mutex_lock(&tls->lock);
+    SSL_CTX *former = tls->context;
+    tls->context = fresh->context;
+    pthread_mutex_unlock(&tls->lock);
+    fresh->context = former;
+}
+
+int64_t tls_server_expiry(struct tls_server *tls)
 {
     struct tm utc = {0};
-    ASN1_TIME_to_tm(X509_get0_notAfter(SSL_CTX_get0_certificate(tls->context)), &utc);
+    SSL_CTX *context = tls_server_context(tls);
+    ASN1_TIME_to_tm(X509_get0_notAfter(SSL_CTX_get0_certificate(context)), &utc);
+    SSL_CTX_free(context);
     return timegm(&utc);
 }
 
 SSL_CTX *tls_server_context(struct tls_server *tls)
 {
-    SSL_CTX_up_ref(tls->context);
-    return tls->context;
+    pthread_mutex_lock(&tls->lock);
+    SSL_CTX *context = tls->context;
+    SSL_CTX_up_ref(context);
+    pthread_mutex_unlock(&tls->lock);
+    return context;
 }
 
 void tls_context_drop(SSL_CTX *context)

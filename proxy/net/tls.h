@@ -28,8 +28,12 @@ void tls_server_free(struct tls_server *tls);
 bool tls_server_revoke(struct tls_server *tls, const char *crl_file, char *ret_error,
                        size_t error_capacity);
 
+// New streams use what `fresh` has from now on, and `fresh` what they used; from any thread. Those
+// that are there go on as they are.
+void tls_server_exchange(struct tls_server *tls, struct tls_server *fresh);
+
 // When its certificate expires, in seconds since 1970.
-int64_t tls_server_expiry(const struct tls_server *tls);
+int64_t tls_server_expiry(struct tls_server *tls);
 
 struct tls_client_options {
     const char *ca_file;              // NULL: the system's

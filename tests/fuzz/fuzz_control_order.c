@@ -4,6 +4,7 @@
 // Each has one answer, a document of valid texts that says whether it was done; what was refused
 // changes nothing; the rules that are published can judge.
 
+#include <stdio.h>
 #include "proxy/admin/control_order.h"
 #include "proxy/admin/state.h"
 #include "proxy/log.h"
@@ -41,6 +42,12 @@ static void changed(void *arg, struct rules *rules, bool emergency)
     (void)arg, (void)emergency;
     rules_drop(published);
     published = rules;
+}
+
+static bool reload(void *arg, char ret_said[CONTROL_SAID_BYTES])
+{
+    snprintf(ret_said, CONTROL_SAID_BYTES, "nothing");
+    return arg == NULL;
 }
 
 static void drain(void *arg, int64_t within_us)
@@ -119,7 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct config config = {.emergency_max_time_us = 5000000};
     struct rulebook *book = rulebook_new(&config, (struct rulebook_reader){.changed = changed});
-    const struct control_desk desk = {book,      tell_status, drain,     kill_all,
+    const struct control_desk desk = {book,      tell_status, reload,    drain, kill_all,
                                       set_bound, set_bound,   pause_all, NULL};
     int64_t now_us = 1000000;
     while (size > 0) {
