@@ -30,7 +30,8 @@ fresh = itertools.count()
 
 @pytest.fixture(scope="module")
 def proxy(secantus):
-    with weir.Weir(secantus.uri, "--max-wait", "50ms", cap=CAP) as proxy:
+    # Also what is known to be slow, or not known yet, may have every permit.
+    with weir.Weir(secantus.uri, "--max-wait", "50ms", "--slow-share", "1", cap=CAP) as proxy:
         yield proxy
 
 
