@@ -83,7 +83,7 @@ void recorder_begin(struct recorder *recorder, const struct recorder_totals *tot
 // What makes a shape or a tenant one to keep.
 static uint64_t weight(const struct recorder_share *share)
 {
-    return share->held_ms + UINT64_C(1000) * share->now + share->arrived;
+    return share->held_ms + UINT64_C(1000) * share->now + share->arrived + share->done;
 }
 
 // Keeps it if there is a lighter one, which goes.

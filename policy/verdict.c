@@ -274,6 +274,9 @@ void verdict_find(const struct recorder *recorder, int64_t begun_us, int64_t unt
     *ret_verdict = (struct verdict){0};
     recorder_sum(recorder, begun_us - BEFORE_US, begun_us - MARGIN_US, &ret_verdict->before);
     recorder_sum(recorder, begun_us - MARGIN_US, begun_us + ONSET_US, &ret_verdict->onset);
+    if (until_us < begun_us + ONSET_US) { // one refusal is over at once, and has seconds around it
+        until_us = begun_us + ONSET_US;
+    }
     recorder_sum(recorder, begun_us, until_us, &ret_verdict->during);
     struct recorder_span lately;
     recorder_sum(recorder, begun_us - LATELY_US, until_us, &lately);

@@ -1387,6 +1387,7 @@ static void expire(struct server *server, struct outcomes *outcomes, int64_t now
     struct ticket *ticket;
     while ((ticket = gate_expire_next(server->gate, now_us))) {
         struct request *request = request_of_ticket(ticket);
+        demand_waited(&server->demand, request->tenant.id, now_us - ticket->asked_us);
         let_go(server, request);
         tell(outcomes, request, NEWS_REFUSED);
     }

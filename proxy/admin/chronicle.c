@@ -21,7 +21,10 @@ struct track {
     uint32_t server_id;
     bool seen; // at this look
     struct recorder *recorder;
-    struct event *event; // that goes on; NULL: none
+    struct demand asked;         // at the last look
+    struct demand asked_earlier; // at the one before: an event's report comes after its first
+                                 // refusal, perhaps with a look between them
+    struct event *event;         // that goes on; NULL: none
 };
 
 struct chronicle {
@@ -107,6 +110,7 @@ static struct event *begin(struct chronicle *chronicle, struct track *track,
     event->server_id = report->server_id;
     event->begun_us = report->exhaustion.begun_us;
     event->begun_time = time_now() - (double)(now_us - event->begun_us) / 1e6;
+    event->asked_before = track->asked_earlier;
     event->first = *report;
     event->worst = *report;
     event->worst_time = time_now();
@@ -167,6 +171,8 @@ static void look_at(struct server *server, void *arg)
     if (track->event) {
         look_closer(server, track, look->now_us);
     }
+    track->asked_earlier = track->asked;
+    server_copy_demand(server, &track->asked);
 }
 
 static void count_pins(struct affinity *affinity, struct recorder_totals *totals, int64_t now_us)
@@ -224,14 +230,6 @@ static void judge_if(struct server *server, void *arg)
     }
 }
 
-static void copy_demand_if(struct server *server, void *arg)
-{
-    struct event *event = arg;
-    if (server->id == event->server_id) {
-        server_copy_demand(server, &event->asked_before);
-    }
-}
-
 void chronicle_note(struct chronicle *chronicle, const struct exhaustion_report *report,
                     int64_t now_us)
 {
@@ -240,7 +238,6 @@ void chronicle_note(struct chronicle *chronicle, const struct exhaustion_report 
     char says[EVENT_SAYS_BYTES];
     if (report->notice == EXHAUSTION_BEGIN || !event) {
         event = begin(chronicle, track, report, now_us);
-        servers_visit(chronicle->servers, copy_demand_if, event);
     }
     event->last = *report;
     if (report->counts.queued > event->worst.counts.queued) {

@@ -254,21 +254,39 @@ static void append_waiter(const struct demand_tenant *tenant, bson_t *document)
     append_seconds(document, "p99", demand_quantile(tenant->waits, tenant->longest_us, 0.99));
 }
 
+// Those that waited or were refused most, most first; returns how many.
+static int find_waiters(const struct event *event, struct demand_tenant ret_tenants[EVENT_TENANTS])
+{
+    int count = 0;
+    for (int place = 0; place < DEMAND_PLACES; place++) {
+        struct demand_tenant since = since_begin(event, place);
+        uint64_t weight = since.waited + since.refused;
+        int at = count;
+        while (at > 0 && ret_tenants[at - 1].waited + ret_tenants[at - 1].refused < weight) {
+            if (at < EVENT_TENANTS) {
+                ret_tenants[at] = ret_tenants[at - 1];
+            }
+            at--;
+        }
+        if (weight > 0 && at < EVENT_TENANTS) {
+            ret_tenants[at] = since;
+            count += count < EVENT_TENANTS;
+        }
+    }
+    return count;
+}
+
 static void put_waiters(const struct event *event, struct row *row)
 {
-    const struct recorder_span *during = &event->verdict.during;
+    struct demand_tenant tenants[EVENT_TENANTS];
+    int count = find_waiters(event, tenants);
     bson_t list;
-    unsigned count = 0;
     row_open_list(row, STATE_exhaustions_waiters, &list);
-    for (int i = 0; i < during->tenant_count && count < EVENT_TENANTS; i++) {
-        int place = demand_find(&event->asked, during->tenants[i].id);
+    for (int i = 0; i < count; i++) {
         struct element element;
-        if (place >= 0) {
-            struct demand_tenant since = since_begin(event, place);
-            open_element(&element, &list, count++);
-            append_waiter(&since, &element.document);
-            close_element(&element, &list);
-        }
+        open_element(&element, &list, (unsigned)i);
+        append_waiter(&tenants[i], &element.document);
+        close_element(&element, &list);
     }
     row_close_list(row, &list);
 }
