@@ -118,7 +118,7 @@ static void enter_epoch(struct lease *lease, const struct lease_answer *answer, 
 }
 
 // Less than it holds is no renewal: it comes down to that, and what it has ends when it would have.
-static void take(struct lease *lease, const struct lease_answer *answer, int64_t now_us)
+static void take(struct lease *lease, const struct lease_answer *answer)
 {
     if (answer->held < lease->held) {
         lease->told = smaller(lease->told, answer->held);
@@ -139,7 +139,7 @@ bool lease_learn(struct lease *lease, const struct lease_answer *answer, int64_t
     if (answer->kind == LEASE_GRANTED) {
         lease->settled = true;
         enter_epoch(lease, answer, now_us);
-        take(lease, answer, now_us);
+        take(lease, answer);
         for (size_t i = 0; i < lease->peer_count; i++) {
             lease->peers[i].need = -1;
         }
