@@ -105,7 +105,8 @@ struct remedy {
 static const struct remedy remedies[] = {
     {CAUSE_SLOW_SHAPE, "see how it is executed, then give it an index: equality, sort, range",
      "db.COLLECTION.explain('executionStats').find(FILTER)"},
-    {CAUSE_SLOW_SHAPE, "until then, refuse or throttle it", "weir ctl rule add --help"},
+    {CAUSE_SLOW_SHAPE, "until then, refuse it, for 15 minutes",
+     "weir ctl rule add --deny --shape "},
     {CAUSE_SPIKE, "throttle the tenant", "weir ctl rule add --help"},
     {CAUSE_SPIKE, "fail fast until it is over", "weir ctl emergency on"},
     {CAUSE_LEAK, "see whose they are",
@@ -168,6 +169,23 @@ static void put_causes(const struct event *event, struct row *row)
     row_close_list(row, &list);
 }
 
+// One that ends so is about the shape that held so much.
+static void append_remedy(const struct event *event, const struct remedy *remedy, bson_t *document)
+{
+    static const char about_shape[] = "--shape ";
+    char type[160];
+    size_t len = strlen(remedy->type);
+    size_t end = sizeof about_shape - 1;
+    bool shape = len >= end && strcmp(remedy->type + len - end, about_shape) == 0;
+    if (shape) {
+        snprintf(type, sizeof type, "%s%016" PRIx64, remedy->type, event->verdict.shape);
+    } else {
+        snprintf(type, sizeof type, "%s", remedy->type);
+    }
+    state_append_text(document, "what", remedy->what);
+    state_append_text(document, "type", type);
+}
+
 static void put_remedies(const struct event *event, struct row *row)
 {
     bson_t list;
@@ -177,8 +195,7 @@ static void put_remedies(const struct event *event, struct row *row)
         struct element element;
         if (verdict_is_clear(&event->verdict) && remedies[i].cause == event->verdict.order[0]) {
             open_element(&element, &list, count++);
-            state_append_text(&element.document, "what", remedies[i].what);
-            state_append_text(&element.document, "type", remedies[i].type);
+            append_remedy(event, &remedies[i], &element.document);
             close_element(&element, &list);
         }
     }
