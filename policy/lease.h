@@ -123,7 +123,7 @@ bool lease_is_over(const struct lease *lease, const struct lease_peer *peer, int
 // The store's answer. Only that to what was asked last counts; then true, and if it was granted,
 // lease_meet is to be called with each peer that it names, this one too.
 bool lease_learn(struct lease *lease, const struct lease_answer *answer, int64_t now_us);
-void lease_meet(struct lease *lease, const struct lease_peer *peer, int64_t now_us);
+void lease_meet(struct lease *lease, const struct lease_peer *met, int64_t now_us);
 
 // After that: forgets those that were not met.
 void lease_part(struct lease *lease);

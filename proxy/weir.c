@@ -21,7 +21,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "policy/hash.h"
 #include "proxy/access.h"
 #include "proxy/admin/control_socket.h"
 #include "proxy/admin/http.h"
@@ -691,24 +690,28 @@ static bool is_drained(struct weir *weir, int64_t *logged_us)
 
 #define FILES_LOOK_US 2000000
 
-// Some number that is another one when a file was replaced or written to.
-static uint64_t look_at_file(const char *path)
+// Mixes something in of which only matters whether it changes.
+static uint64_t mix(uint64_t seen, int64_t fact)
+{
+    return (seen ^ (uint64_t)fact) * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+// Another number when the file was replaced or written to.
+static uint64_t look_at_file(uint64_t seen, const char *path)
 {
     struct stat file;
     if (!path || stat(path, &file) != 0) {
-        return 0;
+        return mix(seen, 0);
     }
-    const int64_t facts[] = {(int64_t)file.st_ino, (int64_t)file.st_size, file.st_mtim.tv_sec,
-                             file.st_mtim.tv_nsec};
-    return hash_bytes(0, facts, sizeof facts);
+    seen = mix(mix(seen, (int64_t)file.st_ino), (int64_t)file.st_size);
+    return mix(mix(seen, file.st_mtim.tv_sec), file.st_mtim.tv_nsec);
 }
 
 static uint64_t look_at_files(const struct config *config)
 {
-    const uint64_t files[] = {look_at_file(config->tls_certificate_key_file),
-                              look_at_file(config->tls_ca_file),
-                              look_at_file(config->tls_crl_file)};
-    return hash_bytes(0, files, sizeof files);
+    uint64_t seen = look_at_file(0, config->tls_certificate_key_file);
+    seen = look_at_file(seen, config->tls_ca_file);
+    return look_at_file(seen, config->tls_crl_file);
 }
 
 static bool renew_certificates(struct weir *weir, const struct config *config, char *ret_error,
