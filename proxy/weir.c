@@ -66,8 +66,9 @@ struct weir {
     struct drain drain;                 // the main thread has it, and the following two
     struct app *app;
     struct weir_source source;
-    atomic_int cap;      // by the configuration as it was last read
-    uint64_t files_seen; // what the certificates' files were like when they were last read
+    atomic_int cap;         // by the configuration as it was last read
+    struct config *renewed; // of which the certificates are; NULL: of the one in `shared`
+    uint64_t files_seen;    // what the certificates' files were like when they were last read
     int64_t files_looked_us;
     atomic_uint reloads_wanted; // by weir ctl
     atomic_uint reloads_done;
@@ -714,14 +715,18 @@ static uint64_t look_at_files(const struct config *config)
     return look_at_file(seen, config->tls_crl_file);
 }
 
+static bool has_certificates(const struct weir *weir, const struct config *config)
+{
+    return weir->shared.tls_server && config->tls_mode != CONFIG_TLS_DISABLED;
+}
+
 static bool renew_certificates(struct weir *weir, const struct config *config, char *ret_error,
                                size_t capacity)
 {
     struct shared fresh = {0};
-    bool both = weir->shared.tls_server && config->tls_mode != CONFIG_TLS_DISABLED;
     uint64_t seen = look_at_files(config); // before they are read: what comes later is seen later
-    bool good = !both || make_tls(config, weir->deployment, &fresh, ret_error, capacity);
-    if (both && good) {
+    bool good = make_tls(config, weir->deployment, &fresh, ret_error, capacity);
+    if (good) {
         tls_server_exchange(weir->shared.tls_server, fresh.tls_server);
         weir->files_seen = seen;
     }
@@ -741,8 +746,9 @@ static void log_reload(enum log_level level, const char *event, const char *fiel
 static bool take_over(struct weir *weir, const struct config *fresh, char *ret_said,
                       size_t capacity)
 {
+    bool certificates = has_certificates(weir, fresh);
     if (!weir_check(fresh, ret_said, capacity) ||
-        !renew_certificates(weir, fresh, ret_said, capacity)) {
+        (certificates && !renew_certificates(weir, fresh, ret_said, capacity))) {
         return false;
     }
     char names[CONFIG_ERROR_BYTES - 128];
@@ -754,7 +760,8 @@ static bool take_over(struct weir *weir, const struct config *fresh, char *ret_s
         weir->cap = fresh->max_connections;
         (void)servers_set_cap(weir->shared.servers, NULL, weir->cap);
     }
-    snprintf(ret_said, capacity, "%scertificates read anew%s%s", cap,
+    snprintf(ret_said, capacity, "%s%s%s%s", cap,
+             certificates ? "certificates read anew" : "no certificates to read",
              names[0] ? "; needs a restart: " : "", names);
     return true;
 }
@@ -768,6 +775,11 @@ static void reload(struct weir *weir)
     bool good = fresh && take_over(weir, fresh, said, sizeof said);
     log_reload(good ? LOG_INFO : LOG_WARN, good ? "reloaded" : "reload_refused",
                good ? "what" : "why", said);
+    if (good && has_certificates(weir, fresh)) {
+        struct config *former = weir->renewed;
+        weir->renewed = fresh;
+        fresh = former;
+    }
     config_free(fresh);
     pthread_mutex_lock(&weir->posting);
     snprintf(weir->said, sizeof weir->said, "%.*s", (int)sizeof weir->said - 1, said);
@@ -785,12 +797,13 @@ static void watch_files(struct weir *weir)
         return;
     }
     weir->files_looked_us = now_us;
-    uint64_t seen = look_at_files(weir->shared.config);
+    const struct config *config = weir->renewed ? weir->renewed : weir->shared.config;
+    uint64_t seen = look_at_files(config);
     if (seen == weir->files_seen) {
         return;
     }
     char error[CONFIG_ERROR_BYTES];
-    bool good = renew_certificates(weir, weir->shared.config, error, sizeof error);
+    bool good = renew_certificates(weir, config, error, sizeof error);
     weir->files_seen = seen;
     log_reload(good ? LOG_INFO : LOG_WARN, good ? "reloaded" : "reload_refused",
                good ? "what" : "why", good ? "certificates, whose files have changed" : error);
@@ -1136,6 +1149,7 @@ static void dispose(struct weir *weir)
     if (weir->deployment) {
         deployment_free(weir->deployment);
     }
+    config_free(weir->renewed);
     pthread_cond_destroy(&weir->found_it);
     pthread_mutex_destroy(&weir->posting);
 }

@@ -108,3 +108,23 @@ def test_certificates_whose_files_change(tmp_path):
             os.replace(tmp_path / "other.pem", pem)
             proxy.wait_for("reloaded", 10)
             assert serial(proxy.address) != former
+
+
+def test_certificates_that_are_files_elsewhere(tmp_path):
+    certs = servers.certificates()
+    former, later = tmp_path / "former.pem", tmp_path / "later.pem"
+    shutil.copy(certs / "server.pem", former)
+    shutil.copy(certs / "client.pem", later)
+    file = tmp_path / "weir.yaml"
+    config = "net: {{tls: {{mode: preferTLS, certificateKeyFile: {}}}}}\n"
+    file.write_text(config.format(former))
+    with StubServer() as stub, weir.Weir(stub.uri, "--config", str(file)) as proxy:
+        was = serial(proxy.address)
+        file.write_text(config.format(later))
+        os.kill(proxy.pid, signal.SIGHUP)
+        proxy.wait_for("reloaded", 10)
+        now = serial(proxy.address)
+        assert now != was
+        later.write_text("no certificate")  # it is looked at from now on, and the former is not
+        proxy.wait_for("reload_refused", 10)
+        assert serial(proxy.address) == now
