@@ -93,6 +93,20 @@ test-faults: build certs $(VENV)/.tests-ready  ## what goes wrong, on real socke
 test-spec: build $(VENV)/.tests-ready $(SPEC)/.ready  ## a driver's own tests, both ways
 	@$(PYTEST) tests/spec
 
+# What a package is built from, as a tree of its own; the network was asked for uPlot before.
+DEB := $(BUILD)/deb
+
+deb: build  ## a Debian package, into build/deb
+	@deploy/packages.sh deb
+	@rm -rf $(DEB) && mkdir -p $(DEB)/weir
+	@cp -r CMakeLists.txt README.md CHANGELOG.md docs wire policy proxy $(DEB)/weir
+	@cp -r $(BUILD)/proxy/page/node_modules $(DEB)/weir/proxy/admin/page
+	@cp -r deploy/debian $(DEB)/weir
+	@cp deploy/systemd/weir.service $(DEB)/weir/debian/weir.service
+	@cd $(DEB)/weir && dpkg-buildpackage -b -us -uc >../build.log 2>&1 || { tail -n 20 ../build.log; exit 1; }
+	@lintian --fail-on error,warning --allow-root $(DEB)/weir_*.changes
+	@ls $(DEB)/weir_*.deb
+
 soak: certs $(VENV)/.tests-ready  ## drivers' traffic and faults for SECONDS=600, under both sanitizers
 	$(call test-build,asan,-DWEIR_SANITIZE=address$(comma)undefined)
 	$(call test-build,tsan,-DWEIR_SANITIZE=thread)

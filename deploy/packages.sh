@@ -3,7 +3,7 @@
 #
 # Installs the Debian 12 / Ubuntu 24.04 packages that one part of the work needs:
 #
-#     deploy/packages.sh WHAT...      WHAT: build, run, test, bench
+#     deploy/packages.sh WHAT...      WHAT: build, run, test, bench, deb
 #
 # Asks dpkg first and calls apt-get only for what is missing, so a second run says nothing and
 # takes a moment.
@@ -53,7 +53,8 @@ packages_of() {
             headless_chromium
             ;;
         bench) echo haproxy python3 ;;
-        *) fail "'$1' is none of build, run, test, bench" ;;
+        deb) echo debhelper dpkg-dev lintian mmdebstrap pkgconf ;;
+        *) fail "'$1' is none of build, run, test, bench, deb" ;;
     esac
 }
 
@@ -86,7 +87,7 @@ install_packages() {
     rm -f "$log"
 }
 
-[ $# -gt 0 ] || fail "say what for: build, run, test, bench"
+[ $# -gt 0 ] || fail "say what for: build, run, test, bench, deb"
 wanted=
 for what in "$@"; do
     wanted="$wanted $(packages_of "$what")"
