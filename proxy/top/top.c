@@ -30,6 +30,7 @@ enum {
     ONCE_LINES = 60,
     KEY_ESCAPE = 27,
     PROMPT_BYTES = 512,
+    PATIENCE_US = 3000000, // with a weir that has been asked
 };
 
 static const char usage[] =
@@ -63,6 +64,7 @@ struct top {
     struct view view;
     int asked; // the connection that an answer comes on; -1: none
     struct buffer answer;
+    int64_t asked_us;
     int64_t next_us; // when it looks again
     char alarm[CONTROL_CLIENT_ERROR_BYTES];
     char notice[CONTROL_CLIENT_ERROR_BYTES];
@@ -339,9 +341,16 @@ static void fail_to_look(struct top *top, const char *error)
 static void begin_to_look(struct top *top)
 {
     char error[CONTROL_CLIENT_ERROR_BYTES];
+    int64_t now_us = clock_us(CLOCK_MONOTONIC);
+    top->next_us = now_us + (int64_t)(top->interval_s * 1e6);
+    if (top->asked >= 0 && now_us - top->asked_us < PATIENCE_US) {
+        return; // the answer may take longer than an interval
+    }
+    if (top->asked >= 0) {
+        fail_to_look(top, "it gives no answer");
+    }
     bson_t *order = state_order();
-    stop_asking(top);
-    top->next_us = clock_us(CLOCK_MONOTONIC) + (int64_t)(top->interval_s * 1e6);
+    top->asked_us = now_us;
     top->asked = control_client_send(top->path, order, error);
     if (top->asked < 0) {
         fail_to_look(top, error);
@@ -389,6 +398,7 @@ static void obey(struct top *top)
     }
     buffer_fini(&answer);
     drop_order(top);
+    stop_asking(top); // of how it was before
     top->next_us = 0;
 }
 

@@ -10,6 +10,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -161,6 +162,17 @@ def test_it_goes_on_when_weir_is_started_anew(secantus):
             top.wait_until(lambda: "away" not in top.text, "end of the alarm")
             top.press(b"q")
             assert top.child.wait(15) == 0
+
+
+def test_a_weir_that_stands_still_is_said_to(secantus, proxy):
+    with Terminal(proxy) as top:
+        top.wait_for(rf"pid {proxy.pid} ")
+        os.kill(proxy.pid, signal.SIGSTOP)
+        try:
+            top.wait_for("weir is away, trying again: it gives no answer")
+        finally:
+            os.kill(proxy.pid, signal.SIGCONT)
+        top.wait_until(lambda: "away" not in top.text, "end of the alarm")
 
 
 @pytest.fixture
