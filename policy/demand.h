@@ -12,12 +12,9 @@
 
 #include <stdint.h>
 
-#define DEMAND_SETS 16
-#define DEMAND_WAYS 8
+enum { DEMAND_SETS = 16, DEMAND_WAYS = 8, DEMAND_PLACES = DEMAND_SETS * DEMAND_WAYS };
 #define DEMAND_NAME_BYTES 48
 #define DEMAND_WAITS 24 // [0]: below 64 us; each goes to twice the one before; the last has no end
-
-enum { DEMAND_PLACES = DEMAND_SETS * DEMAND_WAYS };
 
 struct demand_tenant {
     char name[DEMAND_NAME_BYTES];
