@@ -1110,6 +1110,16 @@ static bool stop(struct weir *weir)
     return orderly;
 }
 
+// Once the workers have ended.
+static int count_requests(const struct weir *weir)
+{
+    int count = 0;
+    for (int i = 0; i < weir->worker_count; i++) {
+        count += weir->workers[i]->request_count;
+    }
+    return count;
+}
+
 static void dispose(struct weir *weir)
 {
     control_socket_free(weir->control_socket);
@@ -1188,7 +1198,7 @@ int weir_run(struct weir_source source, struct app *app)
     notify("STOPPING=1");
     log_event("ending");
     if (!stop(&weir)) {
-        log_event("ended_with_requests_under_way");
+        log_event(count_requests(&weir) > 0 ? "ended_with_requests_under_way" : "ended");
         _exit(app->status);
     }
     dispose(&weir);

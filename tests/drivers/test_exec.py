@@ -51,7 +51,7 @@ def test_the_app_goes_through_weir_and_its_status_is_passed_on(secantus):
     assert uri.startswith("mongodb://127.0.0.1:") and uri.endswith("/shop?retryWrites=false")
     assert int(clients) >= 1  # the collection `weir.clients` is weir's alone
     assert uri.split("/")[2] != upstream.split("/")[2]
-    assert "event=drained clients=0" in log
+    assert "event=drained clients=0" in log and log.rstrip().endswith("event=ended")
 
 
 @pytest.mark.parametrize(
