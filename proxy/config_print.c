@@ -12,16 +12,19 @@
 static const char usage[] =
     "Usage: weir URI [--max-connections N] [FLAG...]\n"
     "       weir check FILE [URI] [FLAG...]\n"
-    "       weir plan --tier TIER [--dynos N] [--pool N] ...\n"
-    "       weir ctl ORDER (see weir ctl --help)\n"
-    "       weir user add NAME | import [FLAG...]\n"
+    "       weir exec [--variable NAME] [FLAG...] -- CMD...\n"
+    "       weir top, weir ctl ORDER, weir doctor URI, weir plan --tier TIER,\n"
+    "       weir user add NAME | import (each has its own --help)\n"
     "\n"
     "weir stands between an app and its MongoDB deployment: it terminates TLS, carries\n"
     "any number of connections of the app over a capped number of its own, refuses what\n"
     "is too much with errors that drivers understand, and logs who held the connections\n"
-    "when they ran out. check says whether weir would start with a configuration, plan\n"
-    "whether an app's pools fit its deployment; user makes entries for the list of those\n"
-    "who may log in.\n"
+    "when they ran out.\n"
+    "\n"
+    "check says whether weir would start with a configuration; exec runs an app behind a\n"
+    "weir of its own; top shows live who holds the connections of a weir that runs, ctl\n"
+    "gives it orders; doctor asks a deployment what is wrong, plan whether an app's pools\n"
+    "fit it; user makes entries for the list of those who may log in.\n"
     "\n"
     "Each flag has a variable (--max-wait: WEIR_MAX_WAIT) and a key in the YAML file. A\n"
     "flag wins over its variable, a variable over the file, the file over the default.\n"
@@ -77,9 +80,10 @@ static const char introduction[] =
     "\n"
     "A variable `WEIR_...` that is none of these is refused if it is nearly one of them.\n"
     "\n"
-    "weir reads its configuration once, so a change takes a restart. *Fixed* marks what sockets,\n"
-    "threads and the log are made from, which would take one even if the rest could change while\n"
-    "weir runs.\n";
+    "SIGHUP or `weir ctl reload` reads it again, and takes over the cap and the certificates; the\n"
+    "rest takes a restart ([operations.md](operations.md)). *Fixed* marks what sockets, threads "
+    "and\n"
+    "the log are made from, which will always take one.\n";
 
 // Prints text in lines of at most width, each after indent, broken at spaces.
 static void print_wrapped(FILE *out, const char *text, const char *indent, size_t width)
