@@ -614,6 +614,11 @@ static int run_live(struct top *top)
         return complain(EXIT_FAILURE, "%s", error);
     }
     SCREEN *terminal = newterm(NULL, stdout, stdin);
+    if (terminal && !tigetstr("cup")) { // the cursor cannot be moved
+        endwin();
+        delscreen(terminal);
+        terminal = NULL;
+    }
     if (!terminal) {
         const char *name = getenv("TERM");
         return complain(EXIT_FAILURE, "TERM=%.60s: cannot be drawn on; --once prints it once",
