@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,7 +60,8 @@ static int read_port(const char *text, const char *rest)
     if (digits < 1 || digits > 5 || strcmp(text + digits, rest) != 0) {
         return -1;
     }
-    return (int)strtol(text, NULL, 10);
+    int port = (int)strtol(text, NULL, 10);
+    return port <= UINT16_MAX ? port : -1;
 }
 
 // The sockets of our directory that somebody listens on, as a list of ports. Returns how many.
@@ -138,7 +140,10 @@ int control_client_choose(const struct control_choice *choice, char ret_path[CON
 static bool send_all(int fd, const char *text, size_t len)
 {
     while (len > 0) {
-        ssize_t sent = send(fd, text, len, MSG_NOSIGNAL);
+        ssize_t sent;
+        do {
+            sent = send(fd, text, len, MSG_NOSIGNAL);
+        } while (sent < 0 && errno == EINTR); // a terminal got another size
         if (sent <= 0) {
             return false;
         }
@@ -173,7 +178,10 @@ int control_client_send(const char *path, const bson_t *order, char ret_error[ER
 
 bool control_client_receive(int fd, struct buffer *answer, bool *ret_over)
 {
-    ssize_t got = recv(fd, buffer_reserve(answer, PIECE_BYTES), PIECE_BYTES, 0);
+    ssize_t got;
+    do {
+        got = recv(fd, buffer_reserve(answer, PIECE_BYTES), PIECE_BYTES, 0);
+    } while (got < 0 && errno == EINTR);
     if (got > 0) {
         buffer_commit(answer, (size_t)got);
     }

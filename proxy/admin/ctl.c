@@ -98,12 +98,14 @@ static int field_of_flag(const char *flag, size_t length)
 }
 
 // Those that no rule has; NULL if it is none of them.
+static const char *const kill_fields[] = {"request", "over"};
+#define KILL_FIELD_COUNT (sizeof kill_fields / sizeof kill_fields[0])
+
 static const char *kill_field_of_flag(const char *flag, size_t length)
 {
-    static const char *const fields[] = {"request", "over"};
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-        if (strlen(fields[i]) == length && strncmp(fields[i], flag, length) == 0) {
-            return fields[i];
+    for (size_t i = 0; i < KILL_FIELD_COUNT; i++) {
+        if (strlen(kill_fields[i]) == length && strncmp(kill_fields[i], flag, length) == 0) {
+            return kill_fields[i];
         }
     }
     return NULL;
@@ -111,12 +113,19 @@ static const char *kill_field_of_flag(const char *flag, size_t length)
 
 static int complain_of_flag(const char *flag, size_t length)
 {
+    static const char *const others[] = {"socket", "port", "json", "help", "within"};
     char typed[NAME_BYTES];
     struct guess guess;
     snprintf(typed, sizeof typed, "%.*s", (int)length, flag);
     guess_init(&guess, typed);
     for (int i = 0; i < RULE_OPTION_COUNT; i++) {
         guess_try(&guess, rule_rows[i].flag);
+    }
+    for (size_t i = 0; i < KILL_FIELD_COUNT; i++) {
+        guess_try(&guess, kill_fields[i]);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        guess_try(&guess, others[i]);
     }
     if (guess.match[0] == '\0') {
         return complain(EXIT_USAGE, "--%s: unknown flag, see weir ctl --help", typed);

@@ -106,6 +106,8 @@ def ask(proxy: weir.Weir, order: dict) -> dict:
         (["emergency", "off"], 1, "there is no emergency"),
         (["kill"], 1, "kill: needs one of request, client, shape, over"),
         (["kill", "5"], 1, "kill: has no id"),
+        (["kill", "--reqest", "5"], 2, "did you mean --request?"),
+        (["status", "--port", "65536"], 2, "must be a port"),
         (["kill", "--client", "10.0.0.1"], 1, "client: must be a number, as the collection clients"),
         (["kill", "--client", "1", "--over", "5s"], 1, "request and client go with nothing else"),
         (["kill", "--request", "0"], 1, "request: must be a number"),
