@@ -117,6 +117,7 @@ struct request {
     // Shared with the server, guarded by its lock.
     struct ticket ticket;
     struct shape *shape;
+    int tenant_place;        // in the server's table
     struct upstream *handed; // comes with the mail
     enum request_news told;  // what the mail says
     bool waits;              // among the waiters

@@ -105,6 +105,7 @@ struct server *server_new(struct servers *servers, uint32_t id)
 
 void server_free(struct server *server)
 {
+    assert(tenants_rest(&server->tenants));
     gate_free(server->gate);
     shapes_free(server->shapes);
     pthread_mutex_destroy(&server->lock);
@@ -156,10 +157,16 @@ static void outcomes_init(struct outcomes *outcomes)
     outcomes->next_tick_us = INT64_MAX;
 }
 
+static void count_refused(struct server *server, const struct request *request)
+{
+    demand_refused(&server->demand, request->tenant.id);
+    server->tenants.uses[request->tenant_place].shed++;
+}
+
 static void tell(struct outcomes *outcomes, struct request *request, enum request_news news)
 {
     if (news == NEWS_REFUSED) {
-        demand_refused(&request->server->demand, request->tenant.id);
+        count_refused(request->server, request);
     }
     request->told = news;
     request->next = NULL;
@@ -309,6 +316,7 @@ static void let_go(struct server *server, struct request *request)
     request->is_pinning = false;
     shapes_release(server->shapes, request->shape);
     request->shape = NULL;
+    server->tenants.uses[request->tenant_place].under_way--;
 }
 
 // Whether it might keep an upstream for itself, when as many are kept as may be.
@@ -489,7 +497,10 @@ static void end_permit(struct server *server, struct request *request, bool lear
 {
     const struct ticket *ticket = &request->ticket;
     int64_t waited_us = ticket->granted_us - ticket->asked_us;
+    struct tenant_use *use = &server->tenants.uses[request->tenant_place];
     shape_charge(request->shape, waited_us, now_us - ticket->granted_us);
+    use->served++;
+    use->held_us += now_us - ticket->granted_us;
     if (waited_us > 0) {
         demand_waited(&server->demand, request->tenant.id, waited_us);
     }
@@ -570,20 +581,27 @@ static void label(struct shape *shape, const struct request *request)
 
 // --- a request's way through --------------------------------------------------------------------
 
+static struct tenant_use *place_tenant(struct server *server, struct request *request,
+                                       int64_t now_us)
+{
+    const struct tenant *tenant = &request->tenant;
+    request->tenant_place = tenants_place(&server->tenants, tenant->id, tenant->name, now_us);
+    return &server->tenants.uses[request->tenant_place];
+}
+
 enum gate_answer server_admit(struct server *server, struct request *request, uint64_t shape_id,
                               struct gate_ask ask, int64_t now_us)
 {
     pthread_mutex_lock(&server->lock);
-    if (must_not_pin(server, request)) {
-        gate_turn_away(server->gate, &request->ticket, REFUSED_PINNED);
+    struct tenant_use *use = place_tenant(server, request, now_us);
+    bool pinned = must_not_pin(server, request);
+    if (pinned || breaker_forbids(server, now_us)) {
+        gate_turn_away(server->gate, &request->ticket, pinned ? REFUSED_PINNED : REFUSED_NO_SERVER);
+        use->shed++;
         pthread_mutex_unlock(&server->lock);
         return GATE_REFUSED;
     }
-    if (breaker_forbids(server, now_us)) {
-        gate_turn_away(server->gate, &request->ticket, REFUSED_NO_SERVER);
-        pthread_mutex_unlock(&server->lock);
-        return GATE_REFUSED;
-    }
+    use->under_way++;
     request->shape = shapes_acquire(server->shapes, shape_id);
     if (!request->shape->label) {
         label(request->shape, request);
@@ -594,7 +612,7 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
     keep_for_transactions(server);
     enum gate_answer answer = gate_ask(server->gate, &request->ticket, &ask, now_us);
     if (answer == GATE_REFUSED) {
-        demand_refused(&server->demand, request->tenant.id);
+        count_refused(server, request);
         let_go(server, request);
     } else if (answer == GATE_GRANTED) {
         count_as_pinning(server, request);
@@ -911,6 +929,18 @@ void server_copy_demand(struct server *server, struct demand *ret_demand)
 {
     pthread_mutex_lock(&server->lock);
     *ret_demand = server->demand;
+    pthread_mutex_unlock(&server->lock);
+}
+
+void server_copy_tenants(struct server *server, struct tenants *ret_tenants,
+                         int ret_in_flight[TENANTS_PLACES])
+{
+    memset(ret_in_flight, 0, TENANTS_PLACES * sizeof *ret_in_flight);
+    pthread_mutex_lock(&server->lock);
+    *ret_tenants = server->tenants;
+    for (const struct ticket *at = gate_oldest(server->gate); at; at = at->next) {
+        ret_in_flight[request_of_ticket(at)->tenant_place]++;
+    }
     pthread_mutex_unlock(&server->lock);
 }
 

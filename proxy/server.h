@@ -22,6 +22,7 @@
 
 #include "policy/breaker.h"
 #include "policy/demand.h"
+#include "policy/tenants.h"
 #include "policy/exhaustion.h"
 #include "policy/gate.h"
 #include "policy/ledger.h"
@@ -83,6 +84,7 @@ struct server {
     struct breaker breaker;
     struct exhaustion exhaustion;
     struct demand demand;
+    struct tenants tenants;
     uint64_t shed_for_good;  // in this exhaustion: to clients that do not say that they back off
     int64_t evicted_us;      // give_up_us, for which those who wait there were sent to ROUTE again
     int64_t looked_us;       // the lobby: when those who wait there were last sent to look again
@@ -258,6 +260,10 @@ void server_record(struct server *server, struct recorder *recorder, struct reco
 bool server_peek(struct server *server, struct exhaustion_report *ret_report, int64_t now_us);
 
 void server_copy_demand(struct server *server, struct demand *ret_demand);
+
+// What tenants use, and how many requests of each are in flight.
+void server_copy_tenants(struct server *server, struct tenants *ret_tenants,
+                         int ret_in_flight[TENANTS_PLACES]);
 
 // The text of a shape; false: it has been forgotten.
 bool server_copy_label(struct server *server, uint64_t shape, char ret_label[SERVER_LABEL_BYTES]);

@@ -280,6 +280,51 @@ static void put_shapes(struct server *server, void *arg)
     free(copies);
 }
 
+#define OTHER_TENANTS "other"
+
+// Names that would look like another's in metrics count with the others.
+static bool has_own_row(const struct tenant_use *use)
+{
+    return use->name[0] && strcmp(use->name, OTHER_TENANTS) != 0 &&
+           bson_utf8_validate(use->name, strlen(use->name), false);
+}
+
+static void put_tenant(const struct visit *visit, const struct server *server, const char *name,
+                       const struct tenant_use *use, int in_flight)
+{
+    char id[340];
+    struct row row;
+    snprintf(id, sizeof id, "%s %s", name, shown_name(server));
+    row_begin(&row, visit->picture, STATE_tenants);
+    row_text(&row, STATE_tenants__id, id);
+    row_text(&row, STATE_tenants_server, shown_name(server));
+    row_text(&row, STATE_tenants_tenant, name);
+    row_int(&row, STATE_tenants_inFlight, in_flight);
+    row_int(&row, STATE_tenants_waiting, use->under_way - in_flight);
+    row_int(&row, STATE_tenants_served, (int64_t)use->served);
+    row_int(&row, STATE_tenants_shed, (int64_t)use->shed);
+    row_seconds(&row, STATE_tenants_held, use->held_us);
+    row_end(&row);
+}
+
+static void put_tenants(struct server *server, void *arg)
+{
+    struct tenants *tenants = xcalloc(1, sizeof *tenants);
+    int in_flight[TENANTS_PLACES];
+    struct tenant_use *others = &tenants->uses[TENANTS_OTHERS];
+    server_copy_tenants(server, tenants, in_flight);
+    for (int i = TENANTS_OTHERS + 1; i < TENANTS_PLACES; i++) {
+        if (has_own_row(&tenants->uses[i])) {
+            put_tenant(arg, server, tenants->uses[i].name, &tenants->uses[i], in_flight[i]);
+        } else {
+            tenants_add(others, &tenants->uses[i]);
+            in_flight[TENANTS_OTHERS] += in_flight[i];
+        }
+    }
+    put_tenant(arg, server, OTHER_TENANTS, others, in_flight[TENANTS_OTHERS]);
+    free(tenants);
+}
+
 // --- pins ---------------------------------------------------------------------------------------
 
 struct named {
@@ -436,6 +481,9 @@ void gather(const struct gathering *gathering, unsigned collections, struct pict
     }
     if (collections & STATE_BIT(STATE_shapes)) {
         servers_visit(servers, put_shapes, &visit);
+    }
+    if (collections & STATE_BIT(STATE_tenants)) {
+        servers_visit(servers, put_tenants, &visit);
     }
     if (collections & (STATE_BIT(STATE_cursors) | STATE_BIT(STATE_transactions))) {
         put_pins(&visit, collections);

@@ -31,6 +31,8 @@
     COLLECTION(upstreams, "a connection to a server")                                              \
     COLLECTION(shapes, "a kind of request at one server: a command without its values; of late, "  \
         "at most 4096 of each server")                                                             \
+    COLLECTION(tenants, "a tenant (its user's, else by `admission.tenantBy`) at one server; at most "  \
+        "128 of each, and `other`: all the rest")                                                  \
     COLLECTION(cursors, "a cursor that is open in the deployment")                                 \
     COLLECTION(transactions, "a transaction that is open in the deployment")                       \
     COLLECTION(exhaustions, "a time in which a server's permits had run out, with what weir makes "\
@@ -186,6 +188,22 @@
     FIELD(shapes, meanHeld, REAL, "seconds", NULL, "`held` by `requests`.")                        \
     FIELD(shapes, slow, BOOL, "", NULL, "Whether it is held to the slow lane.")                    \
     FIELD(shapes, now, INT, "", NULL, "Requests of it that wait or are in flight.")                \
+                                                                                                   \
+    FIELD(tenants, _id, TEXT, "", NULL, "Tenant and server.")                                      \
+    FIELD(tenants, server, LABEL, "", "server", "host:port.")                                      \
+    FIELD(tenants, tenant, LABEL, "", "tenant", "Its name. `other`: those that came when no "      \
+        "place was free, those that made room after an hour of silence, and names that are "       \
+        "empty, no UTF-8, or this one.")                                                           \
+    FIELD(tenants, inFlight, INT, "", "weir_tenant_requests_in_flight",                            \
+        "Requests of a tenant that hold a permit.")                                                \
+    FIELD(tenants, waiting, INT, "", "weir_tenant_requests_waiting",                               \
+        "Requests of a tenant that wait for a permit.")                                            \
+    FIELD(tenants, served, COUNT, "", "weir_tenant_requests_served_total",                         \
+        "Permits that a tenant has given back.")                                                   \
+    FIELD(tenants, shed, COUNT, "", "weir_tenant_requests_shed_total",                             \
+        "Requests of a tenant that were refused a permit.")                                        \
+    FIELD(tenants, held, SUM, "seconds", "weir_tenant_held_seconds_total",                         \
+        "For how long a tenant held those permits: its connection-seconds.")                       \
                                                                                                    \
     FIELD(cursors, _id, TEXT, "", NULL, "Cursor id and server.")                                   \
     FIELD(cursors, cursor, INT, "", NULL, "The cursor's id.")                                      \

@@ -171,6 +171,53 @@ def test_open_cursors_and_who_has_them(database, secantus, proxy):
         assert not database.cursors.find_one({"cursor": seen["cursor"]})
 
 
+def ask_as(proxy, app: str, command: dict) -> dict:
+    """The reply to one command of an app, on a connection of its own."""
+    with raw.Connection.to(proxy.address) as connection:
+        assert connection.ask({"hello": 1, "client": {"application": {"name": app}}}, db="admin")["ok"]
+        return connection.ask(command)
+
+
+def test_what_a_tenant_uses(database, secantus, proxy):
+    for _ in range(5):
+        assert ask_as(proxy, "shop", {"find": "told"})["ok"] == 1
+    with overload(secantus, proxy):
+        assert ask_as(proxy, "shop", {"find": "told"})["ok"] == 0
+        seen = list(database.tenants.find({"server": f"{secantus.host}:{secantus.port}"}))
+        metrics = proxy.metrics()
+    shop = next(each for each in seen if each["tenant"] == "shop")
+    assert (shop["inFlight"], shop["waiting"], shop["served"], shop["shed"]) == (0, 0, 5, 1)
+    assert 0 < shop["held"] < 60
+    assert sum(each["inFlight"] for each in seen) == CAP
+    labels = f'{{server="{shop["server"]}",tenant="shop"}}'
+    assert metrics["weir_tenant_requests_served_total" + labels] == 5
+    assert metrics["weir_tenant_requests_shed_total" + labels] == 1
+    assert metrics["weir_tenant_held_seconds_total" + labels] == shop["held"]
+    busy = {"$or": [{"inFlight": {"$ne": 0}}, {"waiting": {"$ne": 0}}]}
+    wait_until(lambda: not database.tenants.find_one(busy), "they are still under way")
+
+
+def test_there_is_an_end_of_tenants(secantus):
+    """A name that each request makes up takes no place of one that is there, and nothing is lost."""
+    with Observed(secantus.uri) as proxy:
+        assert ask_as(proxy, "other", {"find": "told"})["ok"] == 1
+        assert ask_as(proxy, "shop", {"find": "told"})["ok"] == 1
+        for i in range(400):
+            assert ask_as(proxy, f"made up {i}", {"find": "told"})["ok"] == 1
+        assert ask_as(proxy, "shop", {"find": "told"})["ok"] == 1
+        state = json.loads(proxy.get("/state"))
+        metrics = proxy.get("/metrics")
+    server = f"{secantus.host}:{secantus.port}"
+    served = {each["tenant"]: each["served"] for each in state["tenants"] if each["server"] == server}
+    names = len(re.findall(rb"^weir_tenant_requests_served_total.*tenant=", metrics, re.M))
+    assert names == len(state["tenants"])
+    assert 100 < len(served) <= 129
+    assert served["shop"] == 2
+    assert served["other"] > 250
+    assert sum(served.values()) == 403
+    check_metrics(metrics)
+
+
 def test_rules_in_force(database, proxy):
     about_closed = ["--namespace", "test.closed", "--deny", "--why", "it is closed"]
     number = str(proxy.order("rule", "add", *about_closed)["id"])
@@ -327,14 +374,15 @@ def test_hostile_names(proxy, database):
             hello = (len(hello) + 5).to_bytes(4, "little") + hello + b"\0"
             connection.send(raw.op_msg(raw.body(hello)))
             assert connection.receive().document["ok"] == 1
-            if isinstance(name, str):
-                connection.ask({"find": name, "filter": {name: 1}})
+            text = name if isinstance(name, str) else "plain"
+            connection.ask({"find": text, "filter": {text: 1}})
         check_metrics(proxy.get("/metrics"))
         apps = {client["app"] for client in database.clients.find()}
         told = {client["app"] for client in json.loads(proxy.get("/state"))["clients"]}
         assert apps == told
         assert set(HOSTILE) <= apps
         assert "\ufffd\ufffd\ufffd" in apps
+        assert not database.tenants.find_one({"tenant": "\ufffd\ufffd\ufffd"})  # could be another's
         shapes = [shape["shape"] for shape in database.shapes.find()]
         assert not any(re.search(r"[\x00-\x1f\x7f]", shape) for shape in shapes)
 
