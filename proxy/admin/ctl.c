@@ -24,6 +24,7 @@ static const char usage[] =
     "itself; among several, --port says which. Root may ask every weir: --socket PATH.\n"
     "\n"
     "  status                what is held just now\n"
+    "  state                 all that can be seen, as JSON\n"
     "  rule list             the rules in their order; the first that matches an operation counts\n"
     "  rule add FIELDS       a rule before all others, for 15 minutes unless --for says otherwise\n"
     "  rule remove ID\n"
