@@ -39,6 +39,14 @@ const struct pane panes[PANE_COUNT] = {
         {"oldest", "OLDEST", CELL_SECONDS, 7, false},
         {"app", "APP", CELL_TEXT, 0, false},
     }},
+    [PANE_TENANTS] = {"tenants", "TENANT", 6, {
+        {"inFlight", "FLIGHT", CELL_COUNT, 6, false},
+        {"waiting", "WAIT", CELL_COUNT, 5, false},
+        {"servedPerSecond", "SERVE/S", CELL_RATE, 7, false},
+        {"shedPerSecond", "SHED/S", CELL_RATE, 6, false},
+        {"server", "SERVER", CELL_TEXT, 24, true},
+        {"tenant", "TENANT", CELL_TEXT, 0, false},
+    }},
     [PANE_HOLDERS] = {"requests", "REQUEST", 8, {
         {"held", "HELD", CELL_SECONDS, 7, false},
         {"age", "AGE", CELL_SECONDS, 7, false},
@@ -155,10 +163,11 @@ static struct record *add(struct figures *figures, enum pane_id pane, size_t roo
 
 // --- servers ------------------------------------------------------------------------------------
 
-static bool server_before(const bson_t *before, const char *id, bson_t *ret_document)
+static bool find_before(const bson_t *before, const char *collection, const char *id,
+                        bson_t *ret_document)
 {
     struct walk walk;
-    for (walk_begin(&walk, before, "servers"); walk_next(&walk, ret_document);) {
+    for (walk_begin(&walk, before, collection); walk_next(&walk, ret_document);) {
         if (strcmp(text_of(ret_document, "_id"), id) == 0) {
             return true;
         }
@@ -186,7 +195,7 @@ static void take_servers(struct figures *figures, const bson_t *before, const bs
     for (walk_begin(&walk, now, "servers"); walk_next(&walk, &server);) {
         bson_t old = BSON_INITIALIZER;
         const char *id = text_of(&server, "_id");
-        bool known = server_before(before, id, &old);
+        bool known = find_before(before, "servers", id, &old);
         double granted = known ? number_of(&old, "granted") : 0;
         double shed = known ? sum_of(&old, "refused") : 0;
         double shed_rate = rate(figures, sum_of(&server, "refused"), shed);
@@ -210,6 +219,31 @@ static void take_servers(struct figures *figures, const bson_t *before, const bs
                       {.number = shed_rate},
                       {.text = text_of(&server, "kind")},
                       {.text = id}},
+        };
+    }
+}
+
+// --- tenants ------------------------------------------------------------------------------------
+
+static void take_tenants(struct figures *figures, const bson_t *before, const bson_t *now)
+{
+    struct walk walk;
+    bson_t tenant;
+    size_t room = count_of(now, "tenants");
+    for (walk_begin(&walk, now, "tenants"); walk_next(&walk, &tenant);) {
+        bson_t old = BSON_INITIALIZER;
+        const char *id = text_of(&tenant, "_id");
+        bool known = find_before(before, "tenants", id, &old);
+        double served = known ? number_of(&old, "served") : 0;
+        double shed = known ? number_of(&old, "shed") : 0;
+        *add(figures, PANE_TENANTS, room) = (struct record){
+            .id = id,
+            .cells = {{.number = number_of(&tenant, "inFlight")},
+                      {.number = number_of(&tenant, "waiting")},
+                      {.number = rate(figures, number_of(&tenant, "served"), served)},
+                      {.number = rate(figures, number_of(&tenant, "shed"), shed)},
+                      {.text = text_of(&tenant, "server")},
+                      {.text = text_of(&tenant, "tenant")}},
         };
     }
 }
@@ -462,6 +496,7 @@ void figures_make(struct figures *figures, const bson_t *before, const bson_t *n
     figures->emergency = number_of(&totals, "emergency") > 0;
     figures->failed_rate = rate(figures, sum_of(&totals, "failed"), sum_of(&old, "failed"));
     take_servers(figures, before, now);
+    take_tenants(figures, before, now);
     take_times(&figures->wait, before, now, "wait");
     double served = take_times(&figures->service, before, now, "service");
     figures->served_rate = rate(figures, served, 0);

@@ -26,7 +26,7 @@ struct column {
     bool wide; // shown only where there is room
 };
 
-enum pane_id { PANE_SERVERS, PANE_SHAPES, PANE_APPS, PANE_HOLDERS, PANE_COUNT };
+enum pane_id { PANE_SERVERS, PANE_SHAPES, PANE_APPS, PANE_TENANTS, PANE_HOLDERS, PANE_COUNT };
 
 struct pane {
     const char *name;  // in JSON

@@ -10,7 +10,13 @@
 
 #include "proxy/mem.h"
 
-enum { HEADER_LINES = 8, WIDE_COLUMNS = 120, LABEL_COLUMNS = 10, SERVER_LINES_MAX = 4 };
+enum {
+    HEADER_LINES = 8,
+    WIDE_COLUMNS = 120,
+    LABEL_COLUMNS = 10,
+    SERVER_LINES_MAX = 4,
+    TENANT_LINES = 4
+};
 
 // --- text ---------------------------------------------------------------------------------------
 
@@ -315,7 +321,7 @@ static void draw_pane(struct screen *screen, struct figures *figures, struct vie
 static void lay_out(const struct figures *figures, const struct view *view,
                     int ret_rows[PANE_COUNT])
 {
-    static const int parts[PANE_COUNT] = {0, 4, 3, 5};
+    static const int parts[PANE_COUNT] = {0, 4, 3, 0, 5};
     int room = view->height - HEADER_LINES - 1;
     size_t servers = figures->records[PANE_SERVERS].count;
     bool crowded = room < 3 + 6;
@@ -330,8 +336,12 @@ static void lay_out(const struct figures *figures, const struct view *view,
         ret_rows[PANE_SERVERS] = servers < SERVER_LINES_MAX ? (int)servers : SERVER_LINES_MAX;
         room -= ret_rows[PANE_SERVERS] + 1;
     }
+    if (view->focus == PANE_TENANTS) {
+        ret_rows[PANE_TENANTS] = TENANT_LINES;
+        room -= TENANT_LINES + 1;
+    }
     room -= 3;
-    for (int i = PANE_SHAPES; i < PANE_COUNT; i++) {
+    for (int i = PANE_SHAPES; i <= PANE_APPS; i++) {
         ret_rows[i] = room > 0 ? room * parts[i] / 12 : 0;
     }
     ret_rows[PANE_HOLDERS] = room - ret_rows[PANE_SHAPES] - ret_rows[PANE_APPS];
@@ -345,7 +355,7 @@ static const char *const help[] = {
     "  CONNS SHARE             connections that a shape held of late, on average, and",
     "                          its part of all that were held",
     "  HELD WAIT               of a shape: a request's mean",
-    "  FLIGHT WAIT             of an app: requests in flight and waiting, now",
+    "  FLIGHT WAIT             of an app or a tenant: requests in flight and waiting, now",
     "",
     "  Tab          the next pane        Enter   all the room for it, and back",
     "  Up Down PgUp PgDn                 choose a row; it stays chosen where it goes",

@@ -20,6 +20,8 @@ static const char before_json[] =
     " 'times': [{'wait': {'buckets': [5, 0]}, 'service': {'buckets': [5, 0]}}],"
     " 'requests': [{'_id': 1, 'client': 1, 'app': 'web', 'server': 'a:1', 'state': 'served',"
     "   'lane': 'slow', 'shape': 'count x', 'held': 1.0, 'age': 1.0}],"
+    " 'tenants': [{'_id': 'web a:1', 'server': 'a:1', 'tenant': 'web', 'inFlight': 1, 'waiting': 0,"
+    "   'served': 10, 'shed': 4}],"
     " 'shapes': [{'_id': '00000000000000aa a:1', 'server': 'a:1', 'shape': 'count x',"
     "   'requests': 1, 'held': 3.0, 'waited': 0.0, 'now': 1}]}";
 
@@ -35,6 +37,10 @@ static const char now_json[] =
     "   {'_id': 2, 'client': 2, 'app': 'b\\u001b[2J', 'server': 'a:1', 'state': 'queued',"
     "   'lane': 'normal', 'shape': 'find y', 'held': 0.0, 'age': 0.5},"
     "   {'_id': 3, 'client': 3, 'app': 'b\\u001b[2J', 'state': 'local', 'age': 0.5}],"
+    " 'tenants': [{'_id': 'web a:1', 'server': 'a:1', 'tenant': 'web', 'inFlight': 1, 'waiting': 3,"
+    "   'served': 30, 'shed': 5},"
+    "  {'_id': 'jobs a:1', 'server': 'a:1', 'tenant': 'jobs', 'inFlight': 19, 'waiting': 4,"
+    "   'served': 6, 'shed': 0}],"
     " 'shapes': [{'_id': '00000000000000bb a:1', 'server': 'a:1', 'shape': 'find y',"
     "   'requests': 20, 'held': 2.0, 'waited': 4.0, 'now': 1},"
     "  {'_id': '00000000000000aa a:1', 'server': 'a:1', 'shape': 'count x',"
@@ -124,6 +130,25 @@ static bool shows(const struct screen *screen, const char *text)
         }
     }
     return false;
+}
+
+static void tenants_by_what_came_since(void **state)
+{
+    struct world *world = *state;
+    const struct records *tenants = &world->figures.records[PANE_TENANTS];
+    struct screen screen;
+    assert_int_equal(tenants->count, 2);
+    assert_string_equal(tenants->at[0].id, "jobs a:1"); // new: all of it came since
+    assert_true(tenants->at[0].cells[0].number == 19 && tenants->at[0].cells[2].number == 3);
+    assert_true(tenants->at[1].cells[2].number == 10 && tenants->at[1].cells[3].number == 0.5);
+    screen_draw(&screen, &world->figures, &world->view);
+    assert_false(shows(&screen, "TENANT"));
+    screen_fini(&screen);
+    world->view.focus = PANE_TENANTS;
+    screen_draw(&screen, &world->figures, &world->view);
+    assert_true(shows(&screen, "TENANT"));
+    assert_true(shows(&screen, "jobs"));
+    screen_fini(&screen);
 }
 
 static void a_screen(void **state)
@@ -225,7 +250,7 @@ int main(void)
         TEST(numbers),           TEST(connections_of_shapes),
         TEST(requests_and_apps), TEST(a_screen),
         TEST(every_size),        TEST(the_choice_stays_with_its_row),
-        TEST(escapes),
+        TEST(escapes),           TEST(tenants_by_what_came_since),
     };
     return cmocka_run_group_tests_name("top", tests, NULL, NULL);
 }
