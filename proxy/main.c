@@ -11,6 +11,7 @@
 
 #include "proxy/admin/ctl.h"
 #include "proxy/admin/doctor.h"
+#include "proxy/admin/explain_event.h"
 #include "proxy/admin/plan.h"
 #include "proxy/admin/state.h"
 #include "proxy/config.h"
@@ -138,6 +139,9 @@ int main(int argc, char **argv)
         static char doctor[] = "weir doctor";
         argv[1] = doctor;
         return doctor_main(argc - 1, argv + 1);
+    }
+    if (argc > 1 && strcmp(argv[1], "explain-event") == 0) {
+        return explain_event_main(argc - 1, argv + 1);
     }
     if (argc > 1 && strcmp(argv[1], "ctl") == 0) {
         return ctl_main(argc - 1, argv + 1);

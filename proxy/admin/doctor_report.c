@@ -4,9 +4,10 @@
 #include <bson/bson.h>
 #include <string.h>
 
+#include "proxy/admin/printed.h"
 #include "proxy/mem.h"
 
-enum { COLUMNS = 80, ESCAPED_BYTES = 8 * 1024, INDENT = 4 };
+enum { INDENT = 4 };
 
 static const struct {
     const char *name;
@@ -57,56 +58,16 @@ int doctor_status(const struct doctor_report *report)
 
 // --- text ---------------------------------------------------------------------------------------
 
-// What could move a terminal's cursor, or is no ASCII, is shown as \xhh: so a byte is a column.
-static void escape(const char *text, char ret_text[ESCAPED_BYTES])
-{
-    size_t used = 0;
-    for (const unsigned char *c = (const unsigned char *)text; *c && used + 5 < ESCAPED_BYTES;
-         c++) {
-        bool plain = *c >= ' ' && *c < 0x7f;
-        used +=
-            (size_t)snprintf(ret_text + used, ESCAPED_BYTES - used, plain ? "%c" : "\\x%02x", *c);
-    }
-    ret_text[used] = '\0';
-}
-
-// Breaks at spaces, and a word that is longer than a line within.
-static void print_wrapped(const char *label, const char *text, FILE *out)
-{
-    char escaped[ESCAPED_BYTES];
-    char line[2 * ESCAPED_BYTES];
-    if (text[0] == '\0') {
-        return;
-    }
-    escape(text, escaped);
-    snprintf(line, sizeof line, "%s%s", label, escaped);
-    const char *at = line;
-    while (*at != '\0') {
-        size_t room = COLUMNS - INDENT;
-        size_t length = strlen(at);
-        if (length > room) {
-            length = room;
-            while (length > 0 && at[length] != ' ') {
-                length--;
-            }
-            length = length > 0 ? length : room;
-        }
-        fprintf(out, "%*s%.*s\n", INDENT, "", (int)length, at);
-        at += length;
-        at += *at == ' ';
-    }
-}
-
 static void print_finding(const struct finding *finding, FILE *out)
 {
     static const char *const shown[] = {"fine", "note", "NOT SEEN", "WARNING", "CRITICAL"};
-    char subject[ESCAPED_BYTES];
-    escape(finding->subject, subject);
+    char subject[PRINTED_BYTES];
+    printed_escape(finding->subject, subject);
     fprintf(out, "%-9s %-13s %.55s\n", shown[finding->severity], checks[finding->check].name,
             subject);
-    print_wrapped("", finding->found, out);
-    print_wrapped("Evidence: ", finding->evidence, out);
-    print_wrapped("Remedy: ", finding->remedy, out);
+    print_wrapped(INDENT, "", finding->found, out);
+    print_wrapped(INDENT, "Evidence: ", finding->evidence, out);
+    print_wrapped(INDENT, "Remedy: ", finding->remedy, out);
 }
 
 static int compare(const void *a, const void *b)
@@ -138,11 +99,11 @@ void doctor_print_text(struct doctor_report *report, FILE *out)
 
 static void append(bson_t *document, const char *key, const char *text)
 {
-    char escaped[ESCAPED_BYTES];
+    char escaped[PRINTED_BYTES];
     if (bson_utf8_validate(text, strlen(text), false)) {
         BSON_APPEND_UTF8(document, key, text);
     } else {
-        escape(text, escaped);
+        printed_escape(text, escaped);
         BSON_APPEND_UTF8(document, key, escaped);
     }
 }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import threading
 
 import pymongo
@@ -45,6 +46,28 @@ def exhaust(secantus, proxy) -> dict[str, str]:
     return proxy.wait_for("exhaustion_end", timeout=10)
 
 
+def explain(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(weir.default_binary()), "explain-event", *arguments]
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20
+    )
+
+
+def check_explanation(done: subprocess.CompletedProcess[str], record: dict) -> None:
+    assert done.returncode == 0, done.stderr
+    assert record["_id"] in done.stdout
+    assert "count test.orders {owner}" in done.stdout
+    assert record["shapes"][0]["id"] in done.stdout
+    assert "app re\\x1bport" in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    assert all(c.isprintable() or c == "\n" for c in done.stdout)
+
+
+def check_refusal(done: subprocess.CompletedProcess[str], says: str) -> None:
+    assert (done.returncode, done.stdout) == (1, "")
+    assert says in done.stderr
+
+
 def test_a_slow_shape_is_named_with_evidence_and_remedy(secantus, proxy):
     end = exhaust(secantus, proxy)
     begin = proxy.wait_for("exhaustion_begin")
@@ -65,3 +88,20 @@ def test_a_slow_shape_is_named_with_evidence_and_remedy(secantus, proxy):
     assert record["shapes"][0]["change"] > 1
     assert sum(waiter["shed"] for waiter in record["waiters"]) > 0
     assert record["deployment"] == "absent"
+    check_explanation(explain("--port", str(proxy.port), record["_id"]), record)
+    check_refusal(
+        explain("--port", str(proxy.port), "nothing"),
+        f"nothing: no such event; there are: {record['_id']}",
+    )
+
+
+def test_what_cannot_be_explained(secantus, proxy, tmp_path):
+    port = str(proxy.port)
+    check_refusal(explain("--port", port, "nothing"), "no such event, nor any other")
+    check_refusal(explain("--socket", str(tmp_path / "none.sock"), "nothing"), "No such file")
+    check_refusal(explain(str(tmp_path / "none.json")), "No such file")
+    file = tmp_path / "other.json"
+    file.write_text("{}")
+    check_refusal(explain(str(file)), "is not the record of an exhaustion")
+    file.write_text("exhaustion")
+    check_refusal(explain(str(file)), "is not JSON")

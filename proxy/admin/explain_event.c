@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/admin/explain_event.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proxy/admin/control_client.h"
+#include "proxy/admin/printed.h"
+
+#define ERROR_BYTES CONTROL_CLIENT_ERROR_BYTES
+
+enum { FILE_BYTES_MAX = 1 << 20, INDENT = 2, LINE_BYTES = 2048, NAMED_MAX = 8 };
+
+static const char usage[] =
+    "Usage: weir explain-event [--socket PATH | --port N] ID|FILE\n"
+    "\n"
+    "Prints the record of an exhaustion: what held the connections, why they ran out, what to do.\n"
+    "Of a weir that runs on this machine, by the ID in its log, found as weir ctl finds it; or\n"
+    "from a FILE that holds the record as JSON.\n"
+    "\n"
+    "  --socket PATH  its control socket\n"
+    "  --port N       the port that it listens on\n"
+    "  --help         this\n";
+
+// --- what a record has --------------------------------------------------------------------------
+
+// "": none, or no text.
+static const char *text_of(const bson_t *document, const char *key)
+{
+    bson_iter_t iter;
+    return bson_iter_init_find(&iter, document, key) && BSON_ITER_HOLDS_UTF8(&iter)
+               ? bson_iter_utf8(&iter, NULL)
+               : "";
+}
+
+static double number_of(const bson_t *document, const char *key)
+{
+    bson_iter_t iter;
+    return bson_iter_init_find(&iter, document, key) && BSON_ITER_HOLDS_NUMBER(&iter)
+               ? bson_iter_as_double(&iter)
+               : 0;
+}
+
+// The document, or list, that is there.
+static bool inner_of(const bson_iter_t *iter, bson_t *ret_inner)
+{
+    const uint8_t *data;
+    uint32_t len;
+    if (BSON_ITER_HOLDS_ARRAY(iter)) {
+        bson_iter_array(iter, &len, &data);
+    } else if (BSON_ITER_HOLDS_DOCUMENT(iter)) {
+        bson_iter_document(iter, &len, &data);
+    } else {
+        return false;
+    }
+    return bson_init_static(ret_inner, data, len);
+}
+
+static bool find_inner(const bson_t *document, const char *key, bson_t *ret_inner)
+{
+    bson_iter_t iter;
+    return bson_iter_init_find(&iter, document, key) && inner_of(&iter, ret_inner);
+}
+
+// --- printing -----------------------------------------------------------------------------------
+
+__attribute__((format(printf, 3, 4))) static void print_line(FILE *out, int indent,
+                                                             const char *format, ...)
+{
+    char line[LINE_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    print_wrapped(indent, "", line, out);
+}
+
+// Seconds as people say them.
+static const char *duration(double seconds, char ret_text[32])
+{
+    if (seconds < 1) {
+        snprintf(ret_text, 32, "%.0f ms", seconds * 1e3);
+    } else {
+        snprintf(ret_text, 32, "%.1f s", seconds);
+    }
+    return ret_text;
+}
+
+static const char *date(double seconds, char ret_text[32])
+{
+    struct tm utc;
+    bool sane = seconds > 0 && seconds < 1e11; // before the year 5138
+    time_t whole = sane ? (time_t)seconds : 0;
+    if (!sane || !gmtime_r(&whole, &utc) ||
+        strftime(ret_text, 32, "%Y-%m-%d %H:%M:%S UTC", &utc) == 0) {
+        snprintf(ret_text, 32, "(no date)");
+    }
+    return ret_text;
+}
+
+static void print_cause(const bson_t *cause, FILE *out)
+{
+    print_line(out, INDENT, "%.2f %s", number_of(cause, "score"), text_of(cause, "cause"));
+    print_wrapped(2 * INDENT, "", text_of(cause, "says"), out);
+}
+
+static void print_remedy(const bson_t *remedy, FILE *out)
+{
+    print_wrapped(INDENT, "- ", text_of(remedy, "what"), out);
+    print_wrapped(2 * INDENT, "", text_of(remedy, "type"), out);
+}
+
+static void print_holder(const bson_t *holder, FILE *out)
+{
+    char held[32];
+    const char *app = text_of(holder, "app");
+    const char *tenant = text_of(holder, "tenant");
+    print_line(out, INDENT, "%s  %s", duration(number_of(holder, "held"), held),
+               text_of(holder, "shape"));
+    print_line(out, 2 * INDENT, "client %.0f%s%s%s%s", number_of(holder, "client"),
+               app[0] ? ", app " : "", app, tenant[0] ? ", tenant " : "", tenant);
+}
+
+static void print_waiter(const bson_t *waiter, FILE *out)
+{
+    char p50[32];
+    char p99[32];
+    const char *tenant = text_of(waiter, "tenant");
+    print_wrapped(INDENT, "", tenant[0] ? tenant : "(no name)", out);
+    print_line(out, 2 * INDENT, "%.0f asked, %.0f waited (p50 %s, p99 %s), %.0f shed",
+               number_of(waiter, "arrived"), number_of(waiter, "waited"),
+               duration(number_of(waiter, "p50"), p50), duration(number_of(waiter, "p99"), p99),
+               number_of(waiter, "shed"));
+}
+
+static void print_shape(const bson_t *shape, FILE *out)
+{
+    char before[32];
+    char during[32];
+    const char *text = text_of(shape, "shape");
+    print_line(out, INDENT, "%s", text[0] ? text : "(forgotten)");
+    print_line(out, 2 * INDENT, "held %.2f connections, %.2f before; %s each, %s before; id %s",
+               number_of(shape, "during"), number_of(shape, "before"),
+               duration(number_of(shape, "meanDuring"), during),
+               duration(number_of(shape, "meanBefore"), before), text_of(shape, "id"));
+}
+
+// Those of a list, but for the first `skipped`, under a title; nothing if there are none.
+static void print_list(const bson_t *document, const char *key, const char *title, int skipped,
+                       void (*print)(const bson_t *item, FILE *out), FILE *out)
+{
+    bson_t list;
+    bson_t item;
+    bson_iter_t iter;
+    int place = 0;
+    if (!find_inner(document, key, &list) || !bson_iter_init(&iter, &list)) {
+        return;
+    }
+    while (bson_iter_next(&iter)) {
+        if (!inner_of(&iter, &item) || place++ < skipped) {
+            continue;
+        }
+        if (place == skipped + 1) {
+            fprintf(out, "\n%s\n", title);
+        }
+        print(&item, out);
+    }
+}
+
+static void print_shed(const bson_t *record, FILE *out)
+{
+    bson_t shed;
+    bson_iter_t iter;
+    char line[LINE_BYTES] = "";
+    size_t used = 0;
+    if (!find_inner(record, "shed", &shed) || !bson_iter_init(&iter, &shed)) {
+        return;
+    }
+    while (bson_iter_next(&iter) && used < sizeof line) {
+        double count = BSON_ITER_HOLDS_NUMBER(&iter) ? bson_iter_as_double(&iter) : 0;
+        if (count > 0) {
+            used += (size_t)snprintf(line + used, sizeof line - used, "%s%s %.0f", used ? ", " : "",
+                                     bson_iter_key(&iter), count);
+        }
+    }
+    fputs("\nRequests that were refused, by reason\n", out);
+    print_wrapped(INDENT, "", used ? line : "none", out);
+}
+
+static void print_worst(const bson_t *record, FILE *out)
+{
+    bson_t worst;
+    char at[32];
+    if (!find_inner(record, "worst", &worst)) {
+        return;
+    }
+    fputs("\nAt worst\n", out);
+    print_line(out, INDENT, "%s: %.0f in flight, %.0f waiting", date(number_of(&worst, "at"), at),
+               number_of(&worst, "inFlight"), number_of(&worst, "waiting"));
+    print_list(&worst, "holders", "Held then, longest first", 0, print_holder, out);
+}
+
+static void print_connections(const bson_t *record, FILE *out)
+{
+    bson_t part;
+    char away[32];
+    if (find_inner(record, "upstreams", &part)) {
+        fputs("\nConnections to the server\n", out);
+        print_line(out, INDENT, "%.0f opened, %.0f could not be, %.0f lost; away for %s",
+                   number_of(&part, "opened"), number_of(&part, "openFailures"),
+                   number_of(&part, "lost"), duration(number_of(&part, "away"), away));
+    }
+    if (find_inner(record, "left", &part)) {
+        fputs("\nLeft open and idle, at most\n", out);
+        print_line(out, INDENT, "%.0f cursors, %.0f transactions", number_of(&part, "cursorsIdle"),
+                   number_of(&part, "transactionsIdle"));
+    }
+}
+
+static void print_head(const bson_t *record, FILE *out)
+{
+    char begin[32];
+    char lasted[32];
+    char wait[32];
+    print_line(out, 0, "Exhaustion %s of %s", text_of(record, "_id"), text_of(record, "server"));
+    print_line(out, INDENT, "%s, %s%s; cap %.0f, limit %.0f; longest wait %s",
+               date(number_of(record, "begin"), begin),
+               duration(number_of(record, "duration"), lasted),
+               number_of(record, "end") > 0 ? "" : " so far", number_of(record, "cap"),
+               number_of(record, "limit"), duration(number_of(record, "longestWait"), wait));
+    fputs("\nVerdict\n", out);
+    print_wrapped(INDENT, "", text_of(record, "verdict"), out);
+}
+
+bool explain_event_print(const bson_t *record, FILE *out)
+{
+    if (!text_of(record, "_id")[0] || !text_of(record, "server")[0] ||
+        !text_of(record, "verdict")[0] || number_of(record, "begin") <= 0) {
+        return false;
+    }
+    bool clear = strcmp(text_of(record, "cause"), "unclear") != 0;
+    print_head(record, out);
+    print_list(record, "remedies", "What to do", 0, print_remedy, out);
+    print_list(record, "causes", clear ? "Less likely" : "Not enough for a verdict", clear,
+               print_cause, out);
+    print_list(record, "holders", "Held at the begin, longest first", 0, print_holder, out);
+    print_worst(record, out);
+    print_list(record, "waiters", "Waited, by tenant", 0, print_waiter, out);
+    print_shed(record, out);
+    print_list(record, "shapes", "Shapes that held most", 0, print_shape, out);
+    print_connections(record, out);
+    return true;
+}
+
+// --- where it is from ---------------------------------------------------------------------------
+
+__attribute__((format(printf, 2, 3))) static int complain(int status, const char *format, ...)
+{
+    char text[LINE_BYTES];
+    char escaped[PRINTED_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    printed_escape(text, escaped);
+    fprintf(stderr, "weir explain-event: %s\n", escaped);
+    return status;
+}
+
+static bool read_whole(const char *path, struct buffer *content, char ret_error[ERROR_BYTES])
+{
+    FILE *file = fopen(path, "re");
+    size_t got = 0;
+    if (file) {
+        got = fread(buffer_reserve(content, FILE_BYTES_MAX), 1, FILE_BYTES_MAX, file);
+        buffer_commit(content, got);
+    }
+    bool good = file && !ferror(file);
+    if (!good) {
+        snprintf(ret_error, ERROR_BYTES, "%.500s: %s", path, strerror(errno));
+    } else if (got == FILE_BYTES_MAX) {
+        snprintf(ret_error, ERROR_BYTES, "%.500s: too large to be a record", path);
+        good = false;
+    }
+    if (file) {
+        fclose(file);
+    }
+    return good;
+}
+
+static int explain_file(const char *path)
+{
+    char error[ERROR_BYTES];
+    bson_error_t wrong = {0};
+    struct buffer content = {0};
+    if (!read_whole(path, &content, error)) {
+        buffer_fini(&content);
+        return complain(EXIT_FAILURE, "%s", error);
+    }
+    ssize_t len = (ssize_t)buffer_held(&content);
+    bson_t *record = len > 0 ? bson_new_from_json(buffer_at(&content), len, &wrong) : NULL;
+    buffer_fini(&content);
+    if (!record) {
+        return complain(EXIT_FAILURE, "%.500s: is not JSON: %s", path,
+                        len > 0 ? wrong.message : "it is empty");
+    }
+    bool good = explain_event_print(record, stdout);
+    bson_destroy(record);
+    return good ? EXIT_SUCCESS
+                : complain(EXIT_FAILURE, "%.500s: is not the record of an exhaustion", path);
+}
+
+// The newest are the last, and named.
+static void name_those_there(const bson_t *events, const char *id, char ret_error[ERROR_BYTES])
+{
+    bson_iter_t iter;
+    bson_t event;
+    int count = (int)bson_count_keys(events);
+    int place = 0;
+    size_t used = (size_t)snprintf(ret_error, ERROR_BYTES, "%.60s: no such event", id);
+    if (count == 0) {
+        snprintf(ret_error + used, ERROR_BYTES - used, ", nor any other: nothing ran out so far");
+        return;
+    }
+    used += (size_t)snprintf(ret_error + used, ERROR_BYTES - used,
+                             "; %s:", count > NAMED_MAX ? "the latest are" : "there are");
+    for (bson_iter_init(&iter, events); bson_iter_next(&iter);) {
+        if (place++ >= count - NAMED_MAX && inner_of(&iter, &event)) {
+            used += (size_t)snprintf(ret_error + used, ERROR_BYTES - used, " %.48s",
+                                     text_of(&event, "_id"));
+        }
+    }
+}
+
+static int explain_one_of(const bson_t *events, const char *id)
+{
+    char error[ERROR_BYTES];
+    bson_iter_t iter;
+    bson_t event;
+    for (bson_iter_init(&iter, events); bson_iter_next(&iter);) {
+        if (inner_of(&iter, &event) && strcmp(text_of(&event, "_id"), id) == 0) {
+            return explain_event_print(&event, stdout)
+                       ? EXIT_SUCCESS
+                       : complain(EXIT_FAILURE, "%.60s: its record cannot be read", id);
+        }
+    }
+    name_those_there(events, id, error);
+    return complain(EXIT_FAILURE, "%s", error);
+}
+
+static int explain_answer(const struct buffer *line, const char *id)
+{
+    char error[ERROR_BYTES];
+    bson_t state;
+    bson_t events;
+    bson_t *answer = control_client_read(line, error);
+    if (!answer) {
+        return complain(EXIT_FAILURE, "%s", error);
+    }
+    int status = find_inner(answer, "state", &state) && find_inner(&state, "exhaustions", &events)
+                     ? explain_one_of(&events, id)
+                     : complain(EXIT_FAILURE, "this weir keeps no records");
+    bson_destroy(answer);
+    return status;
+}
+
+static int ask(const struct control_choice *choice, const char *id)
+{
+    char path[CONTROL_PATH_BYTES];
+    char error[ERROR_BYTES];
+    int status = control_client_choose(choice, path, error);
+    if (status != EXIT_SUCCESS) {
+        return complain(status, "%s", error);
+    }
+    struct buffer line = {0};
+    bson_t *order =
+        BCON_NEW("order", BCON_UTF8("state"), "collections", "[", BCON_UTF8("exhaustions"), "]");
+    status = control_client_ask(path, order, &line, error) ? explain_answer(&line, id)
+                                                           : complain(EXIT_FAILURE, "%s", error);
+    bson_destroy(order);
+    buffer_fini(&line);
+    return status;
+}
+
+// An id has neither.
+static bool is_file(const char *text)
+{
+    return strchr(text, '/') || strchr(text, '.') || access(text, F_OK) == 0;
+}
+
+int explain_event_main(int argc, char *const argv[])
+{
+    struct control_choice choice = {0};
+    const char *what = NULL;
+    for (int i = 1; i < argc; i++) {
+        bool is_socket = strcmp(argv[i], "--socket") == 0;
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            fputs(usage, stdout);
+            return EXIT_SUCCESS;
+        }
+        if (is_socket || strcmp(argv[i], "--port") == 0) {
+            if (i + 1 == argc) {
+                return complain(EXIT_USAGE, "%s: needs a value", argv[i]);
+            }
+            i++;
+            *(is_socket ? &choice.socket : &choice.port) = argv[i];
+        } else if (strncmp(argv[i], "--", 2) == 0) {
+            return complain(EXIT_USAGE, "%.60s: unknown flag, see --help", argv[i]);
+        } else if (what) {
+            return complain(EXIT_USAGE, "one event at a time, see --help");
+        } else {
+            what = argv[i];
+        }
+    }
+    if (!what || !what[0]) {
+        return complain(EXIT_USAGE, "say which: an ID from the log, or a FILE; see --help");
+    }
+    return is_file(what) ? explain_file(what) : ask(&choice, what);
+}
