@@ -211,6 +211,11 @@
         "The Unix socket of weir ctl, for weir's own user and root. By default weir/PORT.sock in " \
         "$XDG_RUNTIME_DIR, for root in /run, else /tmp/weir-UID/PORT.sock; if that cannot be "     \
         "made, weir runs without it and says so.")                                                 \
+    OPTION(events_path, "events.path", "events-path", STRING, NULL, "1", "3900", "DIRECTORY",       \
+        false,                                                                                     \
+        "Where the record of each exhaustion is kept as ID.json when it has ended, for weir "      \
+        "explain-event and programs; the latest 256. A directory of its own for each weir. By "    \
+        "default records are kept in memory alone.")                                               \
     OPTION(http_port, "http.port", "http-port", INT, "0", "0", "65535", "N", false,                \
         "Port for what looks at weir over HTTP: / (a dashboard), /metrics, /state, /healthz, "     \
         "/readyz; 27080 is a good one. 0: none.")                                                  \

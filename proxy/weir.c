@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "proxy/access.h"
+#include "proxy/admin/archive.h"
 #include "proxy/admin/control_socket.h"
 #include "proxy/admin/http.h"
 #include "proxy/admin/observer.h"
@@ -187,6 +188,16 @@ static bool make_identities(const struct config *config, struct shared *shared, 
     return shared->identities != NULL;
 }
 
+static bool check_archive(const struct config *config, char *ret_error, size_t capacity)
+{
+    char error[ERROR_BYTES];
+    if (!config->events_path || archive_check(config->events_path, error, sizeof error)) {
+        return true;
+    }
+    blame(config, CONFIG_OPTION_events_path, error, ret_error, capacity);
+    return false;
+}
+
 bool weir_check(const struct config *config, char *ret_error, size_t error_capacity)
 {
     struct shared shared = {0};
@@ -194,7 +205,8 @@ bool weir_check(const struct config *config, char *ret_error, size_t error_capac
     if (!deployment) {
         return false;
     }
-    bool good = make_tls(config, deployment, &shared, ret_error, error_capacity);
+    bool good = make_tls(config, deployment, &shared, ret_error, error_capacity) &&
+                check_archive(config, ret_error, error_capacity);
     if (good && make_identities(config, &shared, ret_error, error_capacity)) {
         identities_free(shared.identities, config->identities.count);
     } else {
@@ -1013,7 +1025,8 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
         return false;
     }
     if (!make_identities(shared->config, shared, ret_error, capacity) ||
-        !make_logins(shared->config, weir, ret_error, capacity)) {
+        !make_logins(shared->config, weir, ret_error, capacity) ||
+        !check_archive(shared->config, ret_error, capacity)) {
         return false;
     }
     access_init();

@@ -2,11 +2,13 @@
 
 #include "proxy/admin/chronicle.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "proxy/admin/archive.h"
 #include "proxy/admin/event.h"
 #include "proxy/mem.h"
 
@@ -29,15 +31,17 @@ struct track {
 
 struct chronicle {
     struct servers *servers;
+    struct archive *archive; // NULL: none
     struct track *tracks;
     struct event *events[EVENTS]; // a ring
     size_t count;                 // that there have been
 };
 
-struct chronicle *chronicle_new(struct servers *servers)
+struct chronicle *chronicle_new(struct servers *servers, struct archive *archive)
 {
     struct chronicle *chronicle = xcalloc(1, sizeof *chronicle);
     chronicle->servers = servers;
+    chronicle->archive = archive;
     return chronicle;
 }
 
@@ -230,6 +234,22 @@ static void judge_if(struct server *server, void *arg)
     }
 }
 
+static void file_event(struct archive *archive, const struct event *event, int64_t now_us)
+{
+    struct picture picture = {0};
+    bson_t record;
+    event_put(event, &picture, now_us);
+    struct bytes row = picture_rows(&picture, STATE_exhaustions);
+    bool sound = bson_init_static(&record, row.at, row.len);
+    assert(sound);
+    (void)sound;
+    char *json = bson_as_relaxed_extended_json(&record, NULL);
+    assert(json);
+    archive_keep(archive, event->id, json);
+    bson_free(json);
+    picture_fini(&picture);
+}
+
 void chronicle_note(struct chronicle *chronicle, const struct exhaustion_report *report,
                     int64_t now_us)
 {
@@ -254,6 +274,9 @@ void chronicle_note(struct chronicle *chronicle, const struct exhaustion_report 
     }
     event_verdict(event, says);
     exhaustion_log(report, event->id, says, now_us);
+    if (report->notice == EXHAUSTION_END && chronicle->archive) {
+        file_event(chronicle->archive, event, now_us);
+    }
 }
 
 void chronicle_put(struct chronicle *chronicle, struct picture *picture, int64_t now_us)

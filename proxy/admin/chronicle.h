@@ -11,10 +11,12 @@
 
 #include "proxy/admin/gather.h"
 
+struct archive;
 struct chronicle;
 struct exhaustion_report;
 
-struct chronicle *chronicle_new(struct servers *servers);
+// Records of what has ended also go to the archive, if there is one.
+struct chronicle *chronicle_new(struct servers *servers, struct archive *archive);
 void chronicle_free(struct chronicle *chronicle);
 
 // Once a second.

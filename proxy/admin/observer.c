@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "proxy/admin/archive.h"
 #include "proxy/admin/chronicle.h"
 #include "proxy/admin/control_socket.h"
 #include "proxy/admin/database.h"
@@ -30,7 +31,8 @@ struct observer {
     unsigned collections; // that it is to have
     uint64_t pictures;
     int shows_out;
-    bool ending; // nothing more is looked at
+    bool ending;             // nothing more is looked at
+    struct archive *archive; // NULL: none
     struct database *database;
     struct control_socket *desk; // takes orders
     struct timer *metrics_timer;
@@ -283,7 +285,9 @@ struct observer *observer_new(struct shared *shared, struct worker **workers, in
     observer->metrics = log_metrics_new();
     observer->metrics_timer = timer_new(observer->loop, on_metrics_timer, observer);
     observer->second_timer = timer_new(observer->loop, on_second_timer, observer);
-    observer->gathering.chronicle = chronicle_new(shared->servers);
+    const char *events_path = shared->config->events_path;
+    observer->archive = events_path ? archive_new(events_path) : NULL;
+    observer->gathering.chronicle = chronicle_new(shared->servers, observer->archive);
     pthread_mutex_init(&observer->lock, NULL);
     pthread_cond_init(&observer->came_to_rest, NULL);
     shared->observer = observer->mailbox;
@@ -358,6 +362,7 @@ void observer_free(struct observer *observer)
     timer_free(observer->metrics_timer);
     timer_free(observer->second_timer);
     chronicle_free(observer->gathering.chronicle);
+    archive_free(observer->archive);
     mailbox_free(observer->mailbox);
     loop_free(observer->loop);
     pthread_cond_destroy(&observer->came_to_rest);

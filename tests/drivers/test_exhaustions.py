@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import threading
 
@@ -17,8 +18,9 @@ BLOCK_S = 2.0
 
 
 @pytest.fixture
-def proxy(secantus):
-    with weir.Weir(secantus.uri, "--max-wait", "50ms", cap=CAP) as proxy:
+def proxy(secantus, tmp_path):
+    arguments = ["--max-wait", "50ms", "--events-path", str(tmp_path)]
+    with weir.Weir(secantus.uri, *arguments, cap=CAP) as proxy:
         yield proxy
 
 
@@ -68,7 +70,7 @@ def check_refusal(done: subprocess.CompletedProcess[str], says: str) -> None:
     assert says in done.stderr
 
 
-def test_a_slow_shape_is_named_with_evidence_and_remedy(secantus, proxy):
+def test_a_slow_shape_is_named_with_evidence_and_remedy(secantus, proxy, tmp_path):
     end = exhaust(secantus, proxy)
     begin = proxy.wait_for("exhaustion_begin")
     with pymongo.MongoClient(proxy.uri) as client:
@@ -89,6 +91,11 @@ def test_a_slow_shape_is_named_with_evidence_and_remedy(secantus, proxy):
     assert sum(waiter["shed"] for waiter in record["waiters"]) > 0
     assert record["deployment"] == "absent"
     check_explanation(explain("--port", str(proxy.port), record["_id"]), record)
+    assert proxy.wait_for("exhaustion_kept")["id"] == record["_id"]
+    (file,) = tmp_path.iterdir()
+    assert file.name == f"{record['_id']}.json"
+    assert json.loads(file.read_text()) == record
+    check_explanation(explain(str(file)), record)
     check_refusal(
         explain("--port", str(proxy.port), "nothing"),
         f"nothing: no such event; there are: {record['_id']}",
@@ -105,3 +112,14 @@ def test_what_cannot_be_explained(secantus, proxy, tmp_path):
     check_refusal(explain(str(file)), "is not the record of an exhaustion")
     file.write_text("exhaustion")
     check_refusal(explain(str(file)), "is not JSON")
+
+
+def test_a_directory_that_cannot_be_written_to_is_refused(secantus, tmp_path):
+    command = [str(weir.default_binary()), secantus.uri, "--port", "0"]
+    done = subprocess.run(
+        [*command, "--events-path", str(tmp_path / "none")],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "--events-path" in done.stderr
+    assert "none: cannot be written to: No such file or directory" in done.stderr
