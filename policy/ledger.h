@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 struct ledger {
-    int cap;         // 1 or more
+    int cap;         // 0: nothing opens
     int max_opening; // at once; 2 as in CMAP's maxConnecting
     int opening;
     int open;

@@ -847,9 +847,10 @@ static enum request_step lose_upstream(struct request *request, const char *reas
     request->upstream_lost = false;
     upstream->request = NULL;
     int64_t born_us = upstream->opened_us;
+    bool by_us = request->killed || upstream->is_cut;
     server_suspect(request->server, request->now_us);
-    upstream_close(upstream, reason, !request->killed);
-    if (!request->killed && request->sent_bytes > 0) {
+    upstream_close(upstream, reason, !by_us);
+    if (!by_us && request->sent_bytes > 0) {
         server_failed(request->server, request->worker, born_us, request->now_us);
     }
     if (DEFECT(SEND_AGAIN)) {

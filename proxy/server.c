@@ -3,6 +3,7 @@
 #include "proxy/server.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,21 +56,26 @@ static int count_entered(const struct server *server)
     return server->ledger.opening + server->ledger.open;
 }
 
-// In an emergency everything else is the less for it; but no less than one. The gate lets one go
-// also where nothing may open, so that it waits for that and not for the gate.
-static void set_bounds(struct server *server, struct server_bounds bounds)
+// In an emergency everything else is the less for it; but no less than one.
+static int bounded_cap(const struct server *server)
+{
+    const struct server_bounds *bounds = &server->bounds;
+    double share = bounds->restrained ? server->servers->config->emergency_share : 1;
+    return bounds->cap > 0 ? at_least_one((int)(bounds->cap * share)) : 0;
+}
+
+// The gate lets one go also where nothing may open, so that it waits for that and not for the gate.
+static void apply_bounds(struct server *server)
 {
     const struct config *config = server->servers->config;
-    int cap = bounds.cap;
-    int64_t max_wait_us = config->max_wait_us;
-    if (bounds.restrained && cap > 0) {
-        cap = at_least_one((int)(cap * config->emergency_share));
-        max_wait_us = earlier(max_wait_us, config->emergency_max_wait_us);
-    }
-    server->bounds = bounds;
+    const struct server_bounds *bounds = &server->bounds;
+    int cap = bounded_cap(server);
+    int64_t max_wait_us = bounds->restrained
+                              ? earlier(config->max_wait_us, config->emergency_max_wait_us)
+                              : config->max_wait_us;
     server->ledger.cap = cap;
     server->pinned_limit = pinned_limit(config, cap);
-    int limit = bounds.limit > 0 && bounds.limit < cap ? bounds.limit : cap;
+    int limit = bounds->limit > 0 && bounds->limit < cap ? bounds->limit : cap;
     gate_restrain(server->gate, at_least_one(limit), max_wait_us);
     atomic_store(&server->has_surplus, count_entered(server) > cap);
 }
@@ -95,7 +101,8 @@ struct server *server_new(struct servers *servers, uint32_t id)
     server->gate = gate_new(&limits);
     server->shapes = shapes_new(SHAPES_MAX);
     server->ledger.max_opening = MAX_OPENING;
-    set_bounds(server, (struct server_bounds){.cap = config->max_connections});
+    server->bounds = (struct server_bounds){.cap = config->max_connections, .cut_above = INT_MAX};
+    apply_bounds(server);
     server->waiters_end = &server->waiters;
     server->idle = xcalloc((size_t)servers->worker_count, sizeof *server->idle);
     server->wants = xcalloc(config->identities.count + 1, sizeof *server->wants);
@@ -743,6 +750,13 @@ static bool is_in_the_way(const struct server *server, const struct upstream *up
     return identity >= 0 && identity != upstream->identity;
 }
 
+// It has been closed, or its request came to its end before that.
+static void forgive_cut(struct server *server, struct upstream *upstream)
+{
+    server->cutting -= upstream->is_cut;
+    upstream->is_cut = false;
+}
+
 // Not while something is open that only it can go on with.
 static bool is_to_be_replaced(const struct server *server, const struct upstream *upstream,
                               int64_t now_us)
@@ -763,6 +777,9 @@ void server_checkin(struct server *server, struct request *request, struct upstr
     pthread_mutex_lock(&server->lock);
     end_permit(server, request, learn, now_us);
     bool recovered = request->received_us > 0 && note_reply(server);
+    if (upstream) {
+        forgive_cut(server, upstream);
+    }
     if (upstream && is_to_be_replaced(server, upstream, now_us)) {
         stale = upstream;
     } else if (upstream) {
@@ -1096,6 +1113,7 @@ void server_closed(struct server *server, struct upstream *upstream, struct work
     }
     ledger_closed(&server->ledger);
     server->leaving -= upstream->makes_room;
+    forgive_cut(server, upstream);
     leave(server, &outcomes, now_us);
     pthread_mutex_unlock(&server->lock);
 
@@ -1128,6 +1146,22 @@ bool server_take_surplus(struct server *server, struct upstream *upstream)
     atomic_store(&server->has_surplus, surplus);
     pthread_mutex_unlock(&server->lock);
     return taken;
+}
+
+bool server_must_cut(struct server *server, struct upstream *upstream)
+{
+    if (!atomic_load_explicit(&server->has_surplus, memory_order_relaxed)) {
+        return false;
+    }
+    pthread_mutex_lock(&server->lock);
+    int left = count_entered(server) - server->cutting;
+    bool must = upstream->is_cut || left > server->bounds.cut_above;
+    if (must && upstream->request && !upstream->is_cut) {
+        upstream->is_cut = true;
+        server->cutting++;
+    }
+    pthread_mutex_unlock(&server->lock);
+    return must;
 }
 
 // The idle upstream of any worker that was used last.
@@ -1183,20 +1217,28 @@ void server_feed(struct server *server, struct worker *worker, int fewer_than, i
     deliver(server, worker, &outcomes);
 }
 
-void server_adapt(struct server *server, struct worker *worker, struct server_bounds bounds)
+void server_bound(struct server *server, struct server_bounds bounds)
+{
+    pthread_mutex_lock(&server->lock);
+    server->bounds = bounds;
+    if (bounded_cap(server) < server->ledger.cap) {
+        apply_bounds(server);
+    }
+    pthread_mutex_unlock(&server->lock);
+}
+
+void server_adapt(struct server *server, struct worker *worker)
 {
     struct outcomes outcomes;
     int64_t now_us = loop_now_us(worker->loop);
     outcomes_init(&outcomes);
 
     pthread_mutex_lock(&server->lock);
-    if (server->bounds.generation < bounds.generation) {
-        set_bounds(server, bounds);
-        gate_pause(server->gate, bounds.paused, now_us);
-        outcomes.next_tick_us = gate_next_expiry(server->gate);
-        grant(server, &outcomes, now_us);
-        open_if_needed(server, &outcomes, now_us);
-    }
+    apply_bounds(server);
+    gate_pause(server->gate, server->bounds.paused, now_us);
+    outcomes.next_tick_us = gate_next_expiry(server->gate);
+    grant(server, &outcomes, now_us);
+    open_if_needed(server, &outcomes, now_us);
     unlock(server);
 
     deliver(server, worker, &outcomes);

@@ -45,10 +45,10 @@ struct worker;
 
 // What a server may do now.
 struct server_bounds {
-    uint64_t generation; // of those that are adapted to, the newest counts
-    int cap;             // on upstreams; 0: none may open, and what is admitted waits for one
-    bool paused;         // nothing begins
-    int limit;           // on permits, besides; 0: none
+    int cap;         // on upstreams; 0: none may open, and what is admitted waits for one
+    int cut_above;   // upstreams above it are closed, whatever they are doing; INT_MAX: none
+    bool paused;     // nothing begins
+    int limit;       // on permits, besides; 0: none
     bool restrained; // in an emergency: of that, the part that emergency.share leaves, and so on
 };
 
@@ -93,6 +93,7 @@ struct server {
     int waiter_count;
     int bound_waiter_count;  // of these, to one upstream
     struct want *wants;      // by identity
+    int cutting;             // upstreams that are about to be closed under their requests
     int leaving;             // upstreams that make room for another identity's
     struct upstream **idle;  // by worker: the one used last first
     struct upstream *pinned; // those with cursors or transactions that only they can go on with
@@ -112,9 +113,11 @@ struct server {
 struct server *server_new(struct servers *servers, uint32_t id);
 void server_free(struct server *server);
 
-// Its bounds are these from now on, unless it has newer ones: who may go now goes. What is open
-// above the cap is closed when it is idle.
-void server_adapt(struct server *server, struct worker *worker, struct server_bounds bounds);
+// From any thread: these are its bounds. A lower cap is in force when this returns: nothing opens
+// above it, and what is open above it is closed when it is idle, or must be cut. The rest is in
+// force when some worker has called server_adapt: who may go now goes.
+void server_bound(struct server *server, struct server_bounds bounds);
+void server_adapt(struct server *server, struct worker *worker);
 
 // Whether nothing of it is in use: no request is routed to it, no upstream is there.
 bool server_is_unused(struct server *server);
@@ -178,6 +181,9 @@ bool server_take_idle(struct server *server, struct upstream *upstream)
 // The same if it is one too many, the cap having been lowered.
 bool server_take_surplus(struct server *server, struct upstream *upstream)
     __attribute__((warn_unused_result));
+
+// Whether it is one too many, whatever it is doing, and has to go.
+bool server_must_cut(struct server *server, struct upstream *upstream);
 
 // MAIL_HAND_OVER: sends a claimed upstream on to its claimer, or, if it is broken, closes it and
 // tells the claimer to ask again.

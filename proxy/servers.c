@@ -17,7 +17,8 @@ struct servers *servers_new(const struct config *config, struct worker **workers
     servers->workers = workers;
     servers->worker_count = worker_count;
     servers->lobby = server_new(servers, 0);
-    servers->bounds.cap = config->max_connections;
+    servers->bounds = (struct server_bounds){.cap = config->max_connections, .cut_above = INT_MAX};
+    servers->fleet_cap = INT_MAX;
     pthread_mutex_init(&servers->lock, NULL);
     return servers;
 }
@@ -75,10 +76,20 @@ static void part_with_gone(struct servers *servers, const struct topology *topol
     }
 }
 
+static void bound(struct server *server)
+{
+    const struct servers *servers = server->servers;
+    struct server_bounds bounds = servers->bounds;
+    int cap = server->own_cap >= 0 ? server->own_cap : bounds.cap;
+    bounds.cap = cap < servers->fleet_cap ? cap : servers->fleet_cap;
+    server_bound(server, bounds);
+}
+
 static struct server *add(struct servers *servers, const char *name)
 {
     struct server *server = server_new(servers, ++servers->last_id);
     snprintf(server->name, sizeof server->name, "%s", name);
+    bound(server);
     server->next = servers->list;
     servers->list = server;
     return server;
@@ -130,26 +141,16 @@ struct snapshots {
     const struct topology *newest;
 };
 
-static struct server_bounds bounds_of(const struct server *server)
-{
-    struct servers *servers = server->servers;
-    pthread_mutex_lock(&servers->lock);
-    struct server_bounds bounds = servers->bounds;
-    bounds.cap = server->own_cap >= 0 ? server->own_cap : bounds.cap;
-    pthread_mutex_unlock(&servers->lock);
-    return bounds;
-}
-
 static void adapt(struct server *server, struct worker *worker, void *arg)
 {
     (void)arg;
-    server_adapt(server, worker, bounds_of(server));
+    server_adapt(server, worker);
 }
 
 static void follow(struct server *server, struct worker *worker, void *arg)
 {
     const struct snapshots *snapshots = arg;
-    adapt(server, worker, NULL); // it may be new, or have been away when they changed
+    adapt(server, worker, NULL); // it may be new, or have been away when its bounds changed
     server_follow(server, worker, snapshots->former, snapshots->newest);
 }
 
@@ -164,11 +165,35 @@ void servers_follow(struct servers *servers, struct worker *worker, const struct
 
 // --- bounds -------------------------------------------------------------------------------------
 
+// With the lock held, so that of two changes at one time no server keeps the former.
+static void bound_all(struct servers *servers)
+{
+    for (struct server *server = servers->list; server; server = server->next) {
+        bound(server);
+    }
+}
+
+// Likewise; somebody is to let go who may go now.
+static void change_all(struct servers *servers)
+{
+    bound_all(servers);
+    if (!servers->ending && !atomic_exchange(&servers->adapting, true)) {
+        worker_post(servers->workers[0], &servers->adapt, MAIL_ADAPT);
+    }
+}
+
+void servers_end(struct servers *servers)
+{
+    pthread_mutex_lock(&servers->lock);
+    servers->ending = true;
+    pthread_mutex_unlock(&servers->lock);
+}
+
 void servers_restrain(struct servers *servers, bool restrained)
 {
     pthread_mutex_lock(&servers->lock);
     servers->bounds.restrained = restrained;
-    servers->bounds.generation++;
+    bound_all(servers);
     pthread_mutex_unlock(&servers->lock);
 }
 
@@ -177,29 +202,20 @@ void servers_adapt(struct servers *servers, struct worker *worker)
     each(servers, worker, adapt, NULL);
 }
 
-static void tell_a_worker(struct servers *servers)
-{
-    if (!atomic_exchange(&servers->adapting, true)) {
-        worker_post(servers->workers[0], &servers->adapt, MAIL_ADAPT);
-    }
-}
-
 void servers_set_limit(struct servers *servers, int limit)
 {
     pthread_mutex_lock(&servers->lock);
     servers->bounds.limit = limit;
-    servers->bounds.generation++;
+    change_all(servers);
     pthread_mutex_unlock(&servers->lock);
-    tell_a_worker(servers);
 }
 
 void servers_pause(struct servers *servers, bool paused)
 {
     pthread_mutex_lock(&servers->lock);
     servers->bounds.paused = paused;
-    servers->bounds.generation++;
+    change_all(servers);
     pthread_mutex_unlock(&servers->lock);
-    tell_a_worker(servers);
 }
 
 bool servers_are_paused(struct servers *servers)
@@ -219,13 +235,18 @@ bool servers_set_cap(struct servers *servers, const char *name, int cap)
     } else if (!name) {
         servers->bounds.cap = cap >= 0 ? cap : servers->config->max_connections;
     }
-    bool known = server || !name;
-    servers->bounds.generation += known;
+    change_all(servers);
     pthread_mutex_unlock(&servers->lock);
-    if (known) {
-        tell_a_worker(servers);
-    }
-    return known;
+    return server || !name;
+}
+
+void servers_set_fleet_cap(struct servers *servers, int cap, bool cut)
+{
+    pthread_mutex_lock(&servers->lock);
+    servers->fleet_cap = cap;
+    servers->bounds.cut_above = cut ? cap : INT_MAX;
+    change_all(servers);
+    pthread_mutex_unlock(&servers->lock);
 }
 
 // --- time ---------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ struct servers {
     pthread_mutex_t lock; // guards all that follows
     struct server *list;  // without the lobby
     struct server_bounds bounds; // of servers without a cap of their own
+    int fleet_cap;               // of each one, besides; INT_MAX: none
+    bool ending;                 // the workers take no more mail
     uint32_t last_id;
 };
 
@@ -48,17 +50,27 @@ void servers_adopt(struct servers *servers, struct topology *topology);
 void servers_follow(struct servers *servers, struct worker *worker, const struct topology *former,
                     const struct topology *topology);
 
-// Says whether there is an emergency: what servers may do then is less (emergency.* of the
-// configuration). Then some worker calls servers_adapt.
+// The workers are to be told to end next: bounds are changed without mail from now on.
+void servers_end(struct servers *servers);
+
+// What bounds servers from now on: from any thread, after the workers were made. When these return,
+// nothing opens at any server above a cap that is lower. Then some worker calls servers_adapt: the
+// rest is in force, too, and who may go now goes.
+//
+// Whether there is an emergency: what servers may do then is less (emergency.* of the
+// configuration). The workers that learn of it by MAIL_RULES adapt.
 void servers_restrain(struct servers *servers, bool restrained);
 void servers_adapt(struct servers *servers, struct worker *worker);
 
-// The live cap: from any thread, after the workers were started and before they are told to end.
-// Of the server of that name ("host:port"), or with NULL of all, also those to come, that have
-// none of their own. 0: none may open; -1: as if never set. What is open above it is closed when it
-// is idle, at a check-in at once, else by the next sweep; until then nothing opens, and
-// server_count says how many are open still. False: there is no such server.
+// The cap of the server of that name ("host:port"), or with NULL of all, also those to come, that
+// have none of their own. 0: none may open; -1: as if never set. What is open above it is closed
+// when it is idle, at a check-in at once, else by the next sweep; server_count says how many are
+// open still. False: there is no such server.
 bool servers_set_cap(struct servers *servers, const char *name, int cap);
+
+// What the fleet leaves to each server, whatever its cap. `cut`: what is open above that is closed
+// by the next sweep, whatever it is doing.
+void servers_set_fleet_cap(struct servers *servers, int cap, bool cut);
 
 // Likewise the most that each may have in flight, besides its cap; 0: no such bound.
 void servers_set_limit(struct servers *servers, int limit);

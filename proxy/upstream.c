@@ -356,7 +356,7 @@ static void check_idle(struct upstream *upstream, int64_t now_us)
         server_take_idle(upstream->server, upstream)) {
         upstream_close(upstream, "idle too long, too old or of a former server", false);
     } else if (upstream->pins == 0 && server_take_surplus(upstream->server, upstream)) {
-        upstream_close(upstream, "over the cap of an emergency", false);
+        upstream_close(upstream, "over the cap", false);
     }
 }
 
@@ -377,11 +377,25 @@ static bool is_unheard(const struct upstream *upstream, int64_t now_us)
            server_is_silent(upstream->server, upstream->worker, now_us);
 }
 
+// What holds a place that is another weir's from now on.
+static void cut(struct upstream *upstream)
+{
+    if (upstream->opening) {
+        fail_opening(upstream, "over the cap");
+    } else if (upstream->request) {
+        request_lose_upstream(upstream->request);
+    } else if (server_take_idle(upstream->server, upstream)) {
+        upstream_close(upstream, "over the cap", false);
+    }
+}
+
 void upstream_check_deadlines(struct upstream *upstream, int64_t now_us)
 {
     const struct config *config = upstream->worker->shared->config;
     struct request *request = upstream->request;
-    if (upstream->opening) {
+    if (server_must_cut(upstream->server, upstream)) {
+        cut(upstream);
+    } else if (upstream->opening) {
         if (now_us - upstream->opened_us > config->connect_timeout_us) {
             fail_opening(upstream, "not ready in time");
         } else if (atomic_load(&upstream->server->is_gone)) {

@@ -44,6 +44,7 @@ struct upstream {
     bool keeps_pins; // it leads to a load balancer: nobody knows to which server
     bool is_idle;    // guarded by the lock
     bool makes_room; // for one of another identity, guarded by the lock
+    bool is_cut;     // about to be closed under its request, guarded by the lock
     bool broken;     // idle but no good, found out while it was claimed
     bool deriving;   // control works on its key; MAIL_DERIVED will come
     bool dead;

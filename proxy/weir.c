@@ -1114,6 +1114,7 @@ static bool stop(struct weir *weir)
     weir->control_socket = NULL;
     http_free(weir->http);
     weir->http = NULL;
+    servers_end(weir->shared.servers);
     tell_workers_to_end(weir);
     bool orderly = true;
     for (int i = 0; i < weir->worker_count; i++) {

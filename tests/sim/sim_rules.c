@@ -4,6 +4,7 @@
 
 #include "tests/sim/sim_world.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 #include "proxy/mem.h"
@@ -66,6 +67,23 @@ static void publish(struct rules *rules)
     rules_drop(rules);
 }
 
+static void check_bounded(struct server *server, void *arg)
+{
+    HOLDS(server->id == 0 || server->ledger.cap <= *(int *)arg,
+          "%s may have %d upstreams, all were to have %d", server->name, server->ledger.cap,
+          *(int *)arg);
+}
+
+// As another weir's need changes, or the store is away: then what is busy is closed, too.
+static void change_fleet_cap(void)
+{
+    int cap = dice_chance(0.3) ? INT_MAX : (int)dice_between(1, world.knobs.cap);
+    bool cuts = !world.calm && dice_chance(0.3);
+    TRACE("the fleet leaves %lld, and cuts: %lld", cap, cuts);
+    servers_set_fleet_cap(world.shared.servers, cap, cuts);
+    servers_visit(world.shared.servers, check_bounded, &cap);
+}
+
 // Some rules stay, with what they have counted.
 static void change_rules(void *arg)
 {
@@ -86,6 +104,9 @@ static void change_rules(void *arg)
         int cap = dice_chance(0.3) ? -1 : (int)dice_between(1, world.knobs.cap);
         TRACE("the cap is %lld now", cap);
         HOLDS(servers_set_cap(world.shared.servers, NULL, cap), "not every server has a cap");
+    }
+    if (dice_chance(0.3)) {
+        change_fleet_cap();
     }
     publish(rules_new(items, count, &none));
     event_set(&change, sim_now_us() + dice_between(1, 2 * world.knobs.rules_every_us));
@@ -110,8 +131,15 @@ uint64_t rules_refused(void)
     return refused;
 }
 
+static void check_cut(struct server *server, void *arg)
+{
+    (void)arg;
+    HOLDS(server->cutting == 0, "at rest, %d are yet to be cut", server->cutting);
+}
+
 void rules_check_rest(void)
 {
+    servers_visit(world.shared.servers, check_cut, NULL);
     for (size_t i = 0; i < made_count; i++) {
         struct rule_counts counts;
         rule_count(made[i], &counts);
