@@ -39,7 +39,7 @@ packages_of() {
     case "$1" in
         build)
             echo gcc libc6-dev cmake ninja-build pkg-config ca-certificates
-            echo libev-dev libssl-dev libbson-dev libmongoc-dev libgsasl-dev libyaml-dev libmicrohttpd-dev
+            echo libev-dev libssl-dev libbson-dev libmongoc-dev libgsasl-dev libyaml-dev libmicrohttpd-dev libhiredis-dev
             echo libsnappy-dev zlib1g-dev libzstd-dev libncurses-dev
             unless_on_path npm npm
             ;;
@@ -47,6 +47,7 @@ packages_of() {
         test)
             echo libcmocka-dev liblua5.1-0-dev clang llvm clang-format clang-tidy valgrind "$(clang_runtime)"
             echo python3 python3-venv openssl libfaketime
+            unless_on_path redis-server redis-server
             unless_on_path promtool prometheus
             unless_on_path node nodejs
             unless_on_path go golang-go
@@ -63,6 +64,11 @@ missing_of() {
         status=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
         [ "$status" = installed ] || echo "$package"
     done
+}
+
+# Tests start their own; the package would have one run from now on.
+stop_redis() {
+    [ ! -d /run/systemd/system ] || $as_root systemctl disable --quiet --now redis-server
 }
 
 install_packages() {
@@ -85,6 +91,7 @@ install_packages() {
         fail "apt-get failed; all it said is in $log"
     fi
     rm -f "$log"
+    case " $* " in *" redis-server "*) stop_redis ;; esac
 }
 
 [ $# -gt 0 ] || fail "say what for: build, run, test, bench, deb"

@@ -216,6 +216,28 @@
         "Where the record of each exhaustion is kept as ID.json when it has ended, for weir "      \
         "explain-event and programs; the latest 256. A directory of its own for each weir. By "    \
         "default records are kept in memory alone.")                                               \
+    OPTION(fleet_redis, "fleet.redis", "fleet-redis", STRING, NULL, "1", "255", "HOST[:PORT]",     \
+        false,                                                                                     \
+        "Redis or Valkey (or the path of its Unix socket) from which several weirs lease their "   \
+        "parts of one cap; docs/fleet.md. Without TLS.")                                    \
+    OPTION(fleet_user, "fleet.user", "fleet-user", STRING, NULL, "1", "255", "NAME", false,        \
+        "As whom to log in there.")                                                                \
+    OPTION(fleet_password_file, "fleet.passwordFile", "fleet-password-file", STRING, NULL, "1",    \
+        "4096", "PATH", false, "A file with the password for that.")                               \
+    OPTION(fleet_name, "fleet.name", "fleet-name", STRING, "default", "1", "100", "NAME", false,   \
+        "Which fleet: those with one name share one cap.")                                         \
+    OPTION(fleet_cap, "fleet.cap", "fleet-cap", INT, "100", "1", "100000", "N", false,             \
+        "The most connections all weirs of the fleet have open or opening to one server.")         \
+    OPTION(fleet_floor, "fleet.floor", "fleet-floor", INT, "1", "1", "100000", "N", false,         \
+        "How many each of them may always have, whatever becomes of the store.")                   \
+    OPTION(fleet_instances, "fleet.instances", "fleet-instances", INT, "16", "1", "256", "N",      \
+        false,                                                                                     \
+        "How many of them run at one time, at the very most, deploys included. Their floors are "  \
+        "set aside of the cap; that no more run is a promise on which the cap rests.")             \
+    OPTION(fleet_lease_us, "fleet.lease", "fleet-lease", DURATION, "10s", "4s", "5m", "TIME",      \
+        false,                                                                                     \
+        "How long a lease lasts: how soon what a lost one had is another's, and how long the "     \
+        "store may be away (half of it) before all are down to their floors.")                     \
     OPTION(http_port, "http.port", "http-port", INT, "0", "0", "65535", "N", false,                \
         "Port for what looks at weir over HTTP: / (a dashboard), /metrics, /state, /healthz, "     \
         "/readyz; 27080 is a good one. 0: none.")                                                  \

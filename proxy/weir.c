@@ -26,6 +26,7 @@
 #include "proxy/admin/control_socket.h"
 #include "proxy/admin/http.h"
 #include "proxy/admin/observer.h"
+#include "proxy/fleet.h"
 #include "proxy/log.h"
 #include "proxy/login.h"
 #include "proxy/mem.h"
@@ -52,6 +53,7 @@ struct weir {
     int worker_count;
     struct observer *observer;
     struct http *http;       // NULL: none
+    struct fleet *fleet;     // NULL: none
     pthread_mutex_t posting; // guards the following three
     pthread_cond_t found_it;
     bool found;  // some snapshot has had a server that can be used
@@ -206,7 +208,8 @@ bool weir_check(const struct config *config, char *ret_error, size_t error_capac
         return false;
     }
     bool good = make_tls(config, deployment, &shared, ret_error, error_capacity) &&
-                check_archive(config, ret_error, error_capacity);
+                check_archive(config, ret_error, error_capacity) &&
+                fleet_check(config, ret_error, error_capacity);
     if (good && make_identities(config, &shared, ret_error, error_capacity)) {
         identities_free(shared.identities, config->identities.count);
     } else {
@@ -1048,7 +1051,11 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
     }
     make_workers(weir);
     weir->observer = observer_new(shared, weir->workers, weir->worker_count);
-    return open_control_socket(weir, ret_error, capacity);
+    if (!open_control_socket(weir, ret_error, capacity)) {
+        return false;
+    }
+    weir->fleet = fleet_start(shared->config, shared->servers, ret_error, capacity);
+    return weir->fleet || !ret_error[0];
 }
 
 // What hello says depends on what the deployment is: a driver that takes a standalone for a mongos
@@ -1146,6 +1153,7 @@ static void dispose(struct weir *weir)
         worker_free(weir->workers[i]);
     }
     free(weir->workers);
+    fleet_stop(weir->fleet);
     if (weir->shared.control) {
         control_stop(weir->shared.control);
     }
