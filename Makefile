@@ -16,7 +16,7 @@ SPEC := $(BUILD)/spec
 
 .DEFAULT_GOAL := build
 .PHONY: build run test test-c test-asan test-tsan test-valgrind test-defects test-drivers sim fuzz \
-        check-format check-clang check-tidy bench bench-door bench-failover bench-story storms certs test-stubset test-faults \
+        check-format check-clang check-tidy bench bench-door bench-failover bench-story bench-fleet storms certs test-stubset test-faults \
         test-spec soak model clean help
 
 build:  ## install what it needs and build a release (the default)
@@ -147,6 +147,9 @@ bench-door: build certs $(VENV)/.ready  ## what an app feels while 5,000 connect
 
 bench-failover: build $(VENV)/.tests-ready  ## how long apps stand still in a failover, both ways
 	@BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/python tests/bench/failover.py
+
+bench-fleet: build $(VENV)/.tests-ready  ## how fast a fleet follows a load that moves
+	@BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/python tests/bench/fleet.py
 
 bench-story: build $(VENV)/.tests-ready  ## the story with several drivers: the table of docs/story.md
 	@BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/python tests/story/matrix.py --docs docs
