@@ -905,9 +905,10 @@ static void record_shapes(struct server *server, struct recorder *recorder, int6
 
 static void record_tenants(struct server *server, struct recorder *recorder)
 {
-    for (size_t i = 0; i < DEMAND_PLACES; i++) {
+    for (int i = 0; i < DEMAND_PLACES; i++) {
         const struct demand_tenant *tenant = &server->demand.tenants[i];
-        recorder_tenant(recorder, i, server->demand.ids[i], tenant->arrived, tenant->refused);
+        recorder_tenant(recorder, (size_t)i, server->demand.ids[i], tenant->arrived,
+                        tenant->refused);
     }
     demand_age(&server->demand);
 }
