@@ -82,10 +82,9 @@ static const char introduction[] =
     "\n"
     "A variable `WEIR_...` that is none of these is refused if it is nearly one of them.\n"
     "\n"
-    "SIGHUP or `weir ctl reload` reads it again, and takes over the cap and the certificates; the\n"
-    "rest takes a restart ([operations.md](operations.md)). *Fixed* marks what sockets, threads "
-    "and\n"
-    "the log are made from, which will always take one.\n";
+    "*Reloadable* marks what a reload (operations.md) takes over while weir runs, as it does "
+    "rules\n"
+    "and what is in the certificates' files. Any other change takes a restart.\n";
 
 // Prints text in lines of at most width, each after indent, broken at spaces.
 static void print_wrapped(FILE *out, const char *text, const char *indent, size_t width)
@@ -146,7 +145,7 @@ static void print_reference_row(FILE *out, const struct option_row *row)
     if (row->preset != NULL) {
         fprintf(out, "; default `%s`", row->preset);
     }
-    fprintf(out, "%s.\n\n", row->reloadable ? "" : "; *fixed*");
+    fprintf(out, "%s.\n\n", row->reloadable ? "; *reloadable*" : "");
     print_wrapped(out, row->help, "", 100);
 }
 

@@ -25,30 +25,30 @@
         "100", "1", "100000", "N", true,                                                           \
         "The cap: the most connections weir has open or opening to one server, ever.")             \
     OPTION(max_total_connections, "upstream.maxTotalConnections", "max-total-connections", INT,    \
-        "0", "0", "1000000", "N", true,                                                            \
+        "0", "0", "1000000", "N", false,                                                           \
         "The most connections weir has open or opening to all servers together. 0: each has its "  \
         "cap.")                                                                                    \
     OPTION(pinned_share, "upstream.pinnedShare", "pinned-share", FRACTION,                         \
-        "0.5", "0.01", "1", "SHARE", true,                                                         \
+        "0.5", "0.01", "1", "SHARE", false,                                                        \
         "Behind a load balancer (loadBalanced=true), an open cursor or transaction keeps its "     \
         "connection: the largest part of the cap that these may keep; over it, what would open "   \
         "one more is refused.")                                                                    \
     OPTION(connect_timeout_us, "upstream.connectTimeout", "connect-timeout", DURATION,             \
-        "10s", "100ms", "10m", "TIME", true,                                                       \
+        "10s", "100ms", "10m", "TIME", false,                                                      \
         "How long a connection to a server may take until it is ready: TCP, TLS, hello and "       \
         "authentication.")                                                                         \
     OPTION(upstream_max_idle_time_us, "upstream.maxIdleTime", "upstream-max-idle-time", DURATION,  \
-        "10m", "0", "720h", "TIME", true,                                                          \
+        "10m", "0", "720h", "TIME", false,                                                         \
         "A connection to a server that was idle this long is closed. 0: never.")                   \
     OPTION(upstream_max_age_us, "upstream.maxAge", "upstream-max-age", DURATION,                   \
-        "1h", "0", "720h", "TIME", true,                                                           \
+        "1h", "0", "720h", "TIME", false,                                                          \
         "A connection to a server that is this old is closed when it is next idle. 0: never.")     \
     OPTION(server_wait_us, "upstream.serverWait", "server-wait", DURATION,                         \
-        "12s", "0", "10m", "TIME", true,                                                           \
+        "12s", "0", "10m", "TIME", false,                                                          \
         "How long a request waits for a server that is not there (not yet started, or an "         \
         "election) before it gets error 6, HostUnreachable.")                                      \
     OPTION(response_timeout_us, "upstream.responseTimeout", "response-timeout", DURATION,          \
-        "0", "0", "24h", "TIME", true,                                                             \
+        "0", "0", "24h", "TIME", false,                                                            \
         "A server that discovery is content with, but that has answered nothing at all for this "  \
         "long while several requests wait, is given up: they are treated as lost, and new ones "   \
         "are sent elsewhere or refused until it answers again. Longer than the longest "           \
@@ -64,28 +64,28 @@
     OPTION(threads, "net.threads", "threads", INT, "0", "0", "256", "N", false,                    \
         "Worker threads. 0: as many as the machine has cores.")                                    \
     OPTION(max_incoming_connections, "net.maxIncomingConnections", "max-incoming-connections",     \
-        INT, "65536", "1", "1000000", "N", true,                                                   \
+        INT, "65536", "1", "1000000", "N", false,                                                  \
         "The most connections of apps that are served at one time. A quarter more are let in, so " \
         "that drivers see a living server, but what they ask for is refused as overload until a "  \
         "place is free; beyond that a connection is closed at once.")                              \
     OPTION(handshake_timeout_us, "net.handshakeTimeout", "handshake-timeout", DURATION,            \
-        "10s", "100ms", "10m", "TIME", true,                                                       \
+        "10s", "100ms", "10m", "TIME", false,                                                      \
         "How long an app's connection may take over TLS and its first message.")                   \
     OPTION(max_handshakes, "net.maxHandshakes", "max-handshakes", INT,                             \
-        "64", "1", "65536", "N", true,                                                             \
+        "64", "1", "65536", "N", false,                                                            \
         "How many connections of apps may wait for weir to go on with their handshake; while so "  \
         "many do, new ones wait in the system's backlog. One that waits for its own peer does not "\
         "count.")                                                                                  \
     OPTION(message_timeout_us, "net.messageTimeout", "message-timeout", DURATION,                  \
-        "60s", "100ms", "1h", "TIME", true,                                                        \
+        "60s", "100ms", "1h", "TIME", false,                                                       \
         "A message that an app has begun to send must be whole within this, and while it takes a " \
         "reply it must make progress within this; else its connection is closed.")                 \
     OPTION(max_buffered_bytes, "net.maxBufferedBytes", "max-buffered", BYTES,                      \
-        "512MB", "128MB", "1024GB", "SIZE", true,                                                  \
+        "512MB", "128MB", "1024GB", "SIZE", false,                                                 \
         "The most memory for messages on their way. Over it, weir stops reading until some is "    \
         "free.")                                                                                   \
     OPTION(compressors, "net.compression.compressors", "compressors", LIST,                        \
-        "snappy,zstd,zlib", "1", "64", "NAME[,...]", true,                                         \
+        "snappy,zstd,zlib", "1", "64", "NAME[,...]", false,                                        \
         "What apps may compress with, if their URI asks for it: of snappy, zstd and zlib, or "     \
         "disabled. The default does not count for apps on the same machine (loopback and the "     \
         "Unix socket), where compressing only costs; set, it counts for all. Towards the "         \
@@ -123,83 +123,83 @@
         "Listen on addresses that other machines can reach although not everybody has to log in "  \
         "or to show a certificate. Whoever reaches the port can then do what weir's own user may do.")          \
     OPTION(max_wait_us, "admission.maxWait", "max-wait", DURATION,                                 \
-        "100ms", "0", "10m", "TIME", true,                                                         \
+        "100ms", "0", "10m", "TIME", false,                                                        \
         "How long a request may wait for a connection before it is refused. When one of its "      \
         "tenant has waited for this long in vain, the time shrinks for the next ones, down to 5 "  \
         "ms or until two connections come free, and the latest go first, until none waits. 0: "    \
         "never waits; then whoever asks most gets most, whatever admission.tenantBy says.")        \
     OPTION(max_queue, "admission.maxQueue", "max-queue", INT,                                      \
-        "10000", "1", "1000000", "N", true,                                                        \
+        "10000", "1", "1000000", "N", false,                                                       \
         "How many requests may wait at one time. For one more, one of the tenant that waits most " \
         "is refused.")                                                                             \
     OPTION(max_time_limit_us, "admission.maxTimeLimit", "max-time-limit", DURATION,                \
-        "0", "0", "24h", "TIME", true,                                                             \
+        "0", "0", "24h", "TIME", false,                                                            \
         "The longest an operation on data may take on the server: a longer maxTimeMS is lowered "  \
         "to it, and what has none is given it. Change streams, tailable cursors and index builds " \
         "are left alone. 0: no limit.")                                                            \
     OPTION(max_time_default_us, "admission.maxTimeDefault", "max-time-default", DURATION,          \
-        "0", "0", "24h", "TIME", true,                                                             \
+        "0", "0", "24h", "TIME", false,                                                            \
         "The maxTimeMS of operations on data that have none (maxTimeMS: 0 counts as having one). " \
         "0: none.")                                                                                \
     OPTION(limit, "admission.limit", "limit", ENUM, "adaptive", "", "", "fixed|adaptive", false,   \
         "How many requests a server gets at one time. fixed: as many as it has connections by "    \
         "the cap. adaptive: as many as it does well with, by what they take, between "             \
         "admission.minLimit and the cap.")                                                         \
-    OPTION(min_limit, "admission.minLimit", "min-limit", INT, "4", "1", "100000", "N", true,       \
+    OPTION(min_limit, "admission.minLimit", "min-limit", INT, "4", "1", "100000", "N", false,      \
         "The least that an adaptive limit goes down to.")                                          \
-    OPTION(tenant_by, "admission.tenantBy", "tenant-by", ENUM, "app", "", "", "app|address", true, \
+    OPTION(tenant_by, "admission.tenantBy", "tenant-by", ENUM, "app", "", "", "app|address", false, \
         "Whose a request is: those who want connections at one time have the same share of them, " \
         "however much they ask for. app: the app's name (appName in its URI), all its processes "  \
         "together, or the address of one that gives none; address: the address it comes from.")    \
     OPTION(tenant_weights, "admission.tenantWeights", "tenant-weights", LIST,                      \
-        NULL, "3", "16384", "NAME=N[,...]", true,                                                  \
+        NULL, "3", "16384", "NAME=N[,...]", false,                                                 \
         "Who has another share than the rest, whose weight is 1: N (1 to 1000) times as much. "    \
         "NAME is an app's name, or an address if admission.tenantBy says so.")                     \
     OPTION(slow_share, "admission.slowShare", "slow-share", FRACTION,                              \
-        "0.25", "0.01", "1", "SHARE", true,                                                        \
+        "0.25", "0.01", "1", "SHARE", false,                                                       \
         "The largest part of the limit that slow kinds of requests may hold, so that the others "  \
         "go on. 1: no guard.")                                                                     \
     OPTION(stream_share, "admission.streamShare", "stream-share", FRACTION,                        \
-        "0.5", "0.01", "1", "SHARE", true,                                                         \
+        "0.5", "0.01", "1", "SHARE", false,                                                        \
         "The largest part of the cap that waiting change streams and tailable cursors may hold: "  \
         "each of their getMores keeps a connection while it waits for something to happen.")       \
     OPTION(kill_after_us, "admission.killAfter", "kill-after", DURATION,                           \
-        "0", "0", "720h", "TIME", true,                                                            \
+        "0", "0", "720h", "TIME", false,                                                           \
         "A request that a server has worked on for this long is killed there (killOp, else "       \
         "killSessions, else by closing its connection), and gets error 11601, Interrupted. Not "   \
         "index builds and the like, nor waiting change streams. 0: never.")                        \
     OPTION(kill_abandoned_after_us, "admission.killAbandonedAfter", "kill-abandoned-after",        \
-        DURATION, "1s", "0", "720h", "TIME", true,                                                 \
+        DURATION, "1s", "0", "720h", "TIME", false,                                                \
         "A read whose app's connection has been gone for this long is killed on its server, as a " \
         "server itself does with an app that is connected to it. 0: it is let finish.")            \
     OPTION(idle_cursor_after_us, "admission.idleCursorAfter", "idle-cursor-after", DURATION,       \
-        "5m", "0", "30m", "TIME", true,                                                            \
+        "5m", "0", "30m", "TIME", false,                                                           \
         "An open cursor that its app has not asked for more for this long is a leak: it is "       \
         "logged (event=leak), with what opened it. 0: not looked for.")                            \
     OPTION(idle_transaction_after_us, "admission.idleTransactionAfter",                            \
-        "idle-transaction-after", DURATION, "10s", "0", "30m", "TIME", true,                       \
+        "idle-transaction-after", DURATION, "10s", "0", "30m", "TIME", false,                      \
         "Likewise an open transaction without a statement. 0: not looked for.")                    \
     OPTION(kill_idle, "admission.killIdle", "kill-idle", BOOL, "false", "", "", "true|false",      \
-        true,                                                                                      \
+        false,                                                                                     \
         "Whether such cursors are killed, and such transactions aborted.")                         \
     OPTION(slow_op_threshold_us, "operationProfiling.slowOpThreshold", "slow-op-threshold",        \
-        DURATION, "100ms", "1ms", "1h", "TIME", true,                                              \
+        DURATION, "100ms", "1ms", "1h", "TIME", false,                                             \
         "A request that takes longer is slow: it is logged, and a kind of request that typically " \
         "does, while the server as a whole is as fast as usual, is held to admission.slowShare. "  \
         "For this, the time grows with how much slower the server is just now.")                   \
     OPTION(emergency_share, "emergency.share", "emergency-share", FRACTION,                        \
-        "0.5", "0.01", "1", "SHARE", true,                                                         \
+        "0.5", "0.01", "1", "SHARE", false,                                                        \
         "weir ctl emergency on: the part of the cap that is left. Connections over it are closed " \
         "as soon as they are idle.")                                                               \
     OPTION(emergency_max_wait_us, "emergency.maxWait", "emergency-max-wait", DURATION,             \
-        "20ms", "0", "10m", "TIME", true,                                                          \
+        "20ms", "0", "10m", "TIME", false,                                                         \
         "In an emergency, in place of admission.maxWait if that is longer.")                       \
     OPTION(emergency_max_time_us, "emergency.maxTime", "emergency-max-time", DURATION,             \
-        "5s", "0", "24h", "TIME", true,                                                            \
+        "5s", "0", "24h", "TIME", false,                                                           \
         "In an emergency, the most that an operation's maxTimeMS may be; those without one get "   \
         "this. 0: they are left alone.")                                                           \
     OPTION(emergency_kill_after_us, "emergency.killAfter", "emergency-kill-after", DURATION,       \
-        "10s", "0", "24h", "TIME", true,                                                           \
+        "10s", "0", "24h", "TIME", false,                                                          \
         "In an emergency, what has run for so long is killed. 0: nothing is.")                     \
     OPTION(drain_within_us, "drain.within", "drain-within", DURATION,                             \
         "25s", "0", "1h", "TIME", true,                                                            \
@@ -245,7 +245,7 @@
         "ADDRESS", false,                                                                          \
         "The address to listen on for HTTP. Whoever reaches it can read who is connected and "     \
         "what kinds of requests they send, no values.")                                            \
-    OPTION(log_metrics_us, "log.metrics", "log-metrics", DURATION, "0", "0", "1h", "TIME", true,   \
+    OPTION(log_metrics_us, "log.metrics", "log-metrics", DURATION, "0", "0", "1h", "TIME", false,  \
         "How often the key figures are written to the log, as Heroku's count#, measure# and "      \
         "sample#. 0: never.")                                                                      \
     OPTION(log_format, "systemLog.format", "log-format", ENUM, "logfmt", "", "",                   \

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "proxy/config_option.h"
+
 struct names {
     const struct config *other;
     char *text;
@@ -21,19 +23,12 @@ static void add(struct names *names, const char *name)
     snprintf(names->text + used, names->capacity - used, "%s%s", used > 0 ? ", " : "", name);
 }
 
+// upstream.uri is shown without its secrets, so it is compared by itself.
 static bool is_taken_over(const char *name)
 {
-    static const char *const live[] = {
-        "upstream.maxConnections",
-        "net.tls.certificateKeyFile",
-        "net.tls.CAFile",
-        "net.tls.CRLFile",
-        "upstream.uri", // shown without its secrets, so it is compared by itself
-        "net.tls.allowConnectionsWithoutCertificates",
-    };
-    for (size_t i = 0; i < sizeof live / sizeof live[0]; i++) {
-        if (strcmp(live[i], name) == 0) {
-            return true;
+    for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++) {
+        if (strcmp(option_rows[i].name, name) == 0) {
+            return option_rows[i].reloadable || i == CONFIG_OPTION_uri;
         }
     }
     return false;
@@ -106,9 +101,6 @@ void reload_needs_restart(const struct config *running, const struct config *fre
     config_each(fresh, add_if_other, &names);
     names.other = fresh;
     config_each(running, add_if_gone, &names);
-    if (!entries_are_same(&running->rules, &fresh->rules)) {
-        add(&names, "rules");
-    }
     if (!entries_are_same(&running->users, &fresh->users)) {
         add(&names, "users");
     }

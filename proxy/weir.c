@@ -42,12 +42,19 @@
 #define FIRST_LOOK_S 2   // how long apps wait at the start for the deployment to be found
 #define ERROR_BYTES (CONFIG_ERROR_BYTES - CONFIG_SUBJECT_BYTES - 2) // without its subject
 
+// The file's rules, read anew.
+struct reading {
+    const struct config *config;
+    bool good;
+};
+
 struct weir {
     struct shared shared;
     struct deployment *deployment;
     struct users *users;       // NULL: apps do not log in
-    struct rulebook *rulebook; // the control socket's thread has it, if there is one
+    struct rulebook *rulebook; // the control socket's thread has it
     struct control_socket *control_socket;
+    _Atomic(struct reading *) reading; // what the rulebook's thread is to do; NULL: nothing
     uint64_t rules_generation;
     struct worker **workers;
     int worker_count;
@@ -65,13 +72,13 @@ struct weir {
     struct timer *door;
     struct mail stop_accepting;
     struct mail accept_less;
-    atomic_int_fast64_t drain_order_us; // of weir ctl: within that; -1: none
+    atomic_int_fast64_t drain_order_us; // of weir ctl: within that; 0: as configured; -1: none
     struct drain drain;                 // the main thread has it, and the following two
     struct app *app;
     struct weir_source source;
-    atomic_int cap;         // by the configuration as it was last read
-    struct config *renewed; // of which the certificates are; NULL: of the one in `shared`
-    uint64_t files_seen;    // what the certificates' files were like when they were last read
+    struct config *latest; // as it was last read anew; NULL: never
+    atomic_int cap;        // by the configuration as it was last read
+    uint64_t files_seen;   // what the certificates' files were like when they were last read
     int64_t files_looked_us;
     atomic_uint reloads_wanted; // by weir ctl
     atomic_uint reloads_done;
@@ -474,6 +481,30 @@ static void rules_changed(void *arg, struct rules *rules, bool emergency)
     }
 }
 
+static void read_rules(void *arg)
+{
+    struct weir *weir = arg;
+    struct reading *reading = atomic_load(&weir->reading);
+    if (reading) {
+        reading->good = rulebook_read_anew(weir->rulebook, reading->config);
+        atomic_store(&weir->reading, NULL);
+    }
+}
+
+// On the main thread. False: they would be too many. The rulebook's thread never waits for this one
+// without looking for what is to be read.
+static bool exchange_rules(struct weir *weir, const struct config *config)
+{
+    static const struct timespec pause = {.tv_nsec = 200000};
+    struct reading reading = {.config = config};
+    atomic_store(&weir->reading, &reading);
+    control_socket_read_rules(weir->control_socket);
+    while (atomic_load(&weir->reading)) {
+        nanosleep(&pause, NULL);
+    }
+    return reading.good;
+}
+
 // --- the control socket -------------------------------------------------------------------------
 
 struct status {
@@ -529,6 +560,7 @@ static bool order_reload(void *arg, char ret_said[CONTROL_SAID_BYTES])
     unsigned wanted = atomic_fetch_add(&weir->reloads_wanted, 1) + 1;
     kill(getpid(), SIGUSR2);
     for (int i = 0; i < SEEN_PAUSES && atomic_load(&weir->reloads_done) < wanted; i++) {
+        read_rules(weir);
         nanosleep(&pause, NULL);
     }
     if (atomic_load(&weir->reloads_done) < wanted) {
@@ -545,8 +577,7 @@ static bool order_reload(void *arg, char ret_said[CONTROL_SAID_BYTES])
 static void order_drain(void *arg, int64_t within_us)
 {
     struct weir *weir = arg;
-    atomic_store(&weir->drain_order_us,
-                 within_us > 0 ? within_us : weir->shared.config->drain_within_us);
+    atomic_store(&weir->drain_order_us, within_us);
     kill(getpid(), SIGUSR2);
 }
 
@@ -735,17 +766,41 @@ static bool has_certificates(const struct weir *weir, const struct config *confi
     return weir->shared.tls_server && config->tls_mode != CONFIG_TLS_DISABLED;
 }
 
-static bool renew_certificates(struct weir *weir, const struct config *config, char *ret_error,
-                               size_t capacity)
+// What a new configuration brings, made before anything of it is seen.
+struct renewal {
+    struct shared shared; // its tls_server; NULL: the former one stays
+    uint64_t files_seen;
+};
+
+static const struct config *latest(const struct weir *weir)
 {
-    struct shared fresh = {0};
-    uint64_t seen = look_at_files(config); // before they are read: what comes later is seen later
-    bool good = make_tls(config, weir->deployment, &fresh, ret_error, capacity);
-    if (good) {
-        tls_server_exchange(weir->shared.tls_server, fresh.tls_server);
-        weir->files_seen = seen;
+    return weir->latest ? weir->latest : weir->shared.config;
+}
+
+static bool make_certificates(const struct weir *weir, const struct config *config,
+                              struct renewal *renewal, char *ret_error, size_t capacity)
+{
+    bool both = weir->shared.tls_server && config->tls_mode != CONFIG_TLS_DISABLED;
+    renewal->files_seen = look_at_files(config); // before they are read: later changes are seen
+    return !both || make_tls(config, weir->deployment, &renewal->shared, ret_error, capacity);
+}
+
+static void exchange_certificates(struct weir *weir, struct renewal *renewal)
+{
+    if (renewal->shared.tls_server) {
+        tls_server_exchange(weir->shared.tls_server, renewal->shared.tls_server);
+        weir->files_seen = renewal->files_seen;
     }
-    free_tls(&fresh);
+}
+
+static bool renew_certificates(struct weir *weir, char *ret_error, size_t capacity)
+{
+    struct renewal renewal = {0};
+    bool good = make_certificates(weir, latest(weir), &renewal, ret_error, capacity);
+    if (good) {
+        exchange_certificates(weir, &renewal);
+    }
+    free_tls(&renewal.shared);
     return good;
 }
 
@@ -757,47 +812,64 @@ static void log_reload(enum log_level level, const char *event, const char *fiel
     log_end(&line);
 }
 
-// Whole or not at all: what may fail is done before what is seen of it.
+static void exchange_cap(struct weir *weir, int cap, char *ret_said, size_t capacity)
+{
+    ret_said[0] = '\0';
+    if (cap != weir->cap) {
+        snprintf(ret_said, capacity, "upstream.maxConnections %d -> %d; ", weir->cap, cap);
+        weir->cap = cap;
+        (void)servers_set_cap(weir->shared.servers, NULL, cap);
+    }
+}
+
+// Makes what may fail; the rules are the last of it, and in force if they are good.
+static bool prepare_renewal(struct weir *weir, const struct config *fresh, struct renewal *renewal,
+                            char *ret_error, size_t capacity)
+{
+    if (!weir_check(fresh, ret_error, capacity) ||
+        !make_certificates(weir, fresh, renewal, ret_error, capacity)) {
+        return false;
+    }
+    if (!exchange_rules(weir, fresh)) {
+        snprintf(ret_error, capacity, "rules: with the live ones there would be more than %d",
+                 RULES_MAX);
+        return false;
+    }
+    return true;
+}
+
+// Whole or not at all.
 static bool take_over(struct weir *weir, const struct config *fresh, char *ret_said,
                       size_t capacity)
 {
-    bool certificates = has_certificates(weir, fresh);
-    if (!weir_check(fresh, ret_said, capacity) ||
-        (certificates && !renew_certificates(weir, fresh, ret_said, capacity))) {
-        return false;
+    char names[CONTROL_SAID_BYTES - 256];
+    char cap[64];
+    struct renewal renewal = {0};
+    bool good = prepare_renewal(weir, fresh, &renewal, ret_said, capacity);
+    if (good) {
+        exchange_certificates(weir, &renewal);
+        exchange_cap(weir, fresh->max_connections, cap, sizeof cap);
+        reload_needs_restart(weir->shared.config, fresh, names, sizeof names);
+        snprintf(ret_said, capacity, "%srules: %zu; certificates read anew%s%s", cap,
+                 fresh->rules.count, names[0] ? "; needs a restart: " : "", names);
     }
-    char names[CONFIG_ERROR_BYTES - 128];
-    char cap[64] = "";
-    reload_needs_restart(weir->shared.config, fresh, names, sizeof names);
-    if (fresh->max_connections != weir->cap) {
-        snprintf(cap, sizeof cap, "upstream.maxConnections %d -> %d; ", weir->cap,
-                 fresh->max_connections);
-        weir->cap = fresh->max_connections;
-        (void)servers_set_cap(weir->shared.servers, NULL, weir->cap);
-    }
-    snprintf(ret_said, capacity, "%s%s%s%s", cap,
-             certificates ? "certificates read anew" : "no certificates to read",
-             names[0] ? "; needs a restart: " : "", names);
-    return true;
+    free_tls(&renewal.shared);
+    return good;
 }
 
 static void reload(struct weir *weir)
 {
-    char said[CONFIG_ERROR_BYTES];
+    char said[CONTROL_SAID_BYTES];
     unsigned wanted = atomic_load(&weir->reloads_wanted);
     notify("RELOADING=1");
     struct config *fresh = config_load(weir->source.argc, weir->source.argv, environ, said);
     bool good = fresh && take_over(weir, fresh, said, sizeof said);
     log_reload(good ? LOG_INFO : LOG_WARN, good ? "reloaded" : "reload_refused",
                good ? "what" : "why", said);
-    if (good && has_certificates(weir, fresh)) {
-        struct config *former = weir->renewed;
-        weir->renewed = fresh;
-        fresh = former;
-    }
-    config_free(fresh);
+    config_free(good ? weir->latest : fresh);
+    weir->latest = good ? fresh : weir->latest;
     pthread_mutex_lock(&weir->posting);
-    snprintf(weir->said, sizeof weir->said, "%.*s", (int)sizeof weir->said - 1, said);
+    memcpy(weir->said, said, sizeof weir->said);
     pthread_mutex_unlock(&weir->posting);
     atomic_store(&weir->reloaded, good);
     atomic_store(&weir->reloads_done, wanted);
@@ -812,13 +884,12 @@ static void watch_files(struct weir *weir)
         return;
     }
     weir->files_looked_us = now_us;
-    const struct config *config = weir->renewed ? weir->renewed : weir->shared.config;
-    uint64_t seen = look_at_files(config);
+    uint64_t seen = look_at_files(latest(weir));
     if (seen == weir->files_seen) {
         return;
     }
     char error[CONFIG_ERROR_BYTES];
-    bool good = renew_certificates(weir, config, error, sizeof error);
+    bool good = renew_certificates(weir, error, sizeof error);
     weir->files_seen = seen;
     log_reload(good ? LOG_INFO : LOG_WARN, good ? "reloaded" : "reload_refused",
                good ? "what" : "why", good ? "certificates, whose files have changed" : error);
@@ -830,7 +901,7 @@ static bool is_for_app(struct weir *weir, const siginfo_t *info)
     bool order = info->si_signo == SIGUSR2 && info->si_pid == getpid();
     if (info->si_signo == SIGCHLD) {
         if (app_reap(weir->app) && weir->drain.begun_us == 0) {
-            drain(weir, DRAIN_ALL, weir->shared.config->drain_within_us);
+            drain(weir, DRAIN_ALL, latest(weir)->drain_within_us);
         }
         return true;
     }
@@ -857,9 +928,10 @@ static bool obey(struct weir *weir, const siginfo_t *info)
     } else if (signal == SIGHUP) {
         reload(weir);
     } else if (signal == SIGUSR2 && !drains && atomic_load(&weir->drain_order_us) >= 0) {
-        drain(weir, DRAIN_ALL, atomic_load(&weir->drain_order_us));
+        int64_t ordered_us = atomic_load(&weir->drain_order_us);
+        drain(weir, DRAIN_ALL, ordered_us > 0 ? ordered_us : latest(weir)->drain_within_us);
     } else if (signal == SIGTERM && !drains) {
-        drain(weir, DRAIN_REMOTE, weir->shared.config->drain_within_us);
+        drain(weir, DRAIN_REMOTE, latest(weir)->drain_within_us);
     } else if (signal == SIGTERM || signal == SIGINT) {
         atomic_store(&weir->shared.hurried, drains);
         return true;
@@ -1084,9 +1156,9 @@ static void start(struct weir *weir)
         worker_start(weir->workers[i]);
     }
     {
-        const struct control_desk desk = {weir->rulebook, tell_status,   order_reload,
-                                          order_drain,    kill_all,      set_cap,
-                                          set_limit,      pause_servers, weir};
+        const struct control_desk desk = {weir->rulebook, tell_status, order_reload, order_drain,
+                                          kill_all,       set_cap,     set_limit,    pause_servers,
+                                          read_rules,     weir};
         control_socket_start(weir->control_socket, &desk, weir->observer);
     }
     if (weir->http) {
@@ -1181,7 +1253,7 @@ static void dispose(struct weir *weir)
     if (weir->deployment) {
         deployment_free(weir->deployment);
     }
-    config_free(weir->renewed);
+    config_free(weir->latest);
     pthread_cond_destroy(&weir->found_it);
     pthread_mutex_destroy(&weir->posting);
 }

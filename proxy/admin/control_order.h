@@ -26,7 +26,7 @@
 #include "proxy/admin/rulebook.h"
 #include "proxy/cull.h"
 
-enum { CONTROL_SAID_BYTES = 240 };
+enum { CONTROL_SAID_BYTES = 2048 }; // all settings' names
 
 struct control_desk {
     struct rulebook *book;
@@ -39,6 +39,7 @@ struct control_desk {
     void (*set_cap)(void *arg, int cap);     // -1: as configured
     void (*set_limit)(void *arg, int limit); // 0: likewise
     void (*pause)(void *arg, bool paused);
+    void (*read_rules)(void *arg); // the file's, if there is another one
     void *arg;
 };
 

@@ -25,7 +25,7 @@
 #define CONVERSATION_US 5000000
 #define SWEEP_US 1000000
 
-enum socket_mail { SOCKET_STOP, SOCKET_STATE, SOCKET_ORDER };
+enum socket_mail { SOCKET_STOP, SOCKET_STATE, SOCKET_ORDER, SOCKET_RULES };
 
 // A question to the observer. It comes back by mail, with the answer.
 struct state_asked {
@@ -294,6 +294,13 @@ void control_socket_send(struct control_socket *socket, struct inquiry *inquiry)
     mailbox_post(socket->mailbox, &inquiry->question.mail);
 }
 
+void control_socket_read_rules(struct control_socket *socket)
+{
+    struct mail *mail = xcalloc(1, sizeof *mail);
+    mail->kind = SOCKET_RULES;
+    mailbox_post(socket->mailbox, mail);
+}
+
 // --- who it is ----------------------------------------------------------------------------------
 
 static void log_refused(struct control_socket *socket, const char *reason, uid_t uid)
@@ -402,6 +409,9 @@ static void deliver(void *arg, struct mail *mail)
     struct control_socket *socket = arg;
     if (mail->kind == SOCKET_STOP) {
         socket->stopping = true;
+    } else if (mail->kind == SOCKET_RULES) {
+        free(mail);
+        socket->desk.read_rules(socket->desk.arg);
     } else if (mail->kind == SOCKET_ORDER) {
         take_order(socket, (struct inquiry *)((char *)mail - offsetof(struct question, mail)));
     } else {

@@ -22,6 +22,9 @@ struct control_socket *control_socket_open(const char *path, char ret_error[CONT
 // is freed.
 void control_socket_send(struct control_socket *socket, struct inquiry *inquiry);
 
+// Has the desk's read_rules called on the socket's thread. From any thread, once it was started.
+void control_socket_read_rules(struct control_socket *socket);
+
 // Begins to answer. The desk is copied.
 void control_socket_start(struct control_socket *socket, const struct control_desk *desk,
                           struct observer *observer);

@@ -14,6 +14,8 @@ struct rulebook {
     struct rulebook_reader reader;
     struct emergency emergency;
     int64_t last_id;
+    size_t first; // of the file's: the place
+    size_t from_file;
     size_t count;
     struct rule *rules[RULES_MAX];
 };
@@ -68,26 +70,79 @@ static void insert(struct rulebook *book, size_t place, struct rule *rule)
 
 static void take_out(struct rulebook *book, size_t place)
 {
+    bool of_file = place >= book->first && place < book->first + book->from_file;
+    book->from_file -= of_file;
+    book->first -= place < book->first;
     rule_drop(book->rules[place]);
     book->count--;
     memmove(&book->rules[place], &book->rules[place + 1],
             (book->count - place) * sizeof book->rules[0]);
 }
 
-static void read_file(struct rulebook *book)
+static struct rule *read_rule(const struct config *config, size_t at, int64_t id)
 {
-    const struct config *config = book->config;
-    for (size_t i = 0; i < config->rules.count; i++) {
-        struct rule_spec spec = {0};
-        char reason[OPTION_REASON_BYTES];
-        int line;
-        bool fine = rule_spec_read(&spec, &config->rules.items[i], &line, reason);
-        assert(fine);
-        (void)fine;
-        struct rule *rule = rule_spec_build(&spec, ++book->last_id, config->file, 0);
+    struct rule_spec spec = {0};
+    char reason[OPTION_REASON_BYTES];
+    int line;
+    bool fine = rule_spec_read(&spec, &config->rules.items[at], &line, reason);
+    assert(fine);
+    (void)fine;
+    struct rule *rule = rule_spec_build(&spec, id, config->file, 0);
+    rule_spec_clear(&spec);
+    return rule;
+}
+
+static bool says_the_same(const struct rule *a, const struct rule *b)
+{
+    return strcmp(rule_words(a), rule_words(b)) == 0 && strcmp(rule_why(a), rule_why(b)) == 0 &&
+           strcmp(rule_by(a), rule_by(b)) == 0 && rule_is_dry_run(a) == rule_is_dry_run(b);
+}
+
+// The place in `former` of a rule that says the same; the count if there is none.
+static size_t find_same(struct rule *const *former, size_t count, const struct rule *rule)
+{
+    size_t i = 0;
+    while (i < count && !(former[i] && says_the_same(former[i], rule))) {
+        i++;
+    }
+    return i;
+}
+
+// One of the file's: the former one that says the same, which is taken out of `former`, or new.
+static struct rule *read_or_take(struct rulebook *book, const struct config *config, size_t at,
+                                 struct rule **former, size_t count)
+{
+    struct rule *rule = read_rule(config, at, book->last_id + 1);
+    size_t same = find_same(former, count, rule);
+    if (same == count) {
+        book->last_id++;
         log_rule("rule_added", rule, rule_by(rule), 0);
-        insert(book, book->count, rule);
-        rule_spec_clear(&spec);
+        return rule;
+    }
+    rule_drop(rule);
+    rule = former[same];
+    former[same] = NULL;
+    return rule;
+}
+
+static void read_file(struct rulebook *book, const struct config *config)
+{
+    struct rule *former[RULES_MAX];
+    struct rule **file = &book->rules[book->first];
+    size_t count = book->from_file;
+    size_t after = book->count - book->first - count;
+    memcpy(former, file, count * sizeof former[0]);
+    memmove(file + config->rules.count, file + count, after * sizeof former[0]);
+    for (size_t i = 0; i < config->rules.count; i++) {
+        file[i] = read_or_take(book, config, i, former, count);
+    }
+    book->from_file = config->rules.count;
+    book->count = book->first + book->from_file + after;
+    for (size_t i = 0; i < count; i++) {
+        if (former[i]) {
+            log_rule("rule_removed", former[i], rule_by(former[i]), 0);
+            rule_drop(former[i]);
+        }
     }
 }
 
@@ -96,9 +151,19 @@ struct rulebook *rulebook_new(const struct config *config, struct rulebook_reade
     struct rulebook *book = xcalloc(1, sizeof *book);
     book->config = config;
     book->reader = reader;
-    read_file(book);
+    read_file(book, config);
     publish(book);
     return book;
+}
+
+bool rulebook_read_anew(struct rulebook *book, const struct config *config)
+{
+    if (book->count - book->from_file + config->rules.count > RULES_MAX) {
+        return false;
+    }
+    read_file(book, config);
+    publish(book);
+    return true;
 }
 
 void rulebook_free(struct rulebook *book)
@@ -126,6 +191,7 @@ int64_t rulebook_add(struct rulebook *book, const struct rule_spec *spec, const 
     int64_t lasts_us = spec->given[RULE_OPTION_for_us] ? spec->for_us : RULE_LASTS_US;
     struct rule *rule = rule_spec_build(spec, ++book->last_id, by, now_us + lasts_us);
     insert(book, spec->last ? book->count : 0, rule);
+    book->first += !spec->last;
     log_rule("rule_added", rule, rule_by(rule), now_us);
     publish(book);
     return book->last_id;

@@ -40,6 +40,11 @@ struct rulebook;
 struct rulebook *rulebook_new(const struct config *config, struct rulebook_reader reader);
 void rulebook_free(struct rulebook *book);
 
+// Publishes what the file says now in the place of what it said; live rules and an emergency stay.
+// A rule that says the same as one before goes on as that, with its counts. False: with the live
+// ones they would be too many, and nothing has changed.
+bool rulebook_read_anew(struct rulebook *book, const struct config *config);
+
 // Adds a live rule. Returns its id; 0 if it is refused, with the reason.
 int64_t rulebook_add(struct rulebook *book, const struct rule_spec *spec, const char *by,
                      int64_t now_us, char ret_reason[OPTION_REASON_BYTES]);

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,16 +13,80 @@ import ssl
 import subprocess
 import threading
 
+import pymongo
+import pytest
 import raw
 import servers
 import weir
+from deployments import Crowd
+from pymongo.errors import OperationFailure
 from stub_server import Asked, StubServer
 from test_cap import ask_all
+from test_users import revoke
 
 CONFIG = """
 upstream: {maxConnections: 4}
 admission: {maxWait: 30s, limit: fixed, slowShare: 1}
 """
+
+CERTIFICATES = servers.certificates()
+
+# Another value for each setting than its default, or than BASE says.
+OTHERS = {
+    "upstream.uri": "mongodb://127.0.0.1:1/",
+    "upstream.maxConnections": 5,
+    "upstream.maxTotalConnections": 90,
+    "upstream.pinnedShare": 0.4,
+    "upstream.connectTimeout": "11s",
+    "upstream.maxIdleTime": "11m",
+    "upstream.maxAge": "2h",
+    "upstream.serverWait": "13s",
+    "upstream.responseTimeout": "1h",
+    "net.bindIp": "127.0.0.2",
+    "net.port": 1,
+    "net.unixSocket": "other.sock",
+    "net.threads": 3,
+    "net.maxIncomingConnections": 60000,
+    "net.handshakeTimeout": "11s",
+    "net.maxHandshakes": 65,
+    "net.messageTimeout": "61s",
+    "net.maxBufferedBytes": "600MB",
+    "net.compression.compressors": "zlib",
+    "net.tls.mode": "allowTLS",
+    "net.tls.certificateKeyFile": str(CERTIFICATES / "client.pem"),
+    "net.tls.CAFile": "ca.pem",
+    "net.tls.CRLFile": "crl.pem",
+    "net.tls.allowConnectionsWithoutCertificates": False,
+    "security.authorization": "enabled",
+    "security.saltSecretFile": "salt",
+    "security.allowRemoteWithoutAuth": True,
+    "admission.maxWait": "99ms",
+    "admission.maxQueue": 9999,
+    "admission.maxTimeLimit": "1h",
+    "admission.maxTimeDefault": "1h",
+    "admission.limit": "fixed",
+    "admission.minLimit": 3,
+    "admission.tenantBy": "address",
+    "admission.tenantWeights": "shop=2",
+    "admission.slowShare": 0.2,
+    "admission.streamShare": 0.4,
+    "admission.killAfter": "1h",
+    "admission.killAbandonedAfter": "2s",
+    "admission.idleCursorAfter": "6m",
+    "admission.idleTransactionAfter": "11s",
+    "admission.killIdle": True,
+    "operationProfiling.slowOpThreshold": "99ms",
+    "emergency.share": 0.4,
+    "emergency.maxWait": "21ms",
+    "emergency.maxTime": "6s",
+    "emergency.killAfter": "11s",
+    "drain.within": "24s",
+    "control.socket": "disabled",
+    "http.port": 1,
+    "http.bindIp": "127.0.0.2",
+    "log.metrics": "1m",
+    "systemLog.format": "json",
+}
 
 
 def test_the_cap_changes_live_and_shrinks_by_draining(tmp_path):
@@ -128,3 +194,106 @@ def test_certificates_that_are_files_elsewhere(tmp_path):
         later.write_text("no certificate")  # it is looked at from now on, and the former is not
         proxy.wait_for("reload_refused", 10)
         assert serial(proxy.address) == now
+
+
+def nested(settings: dict) -> str:
+    """As a file has it."""
+    tree: dict = {}
+    for name, value in settings.items():
+        *path, last = name.split(".")
+        place = tree
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return json.dumps(tree)
+
+
+def ctl(proxy: weir.Weir, *order: str) -> subprocess.CompletedProcess[str]:
+    line = [str(weir.default_binary()), "ctl", "--port", str(proxy.port), *order]
+    return subprocess.run(line, capture_output=True, text=True, timeout=30)
+
+
+def reload(proxy: weir.Weir) -> str:
+    done = ctl(proxy, "reload")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def reference() -> dict[str, bool]:
+    """Of each setting, whether its documentation calls it reloadable."""
+    command = [weir.default_binary(), "--print-reference"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = re.findall(r"^### `(\w+\.[\w.]+)`\n\n(.*)", text, re.MULTILINE)
+    return {name: line.endswith("; *reloadable*.") for name, line in rows}
+
+
+def test_what_is_documented_as_reloadable_is_all_that_is(tmp_path):
+    crl = revoke(CERTIFICATES, tmp_path)
+    shutil.copy(CERTIFICATES / "ca.pem", tmp_path / "ca.pem")
+    others = {
+        **OTHERS,
+        "net.tls.CAFile": str(tmp_path / "ca.pem"),
+        "net.tls.CRLFile": str(crl),
+        "security.saltSecretFile": str(tmp_path / "salt"),
+    }
+    expected = reference()
+    assert others.keys() == expected.keys()
+    file = tmp_path / "weir.yaml"
+    with StubServer() as stub:
+        base = {
+            "upstream.uri": stub.uri,
+            "net.port": servers.free_port(),
+            "net.tls.mode": "preferTLS",
+            "net.tls.certificateKeyFile": str(CERTIFICATES / "server.pem"),
+            "net.tls.CAFile": str(CERTIFICATES / "ca.pem"),
+            "net.tls.allowConnectionsWithoutCertificates": True,
+            "security.authorization": "disabled",
+            "users": [{"name": "cn", "db": "$external"}],
+        }
+        file.write_text(nested(base))
+        command = [str(weir.default_binary()), "--config", str(file)]
+        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert any("event=ready" in line for line in child.stderr)
+
+        class Proxy:
+            port = base["net.port"]
+
+        assert "restart" not in reload(Proxy)
+        for name, value in others.items():
+            file.write_text(nested({**base, name: value}))
+            said = reload(Proxy).strip().partition("needs a restart: ")[2].split(", ")
+            assert (name not in said) == expected[name], (name, said)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(20) == 0
+        child.stderr.close()
+
+
+def test_rules_of_the_file_change_under_load_and_live_ones_stay(secantus, tmp_path):
+    file = tmp_path / "weir.yaml"
+    asked = "{namespace: test.things, command: distinct, deny: true}"
+    kept = "{namespace: test.kept, atOnce: 100}"
+    file.write_text(f"rules: [{kept}]\n")
+    with weir.Weir(secantus.uri, "--config", str(file), cap=4) as proxy:
+        proxy.order("rule", "add", "--namespace", "test.live", "--deny")
+        with pymongo.MongoClient(proxy.uri) as client:
+            client.test.kept.find_one()
+            client.test.things.distinct("a")
+            with Crowd(proxy.uri, lambda app, *_: app.test.kept.find_one(), threads=4) as crowd:
+                for _ in range(10):
+                    file.write_text(f"rules: [{asked}, {kept}]\n")
+                    assert "rules: 2" in reload(proxy)
+                    with pytest.raises(OperationFailure):
+                        client.test.things.distinct("a")
+                    file.write_text("rules: [{namespace: nonsense}]\n")
+                    assert ctl(proxy, "reload").returncode == 1
+                    with pytest.raises(OperationFailure):
+                        client.test.things.distinct("a")
+                    file.write_text(f"rules: [{kept}]\n")
+                    assert "rules: 1" in reload(proxy)
+                    client.test.things.distinct("a")
+                    with pytest.raises(OperationFailure):
+                        client.test.live.find_one()
+                crowd.wait_for_turns()
+            assert not crowd.errors
+            # The one that stays goes on as it is.
+            assert (proxy.count("rule_added"), proxy.count("rule_removed")) == (2 + 10, 10)

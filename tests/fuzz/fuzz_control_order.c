@@ -127,7 +127,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct config config = {.emergency_max_time_us = 5000000};
     struct rulebook *book = rulebook_new(&config, (struct rulebook_reader){.changed = changed});
     const struct control_desk desk = {book,      tell_status, reload,    drain, kill_all,
-                                      set_bound, set_bound,   pause_all, NULL};
+                                      set_bound, set_bound,   pause_all, NULL,  NULL};
     int64_t now_us = 1000000;
     while (size > 0) {
         const uint8_t *newline = memchr(data, '\n', size);
