@@ -332,11 +332,32 @@ void client_name_app(struct client *client, struct bytes name)
 void client_become(struct client *client, struct user *user)
 {
     bool had = has_own_tenant(client);
-    client->user = user;
+    struct user *former = client->user;
+    client->user = user_keep(user);
+    user_drop(former);
     if (has_own_tenant(client)) {
         set_tenant_of_user(client);
     } else if (had) {
         set_tenant_by_address(client);
+    }
+}
+
+static struct bytes text(const char *text)
+{
+    return (struct bytes){(const uint8_t *)text, strlen(text)};
+}
+
+void client_follow(struct client *client, const struct users *users)
+{
+    const struct user *former = client->user;
+    if (!former) {
+        return;
+    }
+    struct user *user = users_find(users, text(former->spec.db), text(former->spec.name));
+    if (user && user->identity == former->identity) {
+        client_become(client, user);
+    } else {
+        client_close(client, CLOSE_USER_GONE);
     }
 }
 
@@ -435,6 +456,7 @@ void client_bury(struct client *client)
     assert(client->dead && !client->request);
     stream_free(client->stream);
     login_free(client->login);
+    user_drop(client->user);
     buffer_fini(&client->ahead);
     buffer_fini(&client->out);
     free(client);

@@ -34,6 +34,7 @@
     X(CLOSE_BAD_INPUT, "bad input")                                                                \
     X(CLOSE_BROKEN_REPLY, "reply broke off")                                                       \
     X(CLOSE_TOO_MANY_LOGINS, "too many logins failed from its address")                            \
+    X(CLOSE_USER_GONE, "its user is no longer, or has another identity")                           \
     X(CLOSE_DRAINED, "weir is draining")                                                           \
     X(CLOSE_KILLED, "killed by an operator")                                                       \
     X(CLOSE_ENDING, "weir is ending")
@@ -102,6 +103,10 @@ void client_close(struct client *client, enum close_reason reason);
 
 // It is this user from now on; NULL: nobody.
 void client_become(struct client *client, struct user *user);
+
+// There are other users from now on: it goes on as the one of its name and db. Closes it if there
+// is none, or one with another identity, whose cursors it does not have.
+void client_follow(struct client *client, const struct users *users);
 
 // Hello said what the app is called. The text is copied.
 void client_name_app(struct client *client, struct bytes name);

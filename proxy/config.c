@@ -463,8 +463,8 @@ static bool check_users(struct loader *loader)
         config_describe(config, CONFIG_OPTION_authorization, subject);
         return loader_fail(loader, "%s: needs users in the file; nobody could log in", subject);
     }
-    struct users *users = users_new(config, loader->ret_error, CONFIG_ERROR_BYTES);
-    users_free(users);
+    struct users *users = users_new(config, NULL, loader->ret_error, CONFIG_ERROR_BYTES);
+    users_drop(users);
     return users != NULL;
 }
 

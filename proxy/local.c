@@ -195,7 +195,7 @@ static void fail_login(struct client *client, const char *why, bson_t *document)
 static void end_login(struct client *client, bson_t *document)
 {
     struct user *user = login_user(client->login);
-    if (client->user && client->user != user) {
+    if (client->user && client->user->first != user->first) {
         fail_login(client, "another user is logged in on this connection", document);
         return;
     }

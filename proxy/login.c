@@ -20,9 +20,9 @@ static const uint8_t nowhere[PENALTY_ADDRESS_BYTES];
 static const char x509[] = "MONGODB-X509";
 
 struct logins {
-    Gsasl *gsasl; // only read once it is made
-    const struct users *users;
+    Gsasl *gsasl;         // only read once it is made
     pthread_mutex_t lock; // guards the following
+    struct users *users;
     struct penalties *penalties;
     uint8_t secret[LOGIN_SECRET_BYTES];
 };
@@ -31,6 +31,7 @@ enum phase { PHASE_FIRST, PHASE_PROOF, PHASE_EMPTY, PHASE_OVER };
 
 struct login {
     struct logins *logins;
+    struct users *users;
     Gsasl_session *session;
     enum phase phase;
     enum scram scram;
@@ -67,15 +68,15 @@ static void encode(const unsigned char *bytes, int count, char ret_text[SCRAM_TE
 
 // One that exists, whom somebody who does not exist resembles in mechanisms and iterations: the
 // same one always. NULL: nobody has keys.
-static const struct user *model_for(const struct logins *logins, const struct login *login)
+static const struct user *model_for(const struct login *login)
 {
     unsigned char mac[MAC_BYTES];
-    size_t count = users_count(logins->users);
+    size_t count = users_count(login->users);
     size_t at;
-    digest_of(logins, "model", login, mac);
+    digest_of(login->logins, "model", login, mac);
     memcpy(&at, mac, sizeof at);
     for (size_t i = 0; i < count; i++) {
-        const struct user *user = users_at(logins->users, (at + i) % count);
+        const struct user *user = users_at(login->users, (at + i) % count);
         if (user->scram[SCRAM_256].iterations || user->scram[SCRAM_1].iterations) {
             return user;
         }
@@ -113,9 +114,9 @@ static void make_up_keys(struct login *login, const struct user *model)
 // The same work is done for all, so that how long it takes tells nothing.
 static void find_keys(struct login *login)
 {
-    const struct user *model = model_for(login->logins, login);
+    const struct user *model = model_for(login);
     struct user *user =
-        users_find(login->logins->users, (struct bytes){(uint8_t *)login->db, strlen(login->db)},
+        users_find(login->users, (struct bytes){(uint8_t *)login->db, strlen(login->db)},
                    (struct bytes){(uint8_t *)login->name, strlen(login->name)});
     make_up_keys(login, model);
     bool has = user && user->scram[login->scram].iterations > 0;
@@ -152,10 +153,10 @@ static int provide(Gsasl *gsasl, Gsasl_session *session, Gsasl_property property
     }
 }
 
-struct logins *logins_new(const struct users *users, const uint8_t secret[LOGIN_SECRET_BYTES])
+struct logins *logins_new(struct users *users, const uint8_t secret[LOGIN_SECRET_BYTES])
 {
     struct logins *logins = xcalloc(1, sizeof *logins);
-    logins->users = users;
+    logins->users = users_keep(users);
     memcpy(logins->secret, secret, LOGIN_SECRET_BYTES);
     logins->penalties = penalties_new();
     pthread_mutex_init(&logins->lock, NULL);
@@ -166,12 +167,22 @@ struct logins *logins_new(const struct users *users, const uint8_t secret[LOGIN_
     return logins;
 }
 
+void logins_exchange(struct logins *logins, struct users *users)
+{
+    pthread_mutex_lock(&logins->lock);
+    struct users *former = logins->users;
+    logins->users = users_keep(users);
+    pthread_mutex_unlock(&logins->lock);
+    users_drop(former);
+}
+
 void logins_free(struct logins *logins)
 {
     if (!logins) {
         return;
     }
     gsasl_done(logins->gsasl);
+    users_drop(logins->users);
     penalties_free(logins->penalties);
     pthread_mutex_destroy(&logins->lock);
     OPENSSL_cleanse(logins->secret, sizeof logins->secret);
@@ -206,6 +217,9 @@ static struct login *login_new(struct logins *logins, struct bytes database)
 {
     struct login *login = xcalloc(1, sizeof *login);
     login->logins = logins;
+    pthread_mutex_lock(&logins->lock);
+    login->users = users_keep(logins->users);
+    pthread_mutex_unlock(&logins->lock);
     login->mechanism = "";
     login->why = "";
     size_t len = database.len < NAME_BYTES - 1 ? database.len : NAME_BYTES - 1;
@@ -219,6 +233,7 @@ void login_free(struct login *login)
         return;
     }
     gsasl_finish(login->session);
+    users_drop(login->users);
     OPENSSL_cleanse(&login->keys, sizeof login->keys);
     free(login);
 }
@@ -405,7 +420,7 @@ enum login_status login_by_certificate(struct logins *logins, struct bytes comma
         return refuse(login, "another name than its certificate's");
     }
     struct bytes name = {(const uint8_t *)subject, strlen(subject)};
-    login->user = users_find(logins->users, external, name);
+    login->user = users_find(login->users, external, name);
     if (!login->user) {
         return refuse(login, "no user of that certificate");
     }
@@ -483,8 +498,8 @@ void logins_append_mechanisms(struct logins *logins, struct bytes user, bson_t *
     struct bytes name = {dot + 1, user.len - db_len - 1};
     struct login *login = login_new(logins, (struct bytes){user.at, db_len});
     snprintf(login->name, sizeof login->name, "%.*s", (int)name.len, (const char *)name.at);
-    const struct user *model = model_for(logins, login);
-    const struct user *found = users_find(logins->users, (struct bytes){user.at, db_len}, name);
+    const struct user *model = model_for(login);
+    const struct user *found = users_find(login->users, (struct bytes){user.at, db_len}, name);
     append_mechanisms(found && found->spec.scram_sha_256 ? found
                       : found && found->spec.scram_sha_1 ? found
                                                          : model,

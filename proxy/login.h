@@ -27,9 +27,12 @@ enum { LOGIN_SECRET_BYTES = 32 };
 // What all logins share.
 struct logins;
 
-// Borrows the users. From the secret come the salts of users who do not exist.
-struct logins *logins_new(const struct users *users, const uint8_t secret[LOGIN_SECRET_BYTES]);
+// Keeps the users. From the secret come the salts of users who do not exist.
+struct logins *logins_new(struct users *users, const uint8_t secret[LOGIN_SECRET_BYTES]);
 void logins_free(struct logins *logins);
+
+// Logins that begin from now on are by these, which it keeps; those under way by the former.
+void logins_exchange(struct logins *logins, struct users *users);
 
 // As penalties.h has it; any thread. `address` NULL: of a Unix socket.
 int64_t logins_wait(struct logins *logins, const uint8_t *address, int64_t now_us);
@@ -68,7 +71,7 @@ void login_free(struct login *login);
 // Whether the next saslContinue holds the proof.
 bool login_wants_proof(const struct login *login);
 
-// Whose it is, after LOGIN_DONE.
+// Whose it is, after LOGIN_DONE. The login keeps it.
 struct user *login_user(const struct login *login);
 
 // Who it would be, and in how far not: for the log. Borrowed.

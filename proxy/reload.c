@@ -90,6 +90,12 @@ static bool entries_are_same(const struct config_entries *a, const struct config
     return a->count == b->count;
 }
 
+bool reload_takes_users(const struct config *running, const struct config *fresh)
+{
+    return running->authorization == fresh->authorization &&
+           entries_are_same(&running->identities, &fresh->identities);
+}
+
 void reload_needs_restart(const struct config *running, const struct config *fresh, char *ret_names,
                           size_t capacity)
 {
@@ -101,7 +107,7 @@ void reload_needs_restart(const struct config *running, const struct config *fre
     config_each(fresh, add_if_other, &names);
     names.other = fresh;
     config_each(running, add_if_gone, &names);
-    if (!entries_are_same(&running->users, &fresh->users)) {
+    if (!reload_takes_users(running, fresh) && running->users.count + fresh->users.count > 0) {
         add(&names, "users");
     }
     if (!entries_are_same(&running->identities, &fresh->identities)) {

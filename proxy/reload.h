@@ -5,14 +5,18 @@
 #ifndef PROXY_RELOAD_H
 #define PROXY_RELOAD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "proxy/config.h"
 
 // Writes the names of the settings that differ, with commas between them, "" if none does; cuts at
 // capacity. Without those that a reload takes over: the column `reloadable` of config_table.h, and
-// the rules.
+// the rules and, if they can be taken over, the users.
 void reload_needs_restart(const struct config *running, const struct config *fresh, char *ret_names,
                           size_t capacity);
+
+// Whether the users can be taken over: if it stays who logs in at all, and as whom weir does.
+bool reload_takes_users(const struct config *running, const struct config *fresh);
 
 #endif

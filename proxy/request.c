@@ -428,7 +428,7 @@ static bool count_for_user(struct request *request)
 {
     struct user *user = request->user;
     int most = user->spec.max_in_flight;
-    int before = atomic_fetch_add(&user->in_flight, 1);
+    int before = atomic_fetch_add(&user->first->in_flight, 1);
     request->is_counted = true;
     return most == 0 || before < most || command_finishes(&request->command);
 }
@@ -1372,8 +1372,9 @@ static void request_free(struct request *request)
     rule_verdict_end(&request->verdict);
     go_to(request, NULL);
     if (request->is_counted) {
-        atomic_fetch_sub(&request->user->in_flight, 1);
+        atomic_fetch_sub(&request->user->first->in_flight, 1);
     }
+    user_drop(request->user);
     timer_free(request->delay);
     worker_forget(worker, request);
     worker->request_count--;
@@ -1476,7 +1477,7 @@ struct request *request_new(struct worker *worker, struct client *client)
     if (client) {
         client->request = request;
         request->client_id = client->id;
-        request->user = client->user;
+        request->user = user_keep(client->user);
         request->identity = client->user ? client->user->identity : 0;
         memcpy(request->app_name, client->app_name, sizeof request->app_name);
         request->backs_off = client->backs_off;

@@ -29,8 +29,10 @@ const int scram_key_bytes[SCRAM_COUNT] = {32, 20};
 enum { ITERATIONS_MIN = 4096, ITERATIONS_MAX = 10000000, SALT_MAX_BYTES = 64 };
 
 struct users {
+    atomic_int references;
     struct user **sorted; // by database and name
     size_t count;
+    uint32_t last_id;
 };
 
 // --- keys ---------------------------------------------------------------------------------------
@@ -171,8 +173,22 @@ static bool user_read(struct user *user, const struct config *config,
            read_keys(user, ret_reason) && read_identity(user, config, ret_reason);
 }
 
-static void user_free(struct user *user)
+struct user *user_keep(struct user *user)
 {
+    if (user) {
+        atomic_fetch_add(&user->references, 1);
+    }
+    return user;
+}
+
+void user_drop(struct user *user)
+{
+    if (!user || atomic_fetch_sub(&user->references, 1) > 1) {
+        return;
+    }
+    if (user->first != user) {
+        user_drop(user->first);
+    }
     OPENSSL_cleanse(user->scram, sizeof user->scram);
     entry_clear(&user_table, &user->spec);
     free(user);
@@ -259,7 +275,9 @@ static bool read_all(struct users *users, const struct config *config, char *ret
         char reason[OPTION_REASON_BYTES];
         int line = 0;
         users->sorted[users->count++] = user;
-        user->id = (uint32_t)i + 1;
+        user->references = 1;
+        user->first = user;
+        user->id = (uint32_t)i + 1; // its place, until all are numbered
         if (!user_read(user, config, &config->users.items[i], &line, reason)) {
             return fail(config, line, i, reason, ret_error, capacity);
         }
@@ -275,24 +293,45 @@ static bool read_all(struct users *users, const struct config *config, char *ret
     return true;
 }
 
-struct users *users_new(const struct config *config, char *ret_error, size_t error_capacity)
+static void number_all(struct users *users, const struct users *former)
+{
+    users->last_id = former ? former->last_id : 0;
+    for (size_t i = 0; i < users->count; i++) {
+        struct user *user = users->sorted[i];
+        struct user *before =
+            former ? users_find(former, as_bytes(user->spec.db), as_bytes(user->spec.name)) : NULL;
+        user->id = before ? before->id : ++users->last_id;
+        user->first = before ? user_keep(before->first) : user;
+    }
+}
+
+struct users *users_new(const struct config *config, const struct users *former, char *ret_error,
+                        size_t error_capacity)
 {
     struct users *users = xcalloc(1, sizeof *users);
+    users->references = 1;
     users->sorted = xcalloc(config->users.count, sizeof *users->sorted);
     if (!read_all(users, config, ret_error, error_capacity)) {
-        users_free(users);
+        users_drop(users);
         return NULL;
     }
+    number_all(users, former);
     return users;
 }
 
-void users_free(struct users *users)
+struct users *users_keep(struct users *users)
 {
-    if (!users) {
+    atomic_fetch_add(&users->references, 1);
+    return users;
+}
+
+void users_drop(struct users *users)
+{
+    if (!users || atomic_fetch_sub(&users->references, 1) > 1) {
         return;
     }
     for (size_t i = 0; i < users->count; i++) {
-        user_free(users->sorted[i]);
+        user_drop(users->sorted[i]);
     }
     free(users->sorted);
     free(users);

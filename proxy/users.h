@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who may log in at weir, and what each may do then. Made from the configuration once; immutable
-// but for the counts.
+// Who may log in at weir, and what each may do then. Made from the configuration, and made anew by
+// a reload; immutable but for the counts. The set and each user are reference-counted: whoever has
+// logged in, and what they ask for, keep their user.
 //
 // What is not said is not allowed: a user without `databases` or `may` may do nothing but log in.
 
@@ -50,11 +51,13 @@ enum weir_right { WEIR_NO, WEIR_READ, WEIR_ACT };
 
 struct user {
     struct user_spec spec;
-    uint32_t id;  // 1 and up
+    atomic_int references;
+    uint32_t id;  // 1 and up; for good that of this name and db
     int identity; // 0: that of upstream.uri; else the place in identities, from 1 on
     unsigned may;
     struct scram_keys scram[SCRAM_COUNT];
-    atomic_int in_flight;
+    struct user *first;   // of the same name before all reloads, or itself: it counts for all
+    atomic_int in_flight; // of `first`
 };
 
 struct users;
@@ -63,9 +66,15 @@ struct users;
 bool scram_keys_read(enum scram scram, const char *text, struct scram_keys *ret_keys,
                      char ret_reason[OPTION_REASON_BYTES]);
 
-// NULL, with one line that says where and what, if any entry is wrong.
-struct users *users_new(const struct config *config, char *ret_error, size_t error_capacity);
-void users_free(struct users *users);
+// NULL, with one line that says where and what, if any entry is wrong. Whoever is in `former`
+// (NULL: none) goes on as the same. One reference.
+struct users *users_new(const struct config *config, const struct users *former, char *ret_error,
+                        size_t error_capacity);
+struct users *users_keep(struct users *users);
+void users_drop(struct users *users); // NULL is allowed
+
+struct user *user_keep(struct user *user); // likewise
+void user_drop(struct user *user);
 
 // NULL: there is none.
 struct user *users_find(const struct users *users, struct bytes db, struct bytes name);

@@ -76,6 +76,7 @@ struct weir {
     struct drain drain;                 // the main thread has it, and the following two
     struct app *app;
     struct weir_source source;
+    unsigned users_exchanged;
     struct config *latest; // as it was last read anew; NULL: never
     atomic_int cap;        // by the configuration as it was last read
     uint64_t files_seen;   // what the certificates' files were like when they were last read
@@ -184,7 +185,7 @@ static bool make_logins(const struct config *config, struct weir *weir, char *re
         snprintf(ret_error, capacity, "no random numbers to be had");
         return false;
     }
-    weir->users = users_new(config, ret_error, capacity);
+    weir->users = users_new(config, NULL, ret_error, capacity);
     weir->shared.logins = weir->users ? logins_new(weir->users, secret) : NULL;
     OPENSSL_cleanse(secret, sizeof secret);
     return weir->users != NULL;
@@ -769,6 +770,7 @@ static bool has_certificates(const struct weir *weir, const struct config *confi
 // What a new configuration brings, made before anything of it is seen.
 struct renewal {
     struct shared shared; // its tls_server; NULL: the former one stays
+    struct users *users;  // likewise
     uint64_t files_seen;
 };
 
@@ -790,6 +792,44 @@ static void exchange_certificates(struct weir *weir, struct renewal *renewal)
     if (renewal->shared.tls_server) {
         tls_server_exchange(weir->shared.tls_server, renewal->shared.tls_server);
         weir->files_seen = renewal->files_seen;
+    }
+}
+
+static bool make_users(const struct weir *weir, const struct config *config,
+                       struct renewal *renewal, char *ret_error, size_t capacity)
+{
+    if (!weir->users || !reload_takes_users(weir->shared.config, config)) {
+        return true;
+    }
+    renewal->users = users_new(config, weir->users, ret_error, capacity);
+    return renewal->users != NULL;
+}
+
+static bool have_taken_users(const struct weir *weir, unsigned times)
+{
+    for (int i = 0; i < weir->worker_count; i++) {
+        if (atomic_load(&weir->workers[i]->users_taken) < times) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Whoever logs in by the former ones meanwhile is met by the mail.
+static void exchange_users(struct weir *weir, struct users *users)
+{
+    static const struct timespec pause = {.tv_nsec = 200000};
+    unsigned times = ++weir->users_exchanged;
+    users_drop(weir->users);
+    weir->users = users_keep(users);
+    logins_exchange(weir->shared.logins, users);
+    for (int i = 0; i < weir->worker_count; i++) {
+        struct users_mail *mail = xcalloc(1, sizeof *mail);
+        mail->users = users_keep(users);
+        worker_post(weir->workers[i], &mail->mail, MAIL_USERS);
+    }
+    for (int i = 0; i < SEEN_PAUSES && !have_taken_users(weir, times); i++) {
+        nanosleep(&pause, NULL);
     }
 }
 
@@ -827,7 +867,8 @@ static bool prepare_renewal(struct weir *weir, const struct config *fresh, struc
                             char *ret_error, size_t capacity)
 {
     if (!weir_check(fresh, ret_error, capacity) ||
-        !make_certificates(weir, fresh, renewal, ret_error, capacity)) {
+        !make_certificates(weir, fresh, renewal, ret_error, capacity) ||
+        !make_users(weir, fresh, renewal, ret_error, capacity)) {
         return false;
     }
     if (!exchange_rules(weir, fresh)) {
@@ -844,15 +885,22 @@ static bool take_over(struct weir *weir, const struct config *fresh, char *ret_s
 {
     char names[CONTROL_SAID_BYTES - 256];
     char cap[64];
+    char users[32] = "";
     struct renewal renewal = {0};
     bool good = prepare_renewal(weir, fresh, &renewal, ret_said, capacity);
     if (good) {
         exchange_certificates(weir, &renewal);
         exchange_cap(weir, fresh->max_connections, cap, sizeof cap);
+        if (renewal.users) {
+            exchange_users(weir, renewal.users);
+            snprintf(users, sizeof users, "; users: %zu", fresh->users.count);
+        }
         reload_needs_restart(weir->shared.config, fresh, names, sizeof names);
-        snprintf(ret_said, capacity, "%srules: %zu; certificates read anew%s%s", cap,
-                 fresh->rules.count, names[0] ? "; needs a restart: " : "", names);
+        snprintf(ret_said, capacity, "%srules: %zu%s%s%s%s", cap, fresh->rules.count, users,
+                 renewal.shared.tls_server ? "; certificates read anew" : "",
+                 names[0] ? "; needs a restart: " : "", names);
     }
+    users_drop(renewal.users);
     free_tls(&renewal.shared);
     return good;
 }
@@ -1248,7 +1296,7 @@ static void dispose(struct weir *weir)
         identities_free(weir->shared.identities, weir->shared.config->identities.count);
     }
     logins_free(weir->shared.logins);
-    users_free(weir->users);
+    users_drop(weir->users);
     free_tls(&weir->shared);
     if (weir->deployment) {
         deployment_free(weir->deployment);

@@ -302,6 +302,21 @@ static void take_rules(struct worker *worker, struct rules_mail *mail)
     atomic_store(&worker->seen_rules, generation);
 }
 
+// A login that is under way is by the former users: it fails, and begins anew.
+static void take_users(struct worker *worker, struct users_mail *mail)
+{
+    struct client *next;
+    for (struct client *client = worker->clients; client; client = next) {
+        next = client->next;
+        login_free(client->login);
+        client->login = NULL;
+        client_follow(client, mail->users);
+    }
+    users_drop(mail->users);
+    free(mail);
+    atomic_fetch_add(&worker->users_taken, 1);
+}
+
 static void begin_to_end(struct worker *worker)
 {
     worker->ending = true;
@@ -348,6 +363,9 @@ static void deliver(void *arg, struct mail *mail)
         break;
     case MAIL_RULES:
         take_rules(worker, CONTAINER(mail, struct rules_mail));
+        break;
+    case MAIL_USERS:
+        take_users(worker, CONTAINER(mail, struct users_mail));
         break;
     case MAIL_ADAPT:
         atomic_store(&worker->shared->servers->adapting, false); // later changes take another mail

@@ -64,6 +64,7 @@ enum worker_mail {
     MAIL_DERIVED,    // struct upstream: its key is there
     MAIL_TOPOLOGY,   // struct topology_mail
     MAIL_RULES,      // struct rules_mail
+    MAIL_USERS,      // struct users_mail
     MAIL_ADAPT,      // struct servers': their bounds have changed
     MAIL_REPORT,     // struct report_mail
     MAIL_SHOW,       // struct show
@@ -87,6 +88,11 @@ struct rules_mail {
     struct mail mail;
     struct rules *rules; // one reference
     uint64_t generation;
+};
+
+struct users_mail {
+    struct mail mail;
+    struct users *users; // one reference
 };
 
 struct drain_mail {
@@ -119,6 +125,7 @@ struct worker {
     bool has_face;                        // false before the first
     struct rules *rules;                  // in force; NULL: none
     atomic_uint_fast64_t seen_rules;      // their generation
+    atomic_uint users_taken;              // how often there were others
     struct client *clients;
     struct client *dead_clients;
     struct client *knocking; // their handshake is to go on, one at each turn's end; in order

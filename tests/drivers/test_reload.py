@@ -16,10 +16,12 @@ import threading
 import pymongo
 import pytest
 import raw
+import scram
 import servers
+import users
 import weir
 from deployments import Crowd
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 from stub_server import Asked, StubServer
 from test_cap import ask_all
 from test_users import revoke
@@ -297,3 +299,44 @@ def test_rules_of_the_file_change_under_load_and_live_ones_stay(secantus, tmp_pa
             assert not crowd.errors
             # The one that stays goes on as it is.
             assert (proxy.count("rule_added"), proxy.count("rule_removed")) == (2 + 10, 10)
+
+
+def test_users_change_under_load_and_one_is_removed(secantus, tmp_path):
+    file = tmp_path / "weir.yaml"
+    databases = ("--databases", "shop")
+    ann = users.add("ann", "secret", "--may", "read", *databases)
+    writer = users.add("ann", "secret", "--may", "read,write", *databases)
+    bob = users.add("bob", "secret", "--may", "read", *databases)
+
+    def say(*entries: str) -> str:
+        file.write_text("users:\n" + "\n".join(entries))
+        file.chmod(0o600)
+        return reload(proxy)
+
+    file.write_text("users:\n" + bob + "\n" + ann)
+    file.chmod(0o600)
+    with weir.Weir(secantus.uri, "--config", str(file), cap=4) as proxy:
+        uri = users.uri_for(proxy.uri, "ann", "secret")
+        with pymongo.MongoClient(uri) as client, raw.Connection.to(proxy.address) as gone:
+            with Crowd(uri, lambda app, *_: app.shop.things.find_one(), threads=4) as crowd:
+                for _ in range(10):
+                    assert "users: 2" in say(bob, writer)
+                    client.shop.things.insert_one({})
+                    say(bob, ann)
+                    with pytest.raises(OperationFailure, match="more than the user may do"):
+                        client.shop.things.insert_one({})
+                    file.write_text("users: [{name: ann}]\n")
+                    assert ctl(proxy, "reload").returncode == 1
+                crowd.wait_for_turns()
+                say(bob, ann)
+                assert scram.log_in(gone, "bob", "secret")["ok"] == 1
+                assert gone.ask({"find": "things"}, db="shop")["ok"] == 1
+                assert "certificates" not in say(ann)
+                assert gone.is_ended(10)
+                with raw.Connection.to(proxy.address) as again:
+                    assert scram.log_in(again, "bob", "secret")["code"] == 18
+                with pymongo.MongoClient(users.uri_for(proxy.uri, "bob", "secret")) as former:
+                    with pytest.raises(PyMongoError):
+                        former.shop.things.find_one()
+                crowd.wait_for_turns()
+            assert not crowd.errors

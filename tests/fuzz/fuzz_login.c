@@ -54,7 +54,7 @@ static void set_up(void)
     struct config_entry entries[] = {{user, 2, 1}, {certified, 2, 2}};
     const struct config config = {.users = {entries, 2}, .file = "fuzz"};
     char error[256];
-    users = users_new(&config, error, sizeof error);
+    users = users_new(&config, NULL, error, sizeof error);
     MUST(users);
     logins = logins_new(users, secret);
 }

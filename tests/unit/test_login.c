@@ -46,7 +46,7 @@ static int set_up(void **state)
     (void)state;
     char error[256];
     const struct config config = {.users = {entries, 2}, .file = "test.yaml"};
-    users = users_new(&config, error, sizeof error);
+    users = users_new(&config, NULL, error, sizeof error);
     assert_non_null(users);
     logins = make_logins(7);
     keys = key_cache_new();
@@ -58,7 +58,7 @@ static int tear_down(void **state)
     (void)state;
     key_cache_free(keys);
     logins_free(logins);
-    users_free(users);
+    users_drop(users);
     return 0;
 }
 
@@ -391,7 +391,7 @@ static void what_is_wrong_with_a_user_is_said(void **state)
         struct config_entry entry = {(struct config_field *)cases[i].fields, cases[i].count, 9};
         const struct config config = {.users = {&entry, 1}, .file = "test.yaml"};
         char error[256];
-        assert_null(users_new(&config, error, sizeof error));
+        assert_null(users_new(&config, NULL, error, sizeof error));
         assert_string_equal(error, cases[i].error);
     }
 }
@@ -402,7 +402,7 @@ static void a_user_is_there_once(void **state)
     struct config_entry twice[] = {{app_fields, 4, 1}, {app_fields, 4, 8}};
     const struct config config = {.users = {twice, 2}, .file = "test.yaml"};
     char error[256];
-    assert_null(users_new(&config, error, sizeof error));
+    assert_null(users_new(&config, NULL, error, sizeof error));
     assert_string_equal(error,
                         "test.yaml:8: users, the 2. one: name: there is one of that name and db");
 }
