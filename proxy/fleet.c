@@ -430,7 +430,7 @@ static void split_address(struct fleet *fleet, const char *address)
     char *colon = strrchr(fleet->host, ':');
     if (fleet->host[0] != '/' && colon && !strchr(colon, ']')) {
         *colon = '\0';
-        fleet->port = atoi(colon + 1);
+        fleet->port = (int)strtol(colon + 1, NULL, 10);
     }
     if (fleet->host[0] == '[') {
         fleet->host[strcspn(fleet->host, "]")] = '\0';

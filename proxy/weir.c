@@ -762,11 +762,6 @@ static uint64_t look_at_files(const struct config *config)
     return look_at_file(seen, config->tls_crl_file);
 }
 
-static bool has_certificates(const struct weir *weir, const struct config *config)
-{
-    return weir->shared.tls_server && config->tls_mode != CONFIG_TLS_DISABLED;
-}
-
 // What a new configuration brings, made before anything of it is seen.
 struct renewal {
     struct shared shared; // its tls_server; NULL: the former one stays
