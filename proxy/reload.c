@@ -114,3 +114,12 @@ void reload_needs_restart(const struct config *running, const struct config *fre
         add(&names, "identities");
     }
 }
+
+bool reload_opens_a_door(const struct config *running, const struct config *fresh)
+{
+    struct config then = *running;
+    then.tls_ca_file = fresh->tls_ca_file;
+    then.tls_allow_connections_without_certificates =
+        fresh->tls_allow_connections_without_certificates;
+    return !running->allow_remote_without_auth && config_is_open(&then);
+}

@@ -19,4 +19,9 @@ void reload_needs_restart(const struct config *running, const struct config *fre
 // Whether the users can be taken over: if it stays who logs in at all, and as whom weir does.
 bool reload_takes_users(const struct config *running, const struct config *fresh);
 
+// Whether, with what a reload takes over, people on other machines could come in without saying who
+// they are, which the running configuration does not allow. What a new one says of addresses and
+// permissions is not taken over, and excuses nothing.
+bool reload_opens_a_door(const struct config *running, const struct config *fresh);
+
 #endif

@@ -861,6 +861,12 @@ static void exchange_cap(struct weir *weir, int cap, char *ret_said, size_t capa
 static bool prepare_renewal(struct weir *weir, const struct config *fresh, struct renewal *renewal,
                             char *ret_error, size_t capacity)
 {
+    if (reload_opens_a_door(weir->shared.config, fresh)) {
+        snprintf(ret_error, capacity,
+                 "net.tls.CAFile: without client certificates required of everybody, anybody could "
+                 "come in at net.bindIp");
+        return false;
+    }
     if (!weir_check(fresh, ret_error, capacity) ||
         !make_certificates(weir, fresh, renewal, ret_error, capacity) ||
         !make_users(weir, fresh, renewal, ret_error, capacity)) {

@@ -84,6 +84,15 @@ OTHERS = {
     "emergency.killAfter": "11s",
     "drain.within": "24s",
     "control.socket": "disabled",
+    "events.path": str(CERTIFICATES),
+    "fleet.redis": "127.0.0.1:1",
+    "fleet.user": "weir",
+    "fleet.passwordFile": str(CERTIFICATES / "ca.pem"),
+    "fleet.name": "other",
+    "fleet.cap": 99,
+    "fleet.floor": 2,
+    "fleet.instances": 15,
+    "fleet.lease": "11s",
     "http.port": 1,
     "http.bindIp": "127.0.0.2",
     "log.metrics": "1m",
@@ -176,6 +185,28 @@ def test_certificates_whose_files_change(tmp_path):
             os.replace(tmp_path / "other.pem", pem)
             proxy.wait_for("reloaded", 10)
             assert serial(proxy.address) != former
+
+
+def test_no_door_opens_that_the_running_configuration_keeps_shut(tmp_path):
+    """That the new file allows it does not count before a restart."""
+    file = tmp_path / "weir.yaml"
+    tls = {"mode": "requireTLS", "certificateKeyFile": str(CERTIFICATES / "server.pem")}
+    shut = {**tls, "CAFile": str(CERTIFICATES / "ca.pem")}
+    file.write_text(json.dumps({"net": {"tls": shut}}))
+    with StubServer() as stub, weir.Weir(
+        stub.uri, "--config", str(file), host="0.0.0.0"
+    ) as proxy:
+        open_ = {"net": {"tls": tls}, "security": {"allowRemoteWithoutAuth": True}}
+        file.write_text(json.dumps(open_))
+        done = ctl(proxy, "reload")
+        assert done.returncode == 1 and "net.tls.CAFile" in done.stderr
+        context = ssl.create_default_context(cafile=CERTIFICATES / "ca.pem")
+        with (
+            socket.create_connection(("127.0.0.1", proxy.port), 10) as plain,
+            pytest.raises(OSError),
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as stream,
+        ):
+            stream.recv(1)  # TLS 1.3 tells of the missing certificate only now
 
 
 def test_certificates_that_are_files_elsewhere(tmp_path):
