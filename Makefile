@@ -27,7 +27,7 @@ build:  ## install what it needs and build a release (the default)
 run: build certs $(VENV)/.ready  ## a server, weir before it, the story; serves until Ctrl-C (STAY=0: ends)
 	@$(VENV)/bin/python tests/story/run.py
 
-test: test-c test-drivers test-faults test-spec  ## all tests, installing what they need
+test: test-c test-drivers test-faults test-spec test-deploy  ## all tests, installing what they need
 
 # A build with tests: $(call test-build,NAME,CMAKE-FLAGS)
 define test-build
@@ -92,6 +92,9 @@ test-faults: build certs $(VENV)/.tests-ready  ## what goes wrong, on real socke
 
 test-spec: build $(VENV)/.tests-ready $(SPEC)/.ready  ## a driver's own tests, both ways
 	@$(PYTEST) tests/spec
+
+test-deploy: deb certs $(VENV)/.deploy-ready  ## the package in a clean root, the image's and Kubernetes' files
+	@$(PYTEST) -n 2 --dist loadfile tests/deploy
 
 # What a package is built from, as a tree of its own; the network was asked for uPlot before.
 DEB := $(BUILD)/deb
@@ -174,6 +177,10 @@ $(VENV)/.ready: tests/servers/requirements.txt
 
 $(VENV)/.tests-ready: tests/drivers/requirements.txt $(VENV)/.ready
 	@deploy/packages.sh build test
+	@$(PIP) -r $<
+	@touch $@
+
+$(VENV)/.deploy-ready: tests/deploy/requirements.txt $(VENV)/.tests-ready
 	@$(PIP) -r $<
 	@touch $@
 
