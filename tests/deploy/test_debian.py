@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import stat
 import subprocess
@@ -89,6 +90,15 @@ def root(tmp_path_factory):
         yield root
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def test_is_built_from_what_the_build_installs():
+    """packages.sh and the package name the same libraries."""
+    deploy = servers.ROOT / "deploy"
+    script = (deploy / "packages.sh").read_text().split("build)")[1].split(";;")[0]
+    installed = set(re.findall(r"[a-z0-9.]+-dev", script)) - {"libc6-dev"}
+    control = (deploy / "debian/control").read_text().split("\n\n")[0]
+    assert set(re.findall(r"[a-z0-9.]+-dev", control)) == installed
 
 
 def test_configuration_is_weirs_and_roots_alone(root):
