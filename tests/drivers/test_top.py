@@ -27,6 +27,8 @@ from test_shedding import CAP, overload
 
 BINARY = str(weir.default_binary())
 DOWN = b"\x1bOB"
+# With LINES and COLUMNS, as pytest's workers have them, curses would not look at the window.
+SIZELESS = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
 HOSTILE = "evil\x1b[2J\u202e"
 
 
@@ -48,7 +50,7 @@ class Terminal:
             [BINARY, "top", "--port", str(proxy.port), "--interval", "0.2"],
             stdin=ours, stdout=ours, stderr=ours, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            env={**os.environ, "TERM": term, "LC_ALL": "C.UTF-8"},
+            env={**SIZELESS, "TERM": term, "LC_ALL": "C.UTF-8"},
         )  # fmt: skip
         os.close(ours)
 
