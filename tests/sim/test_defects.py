@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulation finds each deliberate mistake of policy/defect.h within a number of seeds."""
+"""The simulation finds each deliberate mistake of policy/defect.h within a number of seeds, but for
+those of leases, which are tests/model's."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def listed() -> set[str]:
     header = (SOURCE / "policy" / "defect.h").read_text()
-    return set(re.findall(r"^    DEFECT_(\w+),", header, re.MULTILINE)) - {"NONE"}
+    names = re.findall(r"^    DEFECT_(\w+),", header, re.MULTILINE)
+    return {name for name in names if not name.startswith("LEASE_")} - {"NONE"}
 
 
 def test_each_defect_is_tried() -> None:
