@@ -77,11 +77,11 @@ fuzz: test-packages  ## every byte from outside, fuzzed for SECONDS=60 a target,
 test-packages:
 	@deploy/packages.sh build test
 
-# They mostly wait: three files at a time keep two cores busy.
+# They mostly wait: two files at a time.
 test-drivers: build certs $(VENV)/.tests-ready  ## real drivers through weir, on real servers
 	@cmake -S tests/bench -B $(BUILD)/tests/bench -G Ninja >/dev/null
 	@cmake --build $(BUILD)/tests/bench
-	@BENCH_TOOLS=$(BUILD)/tests/bench $(PYTEST) -n 3 --dist loadfile \
+	@BENCH_TOOLS=$(BUILD)/tests/bench $(PYTEST) -n 2 --dist loadfile \
 	    tests/stubset tests/bench tests/servers tests/commands tests/drivers
 
 test-stubset: $(VENV)/.tests-ready certs  ## the stub of a deployment that other tests use, by itself

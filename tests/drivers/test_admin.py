@@ -23,7 +23,7 @@ import servers
 import weir
 from drivers import DRIVERS
 from pymongo.errors import OperationFailure
-from test_shedding import overload
+from test_shedding import ALL_MAY_BE_HELD, overload
 
 CAP = 2
 HTTP_TIMEOUT_S = 10  # of weir, for a connection on which nothing moves
@@ -62,7 +62,7 @@ class Observed(weir.Weir):
 
 @pytest.fixture(scope="module")
 def proxy(secantus):
-    with Observed(secantus.uri, "--max-wait", "50ms", cap=CAP, unix=True) as proxy:
+    with Observed(secantus.uri, *ALL_MAY_BE_HELD, cap=CAP, unix=True) as proxy:
         yield proxy
 
 

@@ -13,7 +13,7 @@ import pytest
 import raw
 from playwright.sync_api import expect, sync_playwright
 from test_admin import CAP, Observed, wait_until
-from test_shedding import overload
+from test_shedding import ALL_MAY_BE_HELD, overload
 
 FOLLOWERS_MAX = 256  # of weir
 HANG_MS = 20_000
@@ -21,7 +21,7 @@ HANG_MS = 20_000
 
 @pytest.fixture(scope="module")
 def proxy(secantus):
-    with Observed(secantus.uri, "--max-wait", "50ms", cap=CAP) as proxy:
+    with Observed(secantus.uri, *ALL_MAY_BE_HELD, cap=CAP) as proxy:
         yield proxy
 
 

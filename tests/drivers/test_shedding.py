@@ -23,6 +23,8 @@ from pymongo.errors import PyMongoError
 
 CAP = 2
 BLOCK_S = 2.0
+# Also by what is known to be slow, or not known yet.
+ALL_MAY_BE_HELD = ("--max-wait", "50ms", "--slow-share", "1")
 REFUSED = {"code": 462, "codeName": "IngressRequestRateLimitExceeded"}
 LABELS = ["RetryableError", "SystemOverloadedError"]
 fresh = itertools.count()
@@ -30,8 +32,7 @@ fresh = itertools.count()
 
 @pytest.fixture(scope="module")
 def proxy(secantus):
-    # Also what is known to be slow, or not known yet, may have every permit.
-    with weir.Weir(secantus.uri, "--max-wait", "50ms", "--slow-share", "1", cap=CAP) as proxy:
+    with weir.Weir(secantus.uri, *ALL_MAY_BE_HELD, cap=CAP) as proxy:
         yield proxy
 
 

@@ -23,7 +23,7 @@ import pyte
 import pytest
 import weir
 from test_control_socket import ask
-from test_shedding import CAP, overload
+from test_shedding import ALL_MAY_BE_HELD, CAP, overload
 
 BINARY = str(weir.default_binary())
 DOWN = b"\x1bOB"
@@ -34,7 +34,7 @@ HOSTILE = "evil\x1b[2J\u202e"
 
 @pytest.fixture(scope="module")
 def proxy(secantus):
-    with weir.Weir(secantus.uri, "--max-wait", "50ms", cap=CAP) as proxy:
+    with weir.Weir(secantus.uri, *ALL_MAY_BE_HELD, cap=CAP) as proxy:
         yield proxy
 
 
