@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "proxy/admin/control_client.h"
+#include "proxy/admin/fields.h"
 #include "proxy/config_loader.h"
 #include "proxy/mem.h"
 #include "proxy/rule_text.h"
@@ -212,14 +213,6 @@ static void print_help(void)
 
 // --- what people read ---------------------------------------------------------------------------
 
-static const char *text_of(const bson_t *document, const char *key)
-{
-    bson_iter_t iter;
-    return bson_iter_init_find(&iter, document, key) && BSON_ITER_HOLDS_UTF8(&iter)
-               ? bson_iter_utf8(&iter, NULL)
-               : "";
-}
-
 static int64_t number_of(const bson_t *document, const char *key)
 {
     bson_iter_t iter;
@@ -228,18 +221,18 @@ static int64_t number_of(const bson_t *document, const char *key)
 
 static void print_rule(const bson_t *rule)
 {
-    const char *why = text_of(rule, "why");
+    const char *why = field_text(rule, "why");
     printf("%4lld  %-14s %9lld %9lld  %s%s  [%s%s%s]\n", (long long)number_of(rule, "id"),
-           text_of(rule, "ends"), (long long)number_of(rule, "hits"),
-           (long long)number_of(rule, "refused"), text_of(rule, "says"),
-           number_of(rule, "dryRun") ? " (dry run)" : "", text_of(rule, "by"), why[0] ? ": " : "",
-           why);
+           field_text(rule, "ends"), (long long)number_of(rule, "hits"),
+           (long long)number_of(rule, "refused"), field_text(rule, "says"),
+           number_of(rule, "dryRun") ? " (dry run)" : "", field_text(rule, "by"),
+           why[0] ? ": " : "", why);
 }
 
 static void print_server(const bson_t *server)
 {
     printf("%-40s cap %lld, in flight %lld, queued %lld, connections %lld (idle %lld)\n",
-           text_of(server, "server"), (long long)number_of(server, "cap"),
+           field_text(server, "server"), (long long)number_of(server, "cap"),
            (long long)number_of(server, "inFlight"), (long long)number_of(server, "queued"),
            (long long)number_of(server, "upstreamsOpen"),
            (long long)number_of(server, "upstreamsIdle"));
@@ -254,14 +247,9 @@ static int for_each(const bson_iter_t *array, void (*print)(const bson_t *item))
         return 0;
     }
     for (; bson_iter_next(&item); count++) {
-        const uint8_t *data;
-        uint32_t len;
         bson_t document;
-        if (BSON_ITER_HOLDS_DOCUMENT(&item)) {
-            bson_iter_document(&item, &len, &data);
-            if (bson_init_static(&document, data, len)) {
-                print(&document);
-            }
+        if (BSON_ITER_HOLDS_DOCUMENT(&item) && field_open(&item, &document)) {
+            print(&document);
         }
     }
     return count;
@@ -285,10 +273,10 @@ static void print_emergency(const bson_iter_t *iter)
         puts("no emergency");
         return;
     }
-    const char *why = text_of(&emergency, "why");
+    const char *why = field_text(&emergency, "why");
     long long ends_s = number_of(&emergency, "endsInSeconds");
     printf("EMERGENCY for %llds [%s%s%s], ", (long long)number_of(&emergency, "forSeconds"),
-           text_of(&emergency, "by"), why[0] ? ": " : "", why);
+           field_text(&emergency, "by"), why[0] ? ": " : "", why);
     if (ends_s > 0) {
         printf("ends in %llds\n", ends_s);
     } else {
@@ -325,7 +313,7 @@ static void print_answer(const bson_t *answer)
             print_emergency(&iter);
         } else if (strcmp(key, "id") == 0) {
             printf("rule %lld: %s\n", (long long)bson_iter_as_int64(&iter),
-                   text_of(answer, "says"));
+                   field_text(answer, "says"));
         } else if (strcmp(key, "reloaded") == 0 && BSON_ITER_HOLDS_UTF8(&iter)) {
             puts(bson_iter_utf8(&iter, NULL));
         } else if (strcmp(key, "draining") == 0 && bson_iter_as_bool(&iter)) {

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "proxy/admin/control_client.h"
+#include "proxy/admin/fields.h"
 #include "proxy/admin/printed.h"
 
 #define ERROR_BYTES CONTROL_CLIENT_ERROR_BYTES
@@ -29,42 +30,12 @@ static const char usage[] =
 
 // --- what a record has --------------------------------------------------------------------------
 
-// "": none, or no text.
-static const char *text_of(const bson_t *document, const char *key)
-{
-    bson_iter_t iter;
-    return bson_iter_init_find(&iter, document, key) && BSON_ITER_HOLDS_UTF8(&iter)
-               ? bson_iter_utf8(&iter, NULL)
-               : "";
-}
-
 static double number_of(const bson_t *document, const char *key)
 {
     bson_iter_t iter;
     return bson_iter_init_find(&iter, document, key) && BSON_ITER_HOLDS_NUMBER(&iter)
                ? bson_iter_as_double(&iter)
                : 0;
-}
-
-// The document, or list, that is there.
-static bool inner_of(const bson_iter_t *iter, bson_t *ret_inner)
-{
-    const uint8_t *data;
-    uint32_t len;
-    if (BSON_ITER_HOLDS_ARRAY(iter)) {
-        bson_iter_array(iter, &len, &data);
-    } else if (BSON_ITER_HOLDS_DOCUMENT(iter)) {
-        bson_iter_document(iter, &len, &data);
-    } else {
-        return false;
-    }
-    return bson_init_static(ret_inner, data, len);
-}
-
-static bool find_inner(const bson_t *document, const char *key, bson_t *ret_inner)
-{
-    bson_iter_t iter;
-    return bson_iter_init_find(&iter, document, key) && inner_of(&iter, ret_inner);
 }
 
 // --- printing -----------------------------------------------------------------------------------
@@ -105,23 +76,23 @@ static const char *date(double seconds, char ret_text[32])
 
 static void print_cause(const bson_t *cause, FILE *out)
 {
-    print_line(out, INDENT, "%.2f %s", number_of(cause, "score"), text_of(cause, "cause"));
-    print_wrapped(2 * INDENT, "", text_of(cause, "says"), out);
+    print_line(out, INDENT, "%.2f %s", number_of(cause, "score"), field_text(cause, "cause"));
+    print_wrapped(2 * INDENT, "", field_text(cause, "says"), out);
 }
 
 static void print_remedy(const bson_t *remedy, FILE *out)
 {
-    print_wrapped(INDENT, "- ", text_of(remedy, "what"), out);
-    print_wrapped(2 * INDENT, "", text_of(remedy, "type"), out);
+    print_wrapped(INDENT, "- ", field_text(remedy, "what"), out);
+    print_wrapped(2 * INDENT, "", field_text(remedy, "type"), out);
 }
 
 static void print_holder(const bson_t *holder, FILE *out)
 {
     char held[32];
-    const char *app = text_of(holder, "app");
-    const char *tenant = text_of(holder, "tenant");
+    const char *app = field_text(holder, "app");
+    const char *tenant = field_text(holder, "tenant");
     print_line(out, INDENT, "%s  %s", duration(number_of(holder, "held"), held),
-               text_of(holder, "shape"));
+               field_text(holder, "shape"));
     print_line(out, 2 * INDENT, "client %.0f%s%s%s%s", number_of(holder, "client"),
                app[0] ? ", app " : "", app, tenant[0] ? ", tenant " : "", tenant);
 }
@@ -130,7 +101,7 @@ static void print_waiter(const bson_t *waiter, FILE *out)
 {
     char p50[32];
     char p99[32];
-    const char *tenant = text_of(waiter, "tenant");
+    const char *tenant = field_text(waiter, "tenant");
     print_wrapped(INDENT, "", tenant[0] ? tenant : "(no name)", out);
     print_line(out, 2 * INDENT, "%.0f asked, %.0f waited (p50 %s, p99 %s), %.0f shed",
                number_of(waiter, "arrived"), number_of(waiter, "waited"),
@@ -142,12 +113,12 @@ static void print_shape(const bson_t *shape, FILE *out)
 {
     char before[32];
     char during[32];
-    const char *text = text_of(shape, "shape");
+    const char *text = field_text(shape, "shape");
     print_line(out, INDENT, "%s", text[0] ? text : "(forgotten)");
     print_line(out, 2 * INDENT, "held %.2f connections, %.2f before; %s each, %s before; id %s",
                number_of(shape, "during"), number_of(shape, "before"),
                duration(number_of(shape, "meanDuring"), during),
-               duration(number_of(shape, "meanBefore"), before), text_of(shape, "id"));
+               duration(number_of(shape, "meanBefore"), before), field_text(shape, "id"));
 }
 
 // Those of a list, but for the first `skipped`, under a title; nothing if there are none.
@@ -158,11 +129,11 @@ static void print_list(const bson_t *document, const char *key, const char *titl
     bson_t item;
     bson_iter_t iter;
     int place = 0;
-    if (!find_inner(document, key, &list) || !bson_iter_init(&iter, &list)) {
+    if (!field_find(document, key, &list) || !bson_iter_init(&iter, &list)) {
         return;
     }
     while (bson_iter_next(&iter)) {
-        if (!inner_of(&iter, &item) || place++ < skipped) {
+        if (!field_open(&iter, &item) || place++ < skipped) {
             continue;
         }
         if (place == skipped + 1) {
@@ -178,7 +149,7 @@ static void print_shed(const bson_t *record, FILE *out)
     bson_iter_t iter;
     char line[LINE_BYTES] = "";
     size_t used = 0;
-    if (!find_inner(record, "shed", &shed) || !bson_iter_init(&iter, &shed)) {
+    if (!field_find(record, "shed", &shed) || !bson_iter_init(&iter, &shed)) {
         return;
     }
     while (bson_iter_next(&iter) && used < sizeof line) {
@@ -196,7 +167,7 @@ static void print_worst(const bson_t *record, FILE *out)
 {
     bson_t worst;
     char at[32];
-    if (!find_inner(record, "worst", &worst)) {
+    if (!field_find(record, "worst", &worst)) {
         return;
     }
     fputs("\nAt worst\n", out);
@@ -209,13 +180,13 @@ static void print_connections(const bson_t *record, FILE *out)
 {
     bson_t part;
     char away[32];
-    if (find_inner(record, "upstreams", &part)) {
+    if (field_find(record, "upstreams", &part)) {
         fputs("\nConnections to the server\n", out);
         print_line(out, INDENT, "%.0f opened, %.0f could not be, %.0f lost; away for %s",
                    number_of(&part, "opened"), number_of(&part, "openFailures"),
                    number_of(&part, "lost"), duration(number_of(&part, "away"), away));
     }
-    if (find_inner(record, "left", &part)) {
+    if (field_find(record, "left", &part)) {
         fputs("\nLeft open and idle, at most\n", out);
         print_line(out, INDENT, "%.0f cursors, %.0f transactions", number_of(&part, "cursorsIdle"),
                    number_of(&part, "transactionsIdle"));
@@ -227,23 +198,24 @@ static void print_head(const bson_t *record, FILE *out)
     char begin[32];
     char lasted[32];
     char wait[32];
-    print_line(out, 0, "Exhaustion %s of %s", text_of(record, "_id"), text_of(record, "server"));
+    print_line(out, 0, "Exhaustion %s of %s", field_text(record, "_id"),
+               field_text(record, "server"));
     print_line(out, INDENT, "%s, %s%s; cap %.0f, limit %.0f; longest wait %s",
                date(number_of(record, "begin"), begin),
                duration(number_of(record, "duration"), lasted),
                number_of(record, "end") > 0 ? "" : " so far", number_of(record, "cap"),
                number_of(record, "limit"), duration(number_of(record, "longestWait"), wait));
     fputs("\nVerdict\n", out);
-    print_wrapped(INDENT, "", text_of(record, "verdict"), out);
+    print_wrapped(INDENT, "", field_text(record, "verdict"), out);
 }
 
 bool explain_event_print(const bson_t *record, FILE *out)
 {
-    if (!text_of(record, "_id")[0] || !text_of(record, "server")[0] ||
-        !text_of(record, "verdict")[0] || number_of(record, "begin") <= 0) {
+    if (!field_text(record, "_id")[0] || !field_text(record, "server")[0] ||
+        !field_text(record, "verdict")[0] || number_of(record, "begin") <= 0) {
         return false;
     }
-    bool clear = strcmp(text_of(record, "cause"), "unclear") != 0;
+    bool clear = strcmp(field_text(record, "cause"), "unclear") != 0;
     print_head(record, out);
     print_list(record, "remedies", "What to do", 0, print_remedy, out);
     print_list(record, "causes", clear ? "Less likely" : "Not enough for a verdict", clear,
@@ -330,9 +302,9 @@ static void name_those_there(const bson_t *events, const char *id, char ret_erro
     used += (size_t)snprintf(ret_error + used, ERROR_BYTES - used,
                              "; %s:", count > NAMED_MAX ? "the latest are" : "there are");
     for (bson_iter_init(&iter, events); bson_iter_next(&iter);) {
-        if (place++ >= count - NAMED_MAX && inner_of(&iter, &event)) {
+        if (place++ >= count - NAMED_MAX && field_open(&iter, &event)) {
             used += (size_t)snprintf(ret_error + used, ERROR_BYTES - used, " %.48s",
-                                     text_of(&event, "_id"));
+                                     field_text(&event, "_id"));
         }
     }
 }
@@ -343,7 +315,7 @@ static int explain_one_of(const bson_t *events, const char *id)
     bson_iter_t iter;
     bson_t event;
     for (bson_iter_init(&iter, events); bson_iter_next(&iter);) {
-        if (inner_of(&iter, &event) && strcmp(text_of(&event, "_id"), id) == 0) {
+        if (field_open(&iter, &event) && strcmp(field_text(&event, "_id"), id) == 0) {
             return explain_event_print(&event, stdout)
                        ? EXIT_SUCCESS
                        : complain(EXIT_FAILURE, "%.60s: its record cannot be read", id);
@@ -362,7 +334,7 @@ static int explain_answer(const struct buffer *line, const char *id)
     if (!answer) {
         return complain(EXIT_FAILURE, "%s", error);
     }
-    int status = find_inner(answer, "state", &state) && find_inner(&state, "exhaustions", &events)
+    int status = field_find(answer, "state", &state) && field_find(&state, "exhaustions", &events)
                      ? explain_one_of(&events, id)
                      : complain(EXIT_FAILURE, "this weir keeps no records");
     bson_destroy(answer);

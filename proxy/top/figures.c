@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proxy/admin/fields.h"
 #include "proxy/admin/spread.h"
 #include "proxy/mem.h"
 
@@ -68,39 +69,13 @@ static double number_of(const bson_t *document, const char *key)
     return bson_iter_init_find(&iter, document, key) ? bson_iter_as_double(&iter) : 0;
 }
 
-static const char *text_of(const bson_t *document, const char *key)
-{
-    bson_iter_t iter;
-    return bson_iter_init_find(&iter, document, key) && BSON_ITER_HOLDS_UTF8(&iter)
-               ? bson_iter_utf8(&iter, NULL)
-               : "";
-}
-
-static bool inner(const bson_iter_t *iter, bson_t *ret_document)
-{
-    const uint8_t *data = NULL;
-    uint32_t len = 0;
-    if (BSON_ITER_HOLDS_DOCUMENT(iter)) {
-        bson_iter_document(iter, &len, &data);
-    } else if (BSON_ITER_HOLDS_ARRAY(iter)) {
-        bson_iter_array(iter, &len, &data);
-    }
-    return data && bson_init_static(ret_document, data, len);
-}
-
-static bool find(const bson_t *document, const char *key, bson_t *ret_document)
-{
-    bson_iter_t iter;
-    return bson_iter_init_find(&iter, document, key) && inner(&iter, ret_document);
-}
-
 // What a document of counts comes to.
 static double sum_of(const bson_t *document, const char *key)
 {
     bson_t counts;
     bson_iter_t iter;
     double sum = 0;
-    if (find(document, key, &counts)) {
+    if (field_find(document, key, &counts)) {
         for (bson_iter_init(&iter, &counts); bson_iter_next(&iter);) {
             sum += bson_iter_as_double(&iter);
         }
@@ -117,14 +92,14 @@ struct walk {
 
 static void walk_begin(struct walk *walk, const bson_t *state, const char *collection)
 {
-    walk->there =
-        state && find(state, collection, &walk->list) && bson_iter_init(&walk->iter, &walk->list);
+    walk->there = state && field_find(state, collection, &walk->list) &&
+                  bson_iter_init(&walk->iter, &walk->list);
 }
 
 static bool walk_next(struct walk *walk, bson_t *ret_document)
 {
     while (walk->there && bson_iter_next(&walk->iter)) {
-        if (inner(&walk->iter, ret_document)) {
+        if (field_open(&walk->iter, ret_document)) {
             return true;
         }
     }
@@ -168,7 +143,7 @@ static bool find_before(const bson_t *before, const char *collection, const char
 {
     struct walk walk;
     for (walk_begin(&walk, before, collection); walk_next(&walk, ret_document);) {
-        if (strcmp(text_of(ret_document, "_id"), id) == 0) {
+        if (strcmp(field_text(ret_document, "_id"), id) == 0) {
             return true;
         }
     }
@@ -194,7 +169,7 @@ static void take_servers(struct figures *figures, const bson_t *before, const bs
     size_t room = count_of(now, "servers");
     for (walk_begin(&walk, now, "servers"); walk_next(&walk, &server);) {
         bson_t old = BSON_INITIALIZER;
-        const char *id = text_of(&server, "_id");
+        const char *id = field_text(&server, "_id");
         bool known = find_before(before, "servers", id, &old);
         double granted = known ? number_of(&old, "granted") : 0;
         double shed = known ? sum_of(&old, "refused") : 0;
@@ -217,7 +192,7 @@ static void take_servers(struct figures *figures, const bson_t *before, const bs
                       {.number = number_of(&server, "waiting")},
                       {.number = rate(figures, number_of(&server, "granted"), granted)},
                       {.number = shed_rate},
-                      {.text = text_of(&server, "kind")},
+                      {.text = field_text(&server, "kind")},
                       {.text = id}},
         };
     }
@@ -232,7 +207,7 @@ static void take_tenants(struct figures *figures, const bson_t *before, const bs
     size_t room = count_of(now, "tenants");
     for (walk_begin(&walk, now, "tenants"); walk_next(&walk, &tenant);) {
         bson_t old = BSON_INITIALIZER;
-        const char *id = text_of(&tenant, "_id");
+        const char *id = field_text(&tenant, "_id");
         bool known = find_before(before, "tenants", id, &old);
         double served = known ? number_of(&old, "served") : 0;
         double shed = known ? number_of(&old, "shed") : 0;
@@ -242,8 +217,8 @@ static void take_tenants(struct figures *figures, const bson_t *before, const bs
                       {.number = number_of(&tenant, "waiting")},
                       {.number = rate(figures, number_of(&tenant, "served"), served)},
                       {.number = rate(figures, number_of(&tenant, "shed"), shed)},
-                      {.text = text_of(&tenant, "server")},
-                      {.text = text_of(&tenant, "tenant")}},
+                      {.text = field_text(&tenant, "server")},
+                      {.text = field_text(&tenant, "tenant")}},
         };
     }
 }
@@ -257,7 +232,7 @@ static void sum_times(const bson_t *state, const char *measure, struct spread *r
     bson_iter_t iter;
     *ret_spread = (struct spread){0};
     for (walk_begin(&walk, state, "times"); walk_next(&walk, &times);) {
-        if (!find(&times, measure, &spread) || !find(&spread, "buckets", &buckets)) {
+        if (!field_find(&times, measure, &spread) || !field_find(&spread, "buckets", &buckets)) {
             continue;
         }
         bson_iter_init(&iter, &buckets);
@@ -336,9 +311,9 @@ static void see_shapes(struct shapes_seen *shapes, const bson_t *state)
     *shapes = (struct shapes_seen){xcalloc(room + 1, sizeof *shapes->at), 0};
     for (walk_begin(&walk, state, "shapes"); walk_next(&walk, &document);) {
         shapes->at[shapes->count++] = (struct shape_seen){
-            .server = text_of(&document, "server"),
-            .label = text_of(&document, "shape"),
-            .id = text_of(&document, "_id"),
+            .server = field_text(&document, "server"),
+            .label = field_text(&document, "shape"),
+            .id = field_text(&document, "_id"),
             .requests = number_of(&document, "requests"),
             .held = number_of(&document, "held"),
             .waited = number_of(&document, "waited"),
@@ -348,7 +323,7 @@ static void see_shapes(struct shapes_seen *shapes, const bson_t *state)
     qsort(shapes->at, shapes->count, sizeof *shapes->at, compare_shapes);
     for (walk_begin(&walk, state, "requests"); walk_next(&walk, &document);) {
         struct shape_seen *shape =
-            find_label(shapes, text_of(&document, "server"), text_of(&document, "shape"));
+            find_label(shapes, field_text(&document, "server"), field_text(&document, "shape"));
         if (shape) {
             shape->held += number_of(&document, "held");
         }
@@ -409,8 +384,8 @@ static void put_request(struct figures *figures, const bson_t *request,
 {
     char *id = figures->request_ids[figures->records[PANE_HOLDERS].count];
     struct record *record = add(figures, PANE_HOLDERS, room);
-    const char *server = text_of(request, "server");
-    const char *label = text_of(request, "shape");
+    const char *server = field_text(request, "server");
+    const char *label = field_text(request, "shape");
     const struct shape_seen *shape = find_label(shapes, server, label);
     snprintf(id, FIGURES_ID_BYTES, "%.0f", number_of(request, "_id"));
     *record = (struct record){
@@ -419,11 +394,11 @@ static void put_request(struct figures *figures, const bson_t *request,
         .cells = {{.number = number_of(request, "held")},
                   {.number = number_of(request, "age")},
                   {.number = number_of(request, "client")},
-                  {.text = text_of(request, "state")},
-                  {.text = text_of(request, "lane")},
-                  {.text = text_of(request, "app")},
+                  {.text = field_text(request, "state")},
+                  {.text = field_text(request, "lane")},
+                  {.text = field_text(request, "app")},
                   {.text = server},
-                  {.text = *label ? label : text_of(request, "command")}},
+                  {.text = *label ? label : field_text(request, "command")}},
     };
 }
 
@@ -453,7 +428,7 @@ static void take_requests(struct figures *figures, const bson_t *now,
     size_t room = count_of(now, "requests");
     figures->request_ids = xcalloc(room + 1, sizeof *figures->request_ids);
     for (walk_begin(&walk, now, "requests"); walk_next(&walk, &request);) {
-        if (strcmp(text_of(&request, "state"), "local") != 0) {
+        if (strcmp(field_text(&request, "state"), "local") != 0) {
             put_request(figures, &request, shapes, room);
         }
     }
@@ -489,7 +464,7 @@ void figures_make(struct figures *figures, const bson_t *before, const bson_t *n
     *figures = (struct figures){.window_s = before ? window_s : 0};
     totals_of(now, &totals);
     totals_of(before, &old);
-    figures->version = text_of(&totals, "version");
+    figures->version = field_text(&totals, "version");
     figures->pid = number_of(&totals, "pid");
     figures->up_s = since(time_s, number_of(&totals, "startTime"));
     figures->clients = number_of(&totals, "clients");
