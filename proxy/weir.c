@@ -452,11 +452,13 @@ static bool all_have_seen(const struct weir *weir, uint64_t generation)
     return true;
 }
 
-// So that who is told that a rule was added can count on it. A worker takes its mail in every turn.
-static void wait_until_seen(const struct weir *weir, uint64_t generation)
+// So that who is told that something was done, as that a rule was added, can count on it. A worker
+// takes its mail in every turn.
+static void wait_for_workers(const struct weir *weir,
+                             bool (*done)(const struct weir *weir, uint64_t what), uint64_t what)
 {
     static const struct timespec pause = {.tv_nsec = 200000};
-    for (int i = 0; i < SEEN_PAUSES && !all_have_seen(weir, generation); i++) {
+    for (int i = 0; i < SEEN_PAUSES && !done(weir, what); i++) {
         nanosleep(&pause, NULL);
     }
 }
@@ -478,7 +480,7 @@ static void rules_changed(void *arg, struct rules *rules, bool emergency)
     observer_tell_rules(weir->observer, rules, emergency);
     rules_drop(rules);
     if (weir->rulebook) { // else the workers do not run yet
-        wait_until_seen(weir, generation);
+        wait_for_workers(weir, all_have_seen, generation);
     }
 }
 
@@ -800,7 +802,7 @@ static bool make_users(const struct weir *weir, const struct config *config,
     return renewal->users != NULL;
 }
 
-static bool have_taken_users(const struct weir *weir, unsigned times)
+static bool all_have_taken_users(const struct weir *weir, uint64_t times)
 {
     for (int i = 0; i < weir->worker_count; i++) {
         if (atomic_load(&weir->workers[i]->users_taken) < times) {
@@ -813,7 +815,6 @@ static bool have_taken_users(const struct weir *weir, unsigned times)
 // Whoever logs in by the former ones meanwhile is met by the mail.
 static void exchange_users(struct weir *weir, struct users *users)
 {
-    static const struct timespec pause = {.tv_nsec = 200000};
     unsigned times = ++weir->users_exchanged;
     users_drop(weir->users);
     weir->users = users_keep(users);
@@ -823,9 +824,7 @@ static void exchange_users(struct weir *weir, struct users *users)
         mail->users = users_keep(users);
         worker_post(weir->workers[i], &mail->mail, MAIL_USERS);
     }
-    for (int i = 0; i < SEEN_PAUSES && !have_taken_users(weir, times); i++) {
-        nanosleep(&pause, NULL);
-    }
+    wait_for_workers(weir, all_have_taken_users, times);
 }
 
 static bool renew_certificates(struct weir *weir, char *ret_error, size_t capacity)
@@ -988,22 +987,11 @@ static bool obey(struct weir *weir, const siginfo_t *info)
     return false;
 }
 
-#define STUCK_US 5000000 // a worker that has not swept for so long
-
-static bool all_turn(const struct weir *weir, int64_t now_us)
-{
-    for (int i = 0; i < weir->worker_count; i++) {
-        if (now_us - atomic_load(&weir->workers[i]->swept_us) > STUCK_US) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static void feed_watchdog(struct weir *weir, int64_t every_us)
 {
     int64_t now_us = main_now_us(weir);
-    if (every_us > 0 && now_us - weir->fed_us >= every_us && all_turn(weir, now_us)) {
+    if (every_us > 0 && now_us - weir->fed_us >= every_us &&
+        workers_turn(weir->workers, weir->worker_count, now_us)) {
         notify("WATCHDOG=1");
         weir->fed_us = now_us;
     }

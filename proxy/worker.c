@@ -240,6 +240,18 @@ static void on_sweep(void *arg)
     timer_set(worker->sweep, now_us + WORKER_SWEEP_US);
 }
 
+#define WORKER_STUCK_US 5000000
+
+bool workers_turn(struct worker *const *workers, int count, int64_t now_us)
+{
+    for (int i = 0; i < count; i++) {
+        if (now_us - atomic_load(&workers[i]->swept_us) > WORKER_STUCK_US) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int workers_count_clients(struct worker *const *workers, int count)
 {
     int clients = 0;

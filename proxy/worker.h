@@ -188,6 +188,9 @@ void worker_tick_by(struct worker *worker, int64_t at_us);
 // The connections of apps that these workers have, or are about to be given. From any thread.
 int workers_count_clients(struct worker *const *workers, int count);
 
+// Whether the loops of all of them turn: none is stuck for five seconds. From any thread.
+bool workers_turn(struct worker *const *workers, int count, int64_t now_us);
+
 // A pseudo-random number in [0, 1).
 double worker_random(struct worker *worker);
 

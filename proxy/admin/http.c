@@ -32,8 +32,6 @@
 #include "proxy/net/errno_words.h"
 #include "wire/bson_view.h"
 
-#define STUCK_US 5000000 // a worker whose loop has not turned for so long is stuck
-
 // The first PAGES_MADE of them are made of what the observer says.
 enum page_id {
     PAGE_METRICS,
@@ -209,11 +207,8 @@ static enum MHD_Result respond_with_health(const struct http *http,
                                            struct MHD_Connection *connection)
 {
     int64_t now_us = loop_now_us(http->workers[0]->loop);
-    for (int i = 0; i < http->worker_count; i++) {
-        if (now_us - atomic_load(&http->workers[i]->swept_us) > STUCK_US) {
-            return respond_in_words(connection, MHD_HTTP_SERVICE_UNAVAILABLE,
-                                    "a worker is stuck\n");
-        }
+    if (!workers_turn(http->workers, http->worker_count, now_us)) {
+        return respond_in_words(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "a worker is stuck\n");
     }
     return respond_in_words(connection, MHD_HTTP_OK, "alive\n");
 }
