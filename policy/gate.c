@@ -841,6 +841,15 @@ void gate_count(const struct gate *gate, int64_t now_us, struct gate_counts *ret
     }
 }
 
+uint64_t gate_counts_refused(const struct gate_counts *counts)
+{
+    uint64_t refused = 0;
+    for (int i = 0; i < REFUSAL_COUNT; i++) {
+        refused += counts->refused[i];
+    }
+    return refused;
+}
+
 int gate_in_flight(const struct gate *gate)
 {
     return (int)gate->in_flight.count;

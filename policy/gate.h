@@ -241,6 +241,9 @@ struct gate_counts {
 };
 void gate_count(const struct gate *gate, int64_t now_us, struct gate_counts *ret_counts);
 
+// How many were refused, for whichever reason.
+uint64_t gate_counts_refused(const struct gate_counts *counts);
+
 int gate_in_flight(const struct gate *gate);
 
 // Those in flight, longest first; NULL when there are none. Follow ticket->next.

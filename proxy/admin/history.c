@@ -104,15 +104,6 @@ struct sampling {
     int64_t now_us;
 };
 
-static uint64_t sum_refused(const struct gate_counts *gate)
-{
-    uint64_t sum = 0;
-    for (int i = 0; i < REFUSAL_COUNT; i++) {
-        sum += gate->refused[i];
-    }
-    return sum;
-}
-
 static void sample_server(struct server *server, void *arg)
 {
     const struct sampling *sampling = arg;
@@ -124,7 +115,7 @@ static void sample_server(struct server *server, void *arg)
     }
     server_count(server, sampling->now_us, &counts);
     const struct gate_counts *gate = &counts.gate;
-    uint64_t shed = sum_refused(gate);
+    uint64_t shed = gate_counts_refused(gate);
     bool known = past->seen > 0; // what was before it was seen was not in this second
     int32_t *figures = past->figures[history->second % HISTORY_SECONDS];
     figures[FIGURE_CAP] = counts.cap;

@@ -60,9 +60,7 @@ static void add_server(struct server *server, void *arg)
     sum->figures.in_flight += counts.gate.in_flight;
     sum->figures.waiting += (int64_t)counts.gate.queued + counts.waiters;
     sum->figures.connection_errors += (int64_t)counts.open_failures;
-    for (int i = 0; i < REFUSAL_COUNT; i++) {
-        sum->figures.refused += (int64_t)counts.gate.refused[i];
-    }
+    sum->figures.refused += (int64_t)gate_counts_refused(&counts.gate);
     for (int i = 0; i < sum->gathering->worker_count; i++) {
         add_traffic(&sum->figures, &server->traffic[i]);
     }
