@@ -47,6 +47,25 @@ struct workload {
     int64_t until_us;
 };
 
+// A server that shares its cores, and one that suffers from crowding; what the usual mix is made
+// of.
+#define FAIR                                                                                       \
+    {                                                                                              \
+        .cores = 8                                                                                 \
+    }
+#define CROWDED                                                                                    \
+    {                                                                                              \
+        .cores = 8, .contention = 0.02                                                             \
+    }
+#define FAST(n, ...)                                                                               \
+    {                                                                                              \
+        .name = "fast", .per_s = (n), .cpu_ms = 5, .deadline_us = 500 * MS, __VA_ARGS__            \
+    }
+#define MIDDLE(n, ...)                                                                             \
+    {                                                                                              \
+        .name = "middle", .per_s = (n), .cpu_ms = 20, .deadline_us = 500 * MS, __VA_ARGS__         \
+    }
+
 extern const struct workload even;        // at the capacity of a server that shares its cores
 extern const struct workload crowded;     // the same on one that suffers from crowding
 extern const struct workload heavy;       // the same with heavy-tailed times

@@ -5,22 +5,6 @@
 
 #include "workload.h"
 
-#define FAIR                                                                                       \
-    {                                                                                              \
-        .cores = 8                                                                                 \
-    }
-#define CROWDED                                                                                    \
-    {                                                                                              \
-        .cores = 8, .contention = 0.02                                                             \
-    }
-#define FAST(n, ...)                                                                               \
-    {                                                                                              \
-        .name = "fast", .per_s = (n), .cpu_ms = 5, .deadline_us = 500 * MS, __VA_ARGS__            \
-    }
-#define MIDDLE(n, ...)                                                                             \
-    {                                                                                              \
-        .name = "middle", .per_s = (n), .cpu_ms = 20, .deadline_us = 500 * MS, __VA_ARGS__         \
-    }
 #define USUAL(n)                                                                                   \
     {                                                                                              \
         FAST((n)*0.8, ), MIDDLE((n)*0.2, )                                                         \

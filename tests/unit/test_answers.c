@@ -12,21 +12,7 @@
 #include <cmocka.h>
 
 #include "proxy/control/answers.h"
-
-static bson_t *document(const char *json)
-{
-    char *text = strdup(json);
-    for (char *c = text; *c; c++) {
-        *c = *c == '\'' ? '"' : *c;
-    }
-    bson_error_t error;
-    bson_t *bson = bson_new_from_json((const uint8_t *)text, -1, &error);
-    if (!bson) {
-        fail_msg("%s: %s", json, error.message);
-    }
-    free(text);
-    return bson;
-}
+#include "wire_samples.h"
 
 static const char status_json[] =
     "{'host': 'h:27017', 'version': '8.0.4', 'process': 'mongod', 'uptime': 3600.0,"
@@ -68,7 +54,7 @@ static void status_is_read(void **state)
 {
     (void)state;
     struct server_status status;
-    bson_t *reply = document(status_json);
+    bson_t *reply = sample_document(status_json);
     assert_true(server_status_read(reply, &status));
     assert_string_equal(status.version, "8.0.4");
     assert_int_equal(status.connections.current, 1200);
@@ -81,25 +67,25 @@ static void status_is_read(void **state)
     assert_int_equal(status.certificate_expiry_s, 1798761600);
     bson_destroy(reply);
     // What Atlas' small tiers tell.
-    reply = document("{'connections': {'current': 5, 'available': 495, 'totalCreated': 9}}");
+    reply = sample_document("{'connections': {'current': 5, 'available': 495, 'totalCreated': 9}}");
     assert_true(server_status_read(reply, &status));
     assert_int_equal(status.connections.rejected, UNKNOWN);
     assert_int_equal(status.certificate_expiry_s, UNKNOWN);
     bson_destroy(reply);
-    reply = document("{'connections': {'current': {'$numberLong': '9223372036854775807'},"
-                     " 'available': 1e300}, 'version': 'x'}");
+    reply = sample_document("{'connections': {'current': {'$numberLong': '9223372036854775807'},"
+                            " 'available': 1e300}, 'version': 'x'}");
     assert_true(server_status_read(reply, &status));
     assert_int_equal(status.connections.current, UNKNOWN);
     assert_int_equal(status.connections.available, UNKNOWN);
     bson_destroy(reply);
-    reply = document("{'ok': 1}");
+    reply = sample_document("{'ok': 1}");
     assert_false(server_status_read(reply, &status));
     bson_destroy(reply);
 }
 
 static void take(struct operations *operations, const char *json)
 {
-    bson_t *one = document(json);
+    bson_t *one = sample_document(json);
     operations_take(operations, one, 1000000);
     bson_destroy(one);
 }
@@ -187,7 +173,7 @@ static void lag_is_read(void **state)
 {
     (void)state;
     struct replication *replication = calloc(1, sizeof *replication);
-    bson_t *reply = document(set_json);
+    bson_t *reply = sample_document(set_json);
     assert_true(replication_read(reply, replication));
     assert_true(replication->has_primary);
     assert_int_equal(replication->count, 4);
@@ -203,8 +189,8 @@ static void uses_of_all_members_add_up(void **state)
 {
     (void)state;
     struct indexes *indexes = calloc(1, sizeof *indexes);
-    bson_t *one = document(index_json);
-    bson_t *listed = document("{'name': 'b_1', 'key': {'b': 1}, 'sparse': true}");
+    bson_t *one = sample_document(index_json);
+    bson_t *listed = sample_document("{'name': 'b_1', 'key': {'b': 1}, 'sparse': true}");
     indexes_take(indexes, one);
     indexes_take(indexes, one);
     indexes_take(indexes, listed);
@@ -223,14 +209,14 @@ static void plans_are_read(void **state)
 {
     (void)state;
     struct explanation explanation;
-    bson_t *reply = document(plan_json);
+    bson_t *reply = sample_document(plan_json);
     assert_true(explanation_read(reply, &explanation));
     assert_string_equal(explanation.plan, "SORT, FETCH, IXSCAN");
     assert_string_equal(explanation.index, "a_1");
     assert_true(explanation.sorts && !explanation.scans);
     bson_destroy(reply);
-    reply = document("{'queryPlanner': {'winningPlan': {'stage': 'SHARD_MERGE', 'shards': ["
-                     "{'winningPlan': {'stage': 'COLLSCAN'}}]}}}");
+    reply = sample_document("{'queryPlanner': {'winningPlan': {'stage': 'SHARD_MERGE', 'shards': ["
+                            "{'winningPlan': {'stage': 'COLLSCAN'}}]}}}");
     assert_true(explanation_read(reply, &explanation));
     assert_true(explanation.scans);
     bson_destroy(reply);
@@ -240,7 +226,7 @@ static void profiled_updates_have_a_shape(void **state)
 {
     (void)state;
     struct profiled *profiled = calloc(1, sizeof *profiled);
-    bson_t *one = document(profile_json);
+    bson_t *one = sample_document(profile_json);
     assert_true(profiled_read(one, profiled));
     assert_string_equal(profiled->shape, "update shop.orders {sku} u{$set:{n}}");
     assert_true(profiled->has_needs);
@@ -280,7 +266,7 @@ static void hostile_replies_do_no_harm(void **state)
                                           index_json,  plan_json,      profile_json};
     static const uint8_t values[] = {0, 1, 2, 3, 4, 8, 9, 10, 16, 18, 0x7f, 0x80, 0xff};
     for (size_t r = 0; r < sizeof replies / sizeof replies[0]; r++) {
-        bson_t *sound = document(replies[r]);
+        bson_t *sound = sample_document(replies[r]);
         uint8_t *bytes = malloc(sound->len);
         for (uint32_t i = 4; i < sound->len - 1; i++) {
             for (size_t v = 0; v < sizeof values; v++) {

@@ -4,6 +4,7 @@
 // terminal whatever it holds.
 
 #include "proxy/admin/explain_event.h"
+#include "wire_samples.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,20 +18,13 @@
 // What it prints of JSON with ' for ". NULL: it is no record. To be freed.
 static char *print(const char *text)
 {
-    char *json = strdup(text);
-    bson_error_t error;
     char *printed = NULL;
     size_t len = 0;
-    for (char *at = json; (at = strchr(at, '\'')); at++) {
-        *at = '"';
-    }
-    bson_t *record = bson_new_from_json((const uint8_t *)json, -1, &error);
-    assert_non_null(record);
+    bson_t *record = sample_document(text);
     FILE *out = open_memstream(&printed, &len);
     bool good = explain_event_print(record, out);
     fclose(out);
     bson_destroy(record);
-    free(json);
     if (!good) {
         assert_int_equal(len, 0);
         free(printed);

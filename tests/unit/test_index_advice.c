@@ -10,26 +10,12 @@
 #include <cmocka.h>
 
 #include "proxy/control/index_advice.h"
-
-static bson_t *document(const char *json)
-{
-    char *text = strdup(json);
-    for (char *c = text; *c; c++) {
-        *c = *c == '\'' ? '"' : *c;
-    }
-    bson_error_t error;
-    bson_t *bson = bson_new_from_json((const uint8_t *)text, -1, &error);
-    if (!bson) {
-        fail_msg("%s: %s", json, error.message);
-    }
-    free(text);
-    return bson;
-}
+#include "wire_samples.h"
 
 static struct query_needs needs_of(const char *json)
 {
     struct query_needs needs;
-    bson_t *command = document(json);
+    bson_t *command = sample_document(json);
     query_needs_of_command(command, &needs);
     bson_destroy(command);
     return needs;
@@ -197,7 +183,7 @@ static void many_fields_are_incomplete(void **state)
 static struct index_keys index_of(const char *json)
 {
     struct index_keys keys;
-    bson_t *bson = document(json);
+    bson_t *bson = sample_document(json);
     bson_iter_t iter;
     assert_true(bson_iter_init_find(&iter, bson, "key"));
     assert_true(index_keys_read(&iter, &keys));

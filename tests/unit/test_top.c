@@ -3,6 +3,7 @@
 // weir top: figures of two states, lines of figures.
 
 #include "proxy/top/screen.h"
+#include "wire_samples.h"
 
 #include <locale.h>
 #include <setjmp.h>
@@ -46,20 +47,6 @@ static const char now_json[] =
     "  {'_id': '00000000000000aa a:1', 'server': 'a:1', 'shape': 'count x',"
     "   'requests': 2, 'held': 7.0, 'waited': 0.0, 'now': 1}]}";
 
-// JSON with ' for ".
-static bson_t *state_of(const char *text)
-{
-    char *json = strdup(text);
-    bson_error_t error;
-    for (char *at = json; (at = strchr(at, '\'')); at++) {
-        *at = '"';
-    }
-    bson_t *state = bson_new_from_json((const uint8_t *)json, -1, &error);
-    assert_non_null(state);
-    free(json);
-    return state;
-}
-
 struct world {
     bson_t *before;
     bson_t *now;
@@ -70,7 +57,8 @@ struct world {
 static int set_up(void **state)
 {
     static struct world world;
-    world = (struct world){.before = state_of(before_json), .now = state_of(now_json)};
+    world =
+        (struct world){.before = sample_document(before_json), .now = sample_document(now_json)};
     figures_make(&world.figures, world.before, world.now, 2, 160);
     world.view =
         (struct view){.width = 80, .height = 24, .socket = "/run/x", .focus = PANE_HOLDERS};
