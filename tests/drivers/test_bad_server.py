@@ -262,7 +262,8 @@ def test_server_that_takes_its_time_holds_up_only_who_asked(proxy, wrong, victim
 
 
 def test_nobody_ever_sees_anothers_data(proxy, wrong):
-    """Every third reply is wrong in one way or another, and many clients ask at once."""
+    """Every third reply is wrong in one way or another, and many clients ask at once. How many of
+    the requests that are repeated meet a second wrong reply is chance: no share is asked for."""
     ways = [mischief for case, (mischief, _) in MISCHIEF.items() if "silence" not in case]
     turns = itertools.count()
 
@@ -293,7 +294,7 @@ def test_nobody_ever_sees_anothers_data(proxy, wrong):
     for thread in threads:
         thread.join()
     assert failures == []
-    assert len(served) == 16 * 20 and 0.3 < sum(served) / len(served) < 0.9
+    assert len(served) == 16 * 20 and any(served) and next(turns) // 3 > len(ways)
 
 
 STATES = {
