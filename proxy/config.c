@@ -112,6 +112,14 @@ void config_describe(const struct config *config, enum config_option option,
     describe(config, option, config->origins[option], value, ret_subject);
 }
 
+void config_blame(const struct config *config, enum config_option option, const char *error,
+                  char *ret_error, size_t capacity)
+{
+    char subject[CONFIG_SUBJECT_BYTES];
+    config_describe(config, option, subject);
+    snprintf(ret_error, capacity, "%.*s: %s", CONFIG_SUBJECT_BYTES, subject, error);
+}
+
 bool loader_set(struct loader *loader, enum config_option option, struct config_origin origin,
                 const char *text)
 {

@@ -101,7 +101,12 @@ struct config {
 };
 #undef CONFIG_FIELD
 
-enum { CONFIG_ERROR_BYTES = 1024, CONFIG_SUBJECT_BYTES = 640, CONFIG_VALUE_BYTES = 1024 };
+enum {
+    CONFIG_ERROR_BYTES = 1024,
+    CONFIG_SUBJECT_BYTES = 640,
+    CONFIG_REASON_BYTES = CONFIG_ERROR_BYTES - CONFIG_SUBJECT_BYTES - 2, // an error without it
+    CONFIG_VALUE_BYTES = 1024,
+};
 
 // Reads everything and checks what can be checked without opening a certificate or a socket. argv
 // is as in main and borrowed for the call, env as environ. Returns a configuration that the caller
@@ -120,6 +125,10 @@ void config_free(struct config *config);
 // "--port 27017". The value of a URI is left out.
 void config_describe(const struct config *config, enum config_option option,
                      char ret_subject[CONFIG_SUBJECT_BYTES]);
+
+// Puts that in front of an error about the setting.
+void config_blame(const struct config *config, enum config_option option, const char *error,
+                  char *ret_error, size_t capacity);
 
 // Calls each for every setting that has a value, default or not, with its name in the file and its
 // value as a user would write it, secrets masked. Both texts live for the call.

@@ -2,124 +2,242 @@
 
 #include "proxy/reload.h"
 
-#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
-#include "proxy/config_option.h"
+#include "proxy/config_changes.h"
+#include "proxy/control/clock.h"
+#include "proxy/log.h"
+#include "proxy/mem.h"
+#include "proxy/notify.h"
+#include "proxy/weir_inner.h"
 
-struct names {
-    const struct config *other;
-    char *text;
-    size_t capacity;
-    const char *name; // that is looked for in `other`
-    const char *value;
-    bool same;
-    bool found;
+// Mixes something in of which only matters whether it changes.
+static uint64_t mix(uint64_t seen, int64_t fact)
+{
+    return (seen ^ (uint64_t)fact) * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+// Another number when the file was replaced or written to.
+static uint64_t look_at_file(uint64_t seen, const char *path)
+{
+    struct stat file;
+    if (!path || stat(path, &file) != 0) {
+        return mix(seen, 0);
+    }
+    seen = mix(mix(seen, (int64_t)file.st_ino), (int64_t)file.st_size);
+    return mix(mix(seen, file.st_mtim.tv_sec), file.st_mtim.tv_nsec);
+}
+
+uint64_t reload_look_at_files(const struct config *config)
+{
+    uint64_t seen = look_at_file(0, config->tls_certificate_key_file);
+    seen = look_at_file(seen, config->tls_ca_file);
+    return look_at_file(seen, config->tls_crl_file);
+}
+
+// What a new configuration brings, made before anything of it is seen.
+struct renewal {
+    struct shared shared; // its tls_server; NULL: the former one stays
+    struct users *users;  // likewise
+    uint64_t files_seen;
 };
 
-static void add(struct names *names, const char *name)
+const struct config *reload_latest(const struct weir *weir)
 {
-    size_t used = strlen(names->text);
-    snprintf(names->text + used, names->capacity - used, "%s%s", used > 0 ? ", " : "", name);
+    return weir->latest ? weir->latest : weir->shared.config;
 }
 
-// upstream.uri is shown without its secrets, so it is compared by itself.
-static bool is_taken_over(const char *name)
+static bool make_certificates(const struct weir *weir, const struct config *config,
+                              struct renewal *renewal, char *ret_error, size_t capacity)
 {
-    for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++) {
-        if (strcmp(option_rows[i].name, name) == 0) {
-            return option_rows[i].reloadable || i == CONFIG_OPTION_uri;
-        }
-    }
-    return false;
+    bool both = weir->shared.tls_server && config->tls_mode != CONFIG_TLS_DISABLED;
+    // Before they are read: later changes are seen.
+    renewal->files_seen = reload_look_at_files(config);
+    return !both || weir_make_tls(config, weir->deployment, &renewal->shared, ret_error, capacity);
 }
 
-static void look(void *context, const char *name, const char *value)
+static void exchange_certificates(struct weir *weir, struct renewal *renewal)
 {
-    struct names *names = context;
-    if (strcmp(name, names->name) == 0) {
-        names->found = true;
-        names->same = strcmp(value, names->value) == 0;
+    if (renewal->shared.tls_server) {
+        tls_server_exchange(weir->shared.tls_server, renewal->shared.tls_server);
+        weir->files_seen = renewal->files_seen;
     }
 }
 
-static void look_for(struct names *names, const char *name, const char *value)
+static bool make_users(const struct weir *weir, const struct config *config,
+                       struct renewal *renewal, char *ret_error, size_t capacity)
 {
-    names->name = name;
-    names->value = value;
-    names->found = names->same = false;
-    config_each(names->other, look, names);
-}
-
-static void add_if_other(void *context, const char *name, const char *value)
-{
-    struct names *names = context;
-    look_for(names, name, value);
-    if (!names->same && !is_taken_over(name)) {
-        add(names, name);
+    if (!weir->users || !config_changes_keep_logins(weir->shared.config, config)) {
+        return true;
     }
+    renewal->users = users_new(config, weir->users, ret_error, capacity);
+    return renewal->users != NULL;
 }
 
-static void add_if_gone(void *context, const char *name, const char *value)
+static bool all_have_taken_users(const struct weir *weir, uint64_t times)
 {
-    struct names *names = context;
-    look_for(names, name, value);
-    if (!names->found && !is_taken_over(name)) {
-        add(names, name);
-    }
-}
-
-static bool fields_are_same(const struct config_entry *a, const struct config_entry *b)
-{
-    for (size_t i = 0; i < a->count && a->count == b->count; i++) {
-        if (strcmp(a->fields[i].name, b->fields[i].name) != 0 ||
-            strcmp(a->fields[i].value, b->fields[i].value) != 0) {
+    for (int i = 0; i < weir->worker_count; i++) {
+        if (atomic_load(&weir->workers[i]->users_taken) < times) {
             return false;
         }
     }
-    return a->count == b->count;
+    return true;
 }
 
-static bool entries_are_same(const struct config_entries *a, const struct config_entries *b)
+// Whoever logs in by the former ones meanwhile is met by the mail.
+static void exchange_users(struct weir *weir, struct users *users)
 {
-    for (size_t i = 0; i < a->count && a->count == b->count; i++) {
-        if (!fields_are_same(&a->items[i], &b->items[i])) {
-            return false;
+    unsigned times = ++weir->users_exchanged;
+    users_drop(weir->users);
+    weir->users = users_keep(users);
+    logins_exchange(weir->shared.logins, users);
+    for (int i = 0; i < weir->worker_count; i++) {
+        struct users_mail *mail = xcalloc(1, sizeof *mail);
+        mail->users = users_keep(users);
+        worker_post(weir->workers[i], &mail->mail, MAIL_USERS);
+    }
+    weir_wait_for_workers(weir, all_have_taken_users, times);
+}
+
+static bool renew_certificates(struct weir *weir, char *ret_error, size_t capacity)
+{
+    struct renewal renewal = {0};
+    bool good = make_certificates(weir, reload_latest(weir), &renewal, ret_error, capacity);
+    if (good) {
+        exchange_certificates(weir, &renewal);
+    }
+    weir_free_tls(&renewal.shared);
+    return good;
+}
+
+static void log_reload(enum log_level level, const char *event, const char *field, const char *text)
+{
+    struct log_line line;
+    log_begin(&line, level, event);
+    log_str(&line, field, text);
+    log_end(&line);
+}
+
+static void exchange_cap(struct weir *weir, int cap, char *ret_said, size_t capacity)
+{
+    ret_said[0] = '\0';
+    if (cap != weir->cap) {
+        snprintf(ret_said, capacity, "upstream.maxConnections %d -> %d; ", weir->cap, cap);
+        weir->cap = cap;
+        (void)servers_set_cap(weir->shared.servers, NULL, cap);
+    }
+}
+
+void reload_read_rules(struct weir *weir)
+{
+    struct reading *reading = atomic_load(&weir->reading);
+    if (reading) {
+        reading->good = rulebook_read_anew(weir->rulebook, reading->config);
+        atomic_store(&weir->reading, NULL);
+    }
+}
+
+// On the main thread. False: they would be too many. The rulebook's thread never waits for this one
+// without looking for what is to be read.
+static bool exchange_rules(struct weir *weir, const struct config *config)
+{
+    static const struct timespec pause = {.tv_nsec = 200000};
+    struct reading reading = {.config = config};
+    atomic_store(&weir->reading, &reading);
+    control_socket_read_rules(weir->control_socket);
+    while (atomic_load(&weir->reading)) {
+        nanosleep(&pause, NULL);
+    }
+    return reading.good;
+}
+
+// Makes what may fail; the rules are the last of it, and in force if they are good.
+static bool prepare_renewal(struct weir *weir, const struct config *fresh, struct renewal *renewal,
+                            char *ret_error, size_t capacity)
+{
+    if (config_changes_open_a_door(weir->shared.config, fresh)) {
+        snprintf(ret_error, capacity,
+                 "net.tls.CAFile: without client certificates required of everybody, anybody could "
+                 "come in at net.bindIp");
+        return false;
+    }
+    if (!weir_check(fresh, ret_error, capacity) ||
+        !make_certificates(weir, fresh, renewal, ret_error, capacity) ||
+        !make_users(weir, fresh, renewal, ret_error, capacity)) {
+        return false;
+    }
+    if (!exchange_rules(weir, fresh)) {
+        snprintf(ret_error, capacity, "rules: with the live ones there would be more than %d",
+                 RULES_MAX);
+        return false;
+    }
+    return true;
+}
+
+// Whole or not at all.
+static bool take_over(struct weir *weir, const struct config *fresh, char *ret_said,
+                      size_t capacity)
+{
+    char names[CONTROL_SAID_BYTES - 256];
+    char cap[64];
+    char users[32] = "";
+    struct renewal renewal = {0};
+    bool good = prepare_renewal(weir, fresh, &renewal, ret_said, capacity);
+    if (good) {
+        exchange_certificates(weir, &renewal);
+        exchange_cap(weir, fresh->max_connections, cap, sizeof cap);
+        if (renewal.users) {
+            exchange_users(weir, renewal.users);
+            snprintf(users, sizeof users, "; users: %zu", fresh->users.count);
         }
+        config_changes_need_restart(weir->shared.config, fresh, names, sizeof names);
+        snprintf(ret_said, capacity, "%srules: %zu%s%s%s%s", cap, fresh->rules.count, users,
+                 renewal.shared.tls_server ? "; certificates read anew" : "",
+                 names[0] ? "; needs a restart: " : "", names);
     }
-    return a->count == b->count;
+    users_drop(renewal.users);
+    weir_free_tls(&renewal.shared);
+    return good;
 }
 
-bool reload_takes_users(const struct config *running, const struct config *fresh)
+void reload(struct weir *weir)
 {
-    return running->authorization == fresh->authorization &&
-           entries_are_same(&running->identities, &fresh->identities);
+    char said[CONTROL_SAID_BYTES];
+    unsigned wanted = atomic_load(&weir->reloads_wanted);
+    notify("RELOADING=1");
+    struct config *fresh = config_load(weir->source.argc, weir->source.argv, environ, said);
+    bool good = fresh && take_over(weir, fresh, said, sizeof said);
+    log_reload(good ? LOG_INFO : LOG_WARN, good ? "reloaded" : "reload_refused",
+               good ? "what" : "why", said);
+    config_free(good ? weir->latest : fresh);
+    weir->latest = good ? fresh : weir->latest;
+    pthread_mutex_lock(&weir->posting);
+    memcpy(weir->said, said, sizeof weir->said);
+    pthread_mutex_unlock(&weir->posting);
+    atomic_store(&weir->reloaded, good);
+    atomic_store(&weir->reloads_done, wanted);
+    notify("READY=1");
 }
 
-void reload_needs_restart(const struct config *running, const struct config *fresh, char *ret_names,
-                          size_t capacity)
+// Those that were just written in part are refused, and looked at again when they have changed.
+void reload_watch_files(struct weir *weir)
 {
-    struct names names = {.other = running, .text = ret_names, .capacity = capacity};
-    ret_names[0] = '\0';
-    if (strcmp(running->uri, fresh->uri) != 0) {
-        add(&names, "upstream.uri");
+    int64_t now = now_us();
+    if (!weir->shared.tls_server || now - weir->files_looked_us < RELOAD_LOOK_US) {
+        return;
     }
-    config_each(fresh, add_if_other, &names);
-    names.other = fresh;
-    config_each(running, add_if_gone, &names);
-    if (!reload_takes_users(running, fresh) && running->users.count + fresh->users.count > 0) {
-        add(&names, "users");
+    weir->files_looked_us = now;
+    uint64_t seen = reload_look_at_files(reload_latest(weir));
+    if (seen == weir->files_seen) {
+        return;
     }
-    if (!entries_are_same(&running->identities, &fresh->identities)) {
-        add(&names, "identities");
-    }
-}
-
-bool reload_opens_a_door(const struct config *running, const struct config *fresh)
-{
-    struct config then = *running;
-    then.tls_ca_file = fresh->tls_ca_file;
-    then.tls_allow_connections_without_certificates =
-        fresh->tls_allow_connections_without_certificates;
-    return !running->allow_remote_without_auth && config_is_open(&then);
+    char error[CONFIG_ERROR_BYTES];
+    bool good = renew_certificates(weir, error, sizeof error);
+    weir->files_seen = seen;
+    log_reload(good ? LOG_INFO : LOG_WARN, good ? "reloaded" : "reload_refused",
+               good ? "what" : "why", good ? "certificates, whose files have changed" : error);
 }

@@ -1,27 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a new configuration says otherwise than the one that runs.
+// The configuration read anew, and put in the place of the one that runs: whole or not at all. On
+// the main thread, but for what says otherwise.
 
 #ifndef PROXY_RELOAD_H
 #define PROXY_RELOAD_H
 
-#include <stdbool.h>
-#include <stddef.h>
+#include <stdint.h>
 
 #include "proxy/config.h"
 
-// Writes the names of the settings that differ, with commas between them, "" if none does; cuts at
-// capacity. Without those that a reload takes over: the column `reloadable` of config_table.h, and
-// the rules and, if they can be taken over, the users.
-void reload_needs_restart(const struct config *running, const struct config *fresh, char *ret_names,
-                          size_t capacity);
+struct weir;
 
-// Whether the users can be taken over: if it stays who logs in at all, and as whom weir does.
-bool reload_takes_users(const struct config *running, const struct config *fresh);
+// Logs what came of it, and leaves it in weir->said.
+void reload(struct weir *weir);
 
-// Whether, with what a reload takes over, people on other machines could come in without saying who
-// they are, which the running configuration does not allow. What a new one says of addresses and
-// permissions is not taken over, and excuses nothing.
-bool reload_opens_a_door(const struct config *running, const struct config *fresh);
+// The configuration as it was last read.
+const struct config *reload_latest(const struct weir *weir);
+
+// Reads the certificates anew if their files have changed. To be called at every
+// RELOAD_LOOK_US or more often.
+void reload_watch_files(struct weir *weir);
+#define RELOAD_LOOK_US 2000000
+
+// What the certificates' files are like: another number when one was replaced or written to.
+uint64_t reload_look_at_files(const struct config *config);
+
+// On the rulebook's thread: the part of it that a reload under way waits for, if there is one.
+void reload_read_rules(struct weir *weir);
 
 #endif

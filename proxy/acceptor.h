@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The thread that listens. It gives each new client to the worker that has the fewest, and rests
+// while net.maxHandshakes of them wait for us: new ones wait in the kernel's backlog then.
+
+#ifndef PROXY_ACCEPTOR_H
+#define PROXY_ACCEPTOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "proxy/net/address.h"
+
+struct acceptor;
+struct shared;
+struct worker;
+
+struct acceptor *acceptor_new(const struct shared *shared);
+
+// Listens wherever the configuration says. False, with one line in ret_error.
+bool acceptor_listen(struct acceptor *acceptor, char *ret_error, size_t capacity);
+
+// The first address it listens on. Before it is told to accept less.
+void acceptor_address(const struct acceptor *acceptor, struct address *ret_address);
+
+// Accepts, on a thread of its own. Borrows the workers until it has stopped.
+void acceptor_start(struct acceptor *acceptor, struct worker *const *workers, int worker_count);
+
+// Goes on for this machine only, or for nobody. Once, from any thread.
+void acceptor_accept_less(struct acceptor *acceptor, bool near_only);
+
+// Ends the thread that was started.
+void acceptor_stop(struct acceptor *acceptor);
+
+// Stopped, or never started; NULL is allowed.
+void acceptor_free(struct acceptor *acceptor);
+
+#endif

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "proxy/orders.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proxy/log.h"
+#include "proxy/mem.h"
+#include "proxy/reload.h"
+#include "proxy/weir_inner.h"
+
+#define RELOAD_PAUSES 5000 // of 1 ms
+
+// --- rules --------------------------------------------------------------------------------------
+
+static bool all_have_seen(const struct weir *weir, uint64_t generation)
+{
+    for (int i = 0; i < weir->worker_count; i++) {
+        if (atomic_load(&weir->workers[i]->seen_rules) < generation) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Each worker gets a reference of its own.
+void orders_rules_changed(void *arg, struct rules *rules, bool emergency)
+{
+    struct weir *weir = arg;
+    servers_restrain(weir->shared.servers, emergency);
+    uint64_t generation = ++weir->rules_generation;
+    pthread_mutex_lock(&weir->posting);
+    for (int i = 0; i < weir->worker_count && !weir->ending; i++) {
+        struct rules_mail *mail = xcalloc(1, sizeof *mail);
+        mail->rules = rules_keep(rules);
+        mail->generation = generation;
+        worker_post(weir->workers[i], &mail->mail, MAIL_RULES);
+    }
+    pthread_mutex_unlock(&weir->posting);
+    observer_tell_rules(weir->observer, rules, emergency);
+    rules_drop(rules);
+    if (weir->rulebook) { // else the workers do not run yet
+        weir_wait_for_workers(weir, all_have_seen, generation);
+    }
+}
+
+static void read_rules(void *arg)
+{
+    reload_read_rules(arg);
+}
+
+// --- what weir is like --------------------------------------------------------------------------
+
+struct status {
+    bson_t servers;
+    int64_t now_us;
+};
+
+static void append_server(struct server *server, void *arg)
+{
+    struct status *status = arg;
+    bson_t *list = &status->servers;
+    struct server_counts counts;
+    bson_t item;
+    char buffer[16];
+    const char *key;
+    if (atomic_load(&server->is_gone)) {
+        return;
+    }
+    server_count(server, status->now_us, &counts);
+    bson_uint32_to_string(bson_count_keys(list), &key, buffer, sizeof buffer);
+    BSON_APPEND_DOCUMENT_BEGIN(list, key, &item);
+    BSON_APPEND_UTF8(&item, "server", server->name[0] ? server->name : "(none that suits)");
+    BSON_APPEND_INT64(&item, "cap", counts.cap);
+    BSON_APPEND_INT64(&item, "inFlight", counts.gate.in_flight);
+    BSON_APPEND_INT64(&item, "queued", (int64_t)counts.gate.queued);
+    BSON_APPEND_INT64(&item, "waitingForUpstream", counts.waiters);
+    BSON_APPEND_INT64(&item, "upstreamsOpening", counts.opening);
+    BSON_APPEND_INT64(&item, "upstreamsOpen", counts.open);
+    BSON_APPEND_INT64(&item, "upstreamsIdle", counts.idle);
+    bson_append_document_end(list, &item);
+}
+
+// What event=state says, but for what only workers know.
+static void tell_status(void *arg, int64_t now_us, bson_t *reply)
+{
+    struct weir *weir = arg;
+    struct shared *shared = &weir->shared;
+    struct status status = {.now_us = now_us};
+    BSON_APPEND_BOOL(reply, "draining", atomic_load(&shared->draining));
+    BSON_APPEND_INT64(reply, "clients", workers_count_clients(weir->workers, weir->worker_count));
+    BSON_APPEND_INT64(reply, "pins", (int64_t)affinity_count(&shared->affinity));
+    BSON_APPEND_INT64(reply, "bufferedBytes", (int64_t)atomic_load(&shared->budget.used));
+    BSON_APPEND_ARRAY_BEGIN(reply, "servers", &status.servers);
+    servers_visit(shared->servers, append_server, &status);
+    bson_append_array_end(reply, &status.servers);
+}
+
+// --- orders -------------------------------------------------------------------------------------
+
+// The main thread does it, and may have to ask a name server.
+static bool order_reload(void *arg, char ret_said[CONTROL_SAID_BYTES])
+{
+    static const struct timespec pause = {.tv_nsec = 1000000};
+    struct weir *weir = arg;
+    unsigned wanted = atomic_fetch_add(&weir->reloads_wanted, 1) + 1;
+    kill(getpid(), SIGUSR2);
+    for (int i = 0; i < RELOAD_PAUSES && atomic_load(&weir->reloads_done) < wanted; i++) {
+        reload_read_rules(weir);
+        nanosleep(&pause, NULL);
+    }
+    if (atomic_load(&weir->reloads_done) < wanted) {
+        snprintf(ret_said, CONTROL_SAID_BYTES, "it takes long; the log will say what came of it");
+        return false;
+    }
+    pthread_mutex_lock(&weir->posting);
+    snprintf(ret_said, CONTROL_SAID_BYTES, "%s", weir->said);
+    pthread_mutex_unlock(&weir->posting);
+    return atomic_load(&weir->reloaded);
+}
+
+// The main thread does it.
+static void order_drain(void *arg, int64_t within_us)
+{
+    struct weir *weir = arg;
+    atomic_store(&weir->drain_order_us, within_us);
+    kill(getpid(), SIGUSR2);
+}
+
+static bool kill_all(void *arg, const struct cull_wish *wish, struct cull_counts *ret_counts)
+{
+    struct weir *weir = arg;
+    return cull_end(cull_begin(weir->workers, weir->worker_count, wish), ret_counts);
+}
+
+static void set_cap(void *arg, int cap)
+{
+    struct weir *weir = arg;
+    (void)servers_set_cap(weir->shared.servers, NULL, cap < 0 ? atomic_load(&weir->cap) : cap);
+}
+
+static void set_limit(void *arg, int limit)
+{
+    struct weir *weir = arg;
+    servers_set_limit(weir->shared.servers, limit);
+}
+
+static void pause_servers(void *arg, bool paused)
+{
+    struct weir *weir = arg;
+    servers_pause(weir->shared.servers, paused);
+}
+
+struct control_desk orders_desk(struct weir *weir)
+{
+    return (struct control_desk){
+        .book = weir->rulebook,
+        .tell_status = tell_status,
+        .reload = order_reload,
+        .drain = order_drain,
+        .kill = kill_all,
+        .set_cap = set_cap,
+        .set_limit = set_limit,
+        .pause = pause_servers,
+        .read_rules = read_rules,
+        .arg = weir,
+    };
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What an operator orders (admin/control_order.h), carried out.
+
+#ifndef PROXY_ORDERS_H
+#define PROXY_ORDERS_H
+
+#include "proxy/admin/control_order.h"
+
+struct weir;
+
+// For the control socket, whose thread calls it.
+struct control_desk orders_desk(struct weir *weir);
+
+// The rulebook's reader, on whichever thread has the book: puts the rules in force. `arg` is the
+// weir.
+void orders_rules_changed(void *arg, struct rules *rules, bool emergency);
+
+#endif

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the parts of the whole share: weir.c starts, runs and stops it, orders.c carries out what an
+// operator orders, reload.c takes a new configuration over.
+
+#ifndef PROXY_WEIR_INNER_H
+#define PROXY_WEIR_INNER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proxy/acceptor.h"
+#include "proxy/admin/control_socket.h"
+#include "proxy/admin/http.h"
+#include "proxy/fleet.h"
+#include "proxy/weir.h"
+#include "proxy/worker.h"
+
+// The file's rules, read anew.
+struct reading {
+    const struct config *config;
+    bool good;
+};
+
+struct weir {
+    struct shared shared;
+    struct deployment *deployment;
+    struct users *users;       // NULL: apps do not log in
+    struct rulebook *rulebook; // the control socket's thread has it
+    struct control_socket *control_socket;
+    _Atomic(struct reading *) reading; // what the rulebook's thread is to do; NULL: nothing
+    uint64_t rules_generation;
+    struct worker **workers;
+    int worker_count;
+    struct observer *observer;
+    struct http *http;   // NULL: none
+    struct fleet *fleet; // NULL: none
+    struct acceptor *acceptor;
+    pthread_mutex_t posting; // guards the following three
+    pthread_cond_t found_it;
+    bool found;  // some snapshot has had a server that can be used
+    bool ending; // no snapshot is posted after the workers were told to end
+
+    atomic_int_fast64_t drain_order_us; // of weir ctl: within that; 0: as configured; -1: none
+    struct drain drain;                 // the main thread has it, and the following two
+    struct app *app;
+    struct weir_source source;
+    unsigned users_exchanged;
+    struct config *latest; // as it was last read anew; NULL: never
+    atomic_int cap;        // by the configuration as it was last read
+    uint64_t files_seen;   // what the certificates' files were like when they were last read
+    int64_t files_looked_us;
+    atomic_uint reloads_wanted; // by weir ctl
+    atomic_uint reloads_done;
+    atomic_bool reloaded;          // the last one was a success
+    char said[CONTROL_SAID_BYTES]; // of it; guarded by `posting`
+    int64_t fed_us;                // when the service manager's watchdog was
+};
+
+// Makes what TLS needs on both sides; what is in ret_shared is freed by the other, also after a
+// failure.
+bool weir_make_tls(const struct config *config, const struct deployment *deployment,
+                   struct shared *ret_shared, char *ret_error, size_t capacity);
+void weir_free_tls(struct shared *shared);
+
+// Waits, for a second at most, until all workers have done it: so that who is told that something
+// was done, as that a rule was added, can count on it. A worker takes its mail in every turn.
+void weir_wait_for_workers(const struct weir *weir,
+                           bool (*done)(const struct weir *weir, uint64_t what), uint64_t what);
+
+#endif
