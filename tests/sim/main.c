@@ -21,11 +21,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "policy/defect.h"
 #include "tests/sim/sim_world.h"
 
 #define JOBS_MAX 64
 #define SEEDS_IN_FILE_MAX 1000
-#define FAILURES_MAX 20  // then it stops
 #define SEED_SECONDS 120 // of the processor's time; what takes longer hangs
 
 struct options {
@@ -33,6 +33,7 @@ struct options {
     uint64_t seeds;
     int64_t seconds; // 0: no bound
     int jobs;
+    uint64_t failures;               // after which it stops
     const struct scenario *scenario; // NULL: by the seed
     const char *seeds_file;
     bool verbose;
@@ -149,6 +150,11 @@ static void begin_child(const struct options *options, double end_s)
     }
 }
 
+static void begin_no_more(const struct options *options)
+{
+    atomic_store(&told->next, options->from + options->seeds);
+}
+
 // Returns how many failed.
 static uint64_t run_children(const struct options *options, double end_s)
 {
@@ -164,11 +170,12 @@ static uint64_t run_children(const struct options *options, double end_s)
         }
         if (status == 0) {
             running--;
-        } else if (++failed < FAILURES_MAX) {
-            begin_child(options, end_s);
-        } else {
-            running--;
+            continue;
         }
+        if (++failed >= options->failures) {
+            begin_no_more(options);
+        }
+        begin_child(options, end_s);
     }
     return failed;
 }
@@ -194,8 +201,8 @@ static size_t read_seeds_file(const char *path, struct options seeds[SEEDS_IN_FI
             fprintf(stderr, "%s: there is no scenario %s\n", path, name);
             exit(2);
         }
-        seeds[count++] =
-            (struct options){.from = seed, .seeds = 1, .jobs = 1, .scenario = scenario};
+        seeds[count++] = (struct options){
+            .from = seed, .seeds = 1, .jobs = 1, .failures = 1, .scenario = scenario};
     }
     fclose(file);
     return count;
@@ -231,7 +238,9 @@ static void print_summary(double took_s)
 static _Noreturn void usage(void)
 {
     fprintf(stderr, "usage: sim [--seeds N] [--from S] [--seconds T] [--scenario NAME] [--jobs J]\n"
+                    "           [--failures N]         after which it stops (20)\n"
                     "           [--seeds-file FILE]    seeds that failed once, run first\n"
+                    "           [--defect NAME]        with that deliberate mistake\n"
                     "       sim --seed S [--scenario NAME] [--verbose]\n"
                     "scenarios:");
     for (const struct scenario *scenario = scenarios; scenario->name; scenario++) {
@@ -239,6 +248,27 @@ static _Noreturn void usage(void)
     }
     fputc('\n', stderr);
     exit(2);
+}
+
+enum defect made_defect;
+
+static void make_defect(const char *name)
+{
+    static const char *const names[] = {
+#define X(name) #name,
+        DEFECTS(X)
+#undef X
+    };
+    size_t count = sizeof names / sizeof names[0];
+    size_t at = 0;
+    while (at < count && strcmp(names[at], name) != 0) {
+        at++;
+    }
+    made_defect = (enum defect)at;
+    if (at == count || made_defect != WEIR_DEFECT) {
+        fprintf(stderr, "there is no defect %s, or this build makes none\n", name);
+        exit(2);
+    }
 }
 
 static struct options read_options(int argc, char *argv[])
@@ -249,12 +279,14 @@ static struct options read_options(int argc, char *argv[])
         {"seconds", required_argument, NULL, 't'},
         {"scenario", required_argument, NULL, 'c'},
         {"jobs", required_argument, NULL, 'j'},
+        {"failures", required_argument, NULL, 'm'},
         {"seeds-file", required_argument, NULL, 'l'},
+        {"defect", required_argument, NULL, 'd'},
         {"seed", required_argument, NULL, 's'},
         {"verbose", no_argument, NULL, 'v'},
         {NULL, 0, NULL, 0},
     };
-    struct options options = {.from = 1, .seeds = 100, .jobs = 1};
+    struct options options = {.from = 1, .seeds = 100, .jobs = 1, .failures = 20};
     int option;
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
         switch (option) {
@@ -274,8 +306,14 @@ static struct options read_options(int argc, char *argv[])
         case 'j':
             options.jobs = atoi(optarg);
             break;
+        case 'm':
+            options.failures = strtoull(optarg, NULL, 10);
+            break;
         case 'l':
             options.seeds_file = optarg;
+            break;
+        case 'd':
+            make_defect(optarg);
             break;
         case 'v':
             options.verbose = true;
