@@ -282,8 +282,11 @@ static void inherit(struct member *member, const struct member *before)
     member->quiet_until_us = before->quiet_until_us;
 }
 
-static void log_removed(struct members *before, struct members *now)
+static void log_changes(struct members *before, struct members *now)
 {
+    for (size_t i = 0; i < now->count; i++) {
+        log_change(members_find(before, now->list[i].seen.info.name), &now->list[i]);
+    }
     for (size_t i = 0; i < before->count; i++) {
         const char *name = before->list[i].seen.info.name;
         if (members_find(now, name) == NULL) {
@@ -296,23 +299,22 @@ static void log_removed(struct members *before, struct members *now)
     }
 }
 
-// Takes `seen` over, and frees it.
-static void take_picture(struct control *control, struct discovered *seen)
+// Takes `seen` over, and frees it. Returns who was there before.
+static struct members *take_picture(struct control *control, struct discovered *seen)
 {
+    struct members *former = control->members;
     struct members *now = xcalloc(1, sizeof *now + seen->count * sizeof now->list[0]);
     now->count = seen->count;
     for (size_t i = 0; i < seen->count; i++) {
-        struct member *before = members_find(control->members, seen->servers[i].info.name);
+        struct member *before = members_find(former, seen->servers[i].info.name);
         now->list[i].seen = seen->servers[i];
         if (before != NULL) {
             inherit(&now->list[i], before);
         }
-        log_change(before, &now->list[i]);
     }
-    log_removed(control->members, now);
-    free(control->members);
     free(seen);
     control->members = now;
+    return former;
 }
 
 static bool has_address(const struct server_info *info, const struct address *address)
@@ -527,11 +529,13 @@ static void follow(struct control *control)
         return;
     }
     struct discovered *seen = discovery_take(control->discovery);
-    if (seen != NULL) {
-        take_picture(control, seen);
-    }
+    struct members *former = seen == NULL ? NULL : take_picture(control, seen);
     resolve_members(control);
     publish(control);
+    if (former != NULL) { // said when it counts: the workers have been told
+        log_changes(former, control->members);
+        free(former);
+    }
     take_beats(control);
     scan(control);
 }

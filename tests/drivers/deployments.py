@@ -65,14 +65,27 @@ def wait_for_ends() -> None:
         assert status.result() == 0, f"weir ended with status {status.result()}{proxy.tail()}"
 
 
+def settle(proxy: weir.Weir) -> None:
+    """Until each worker goes by what weir has said of servers: it is asked after it was told."""
+    proxy.order("state")
+
+
+def wait_for_news(proxy: weir.Weir, event: str, **fields: str) -> dict[str, str]:
+    """Until weir has said so of a server, and goes by it."""
+    said = proxy.wait_for(event, 10, **fields)
+    settle(proxy)
+    return said
+
+
 def wait_for_members(stub: StubSet, proxy: weir.Weir, *indexes: int) -> None:
     """Until weir has seen these members up; all that are not arbiters, if none is named."""
     for index in indexes or [m.index for m in stub.members if not m.is_arbiter]:
         proxy.wait_for("server_up", 10, server=stub.members[index].host)
+    settle(proxy)
 
 
 def wait_until_seen_as(stub: StubSet, proxy: weir.Weir, index: int, kind: str) -> None:
-    """Until that is what weir takes the member for; on the way there it may be unknown."""
+    """Until weir goes by that member's being of this kind; on the way there it may be unknown."""
     host = stub.members[index].host
 
     def last_kind() -> str | None:
@@ -81,6 +94,7 @@ def wait_until_seen_as(stub: StubSet, proxy: weir.Weir, index: int, kind: str) -
         return kinds[-1] if kinds else None
 
     stub.wait_until(lambda: last_kind() == kind)
+    settle(proxy)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from deployments import (
     passed_on,
     speaking_to,
     wait_for_members,
+    wait_for_news,
     wait_until_seen_as,
     weir_before,
 )
@@ -122,10 +123,10 @@ def test_a_cursor_whose_member_is_gone_is_not_found(how):
         cursor = find(connection, 2)
         if how == "removed":
             stub.remove_member(2)
-            proxy.wait_for("server_removed")
+            wait_for_news(proxy, "server_removed")
         else:
             stub.kill(2)
-            proxy.wait_for("server_down")
+            wait_for_news(proxy, "server_down")
         if how == "killed, and back":
             stub.restart(2)
         reply = get_more(connection, cursor)

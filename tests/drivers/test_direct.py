@@ -14,6 +14,7 @@ from deployments import (
     passed_on,
     speaking_to,
     wait_for_members,
+    wait_for_news,
     weir_before,
 )
 from drivers import DRIVERS
@@ -98,7 +99,7 @@ def test_a_member_that_changes_is_followed():
             client.test.things.insert_one({"_id": 2})
         assert refused.value.details["code"] == 10107
         stub.elect(0)
-        proxy.wait_for("server_changed", server=stub.members[0].host, kind="primary")
+        wait_for_news(proxy, "server_changed", server=stub.members[0].host, kind="primary")
         client.test.things.insert_one({"_id": 2})
 
 
@@ -107,7 +108,7 @@ def test_a_recovering_member_says_so_itself():
     with weir_to(stub, 1, rejects=True) as proxy:
         wait_for_members(stub, proxy, 1)
         stub.recovering(1)
-        proxy.wait_for("server_changed", server=stub.members[1].host, kind="other")
+        wait_for_news(proxy, "server_changed", server=stub.members[1].host, kind="other")
         with speaking_to(proxy) as connection:
             reply = connection.ask({"find": "things"})
             assert "recovering" in reply["errmsg"]

@@ -10,7 +10,15 @@ import bson
 import pymongo
 import pytest
 from bson.int64 import Int64
-from deployments import CAP, Crowd, StubSet, speaking_to, wait_for_members, weir_before
+from deployments import (
+    CAP,
+    Crowd,
+    StubSet,
+    speaking_to,
+    wait_for_members,
+    wait_for_news,
+    weir_before,
+)
 from drivers import DRIVERS
 from pymongo.read_preferences import Nearest
 
@@ -259,7 +267,7 @@ def lose_primary(stub: StubSet, proxy) -> None:
     """Nobody is elected until the test says so."""
     host = stub.primary.host
     stub.step_down(elects=False)
-    proxy.wait_for("server_changed", server=host, kind="secondary")
+    wait_for_news(proxy, "server_changed", server=host, kind="secondary")
 
 
 def test_server_wait_bounds_the_wait_for_a_primary():

@@ -19,6 +19,7 @@ from deployments import (
     read_from,
     speaking_to,
     wait_for_members,
+    wait_for_news,
     wait_until_read_from,
     weir_before,
 )
@@ -77,7 +78,7 @@ def test_reads_go_where_mode_and_tags_say(primary):
         if not primary:
             stub.step_down(elects=False)
             former = stub.members[0].host
-            proxy.wait_for("server_changed", server=former, kind="secondary")
+            wait_for_news(proxy, "server_changed", server=former, kind="secondary")
         for name, (preference, with_one, without) in MODES.items():
             wanted = with_one if primary else without
             try:
@@ -303,7 +304,7 @@ def test_a_mongos_that_dies_is_done_without():
             stub.kill(0)
             crowd.wait_for_turns(20)
             stub.restart(0)
-            proxy.wait_for("server_down", server=stub.members[0].host)
+            wait_for_news(proxy, "server_down", server=stub.members[0].host)
             stub.wait_until(lambda: members_asked(stub) == {0, 1} or stub.commands.clear())
         assert crowd.errors == []
 

@@ -16,6 +16,7 @@ from deployments import (
     hello,
     members_asked,
     wait_for_members,
+    wait_for_news,
     wait_until_read_from,
     weir_before,
 )
@@ -64,7 +65,7 @@ def test_members_join_and_leave():
         wait_for_members(stub, proxy, joined)
         wait_until_read_from(stub, client, Secondary(), {1, 2, joined})
         stub.remove_member(1)
-        proxy.wait_for("server_removed", server=stub.members[1].host)
+        wait_for_news(proxy, "server_removed", server=stub.members[1].host)
         stub.commands.clear()
         wait_until_read_from(stub, client, Secondary(), {2, joined})
 
@@ -75,7 +76,7 @@ def test_a_member_with_no_setname_of_ours_is_left_out():
         stub.alter(2, hello_overrides={"setName": "stranger"})
         with weir_before(stub) as proxy, pymongo.MongoClient(proxy.uri) as client:
             wait_for_members(stub, proxy, 0, 1)
-            proxy.wait_for("server_removed", server=stub.members[2].host)
+            wait_for_news(proxy, "server_removed", server=stub.members[2].host)
             wait_until_read_from(stub, client, Secondary(), {1})
 
 
@@ -84,7 +85,7 @@ def test_a_recovering_member_is_left_alone_until_it_is_well():
     with weir_before(stub) as proxy, pymongo.MongoClient(proxy.uri) as client:
         wait_for_members(stub, proxy)
         stub.recovering(2)
-        proxy.wait_for("server_changed", server=stub.members[2].host, kind="other")
+        wait_for_news(proxy, "server_changed", server=stub.members[2].host, kind="other")
         wait_until_read_from(stub, client, Secondary(), {1})
         stub.recovering(2, on=False)
         wait_until_read_from(stub, client, Secondary(), {1, 2})
@@ -251,7 +252,7 @@ def test_during_an_election_it_says_what_it_said():
         stub.wait_until(lambda: hello(proxy)["maxWireVersion"] == 25)
         for index in range(3):
             stub.kill(index)
-            proxy.wait_for("server_down", server=stub.members[index].host)
+            wait_for_news(proxy, "server_down", server=stub.members[index].host)
         said = hello(proxy)
         assert said["isWritablePrimary"] and said["maxWireVersion"] == 25
 
@@ -267,7 +268,7 @@ def test_a_uri_that_names_members_of_two_sets_leads_to_the_set_it_names():
         weir_before(ours, uri=uri) as proxy,
         pymongo.MongoClient(proxy.uri) as client,
     ):
-        proxy.wait_for("server_removed", server=strangers.members[0].host)
+        wait_for_news(proxy, "server_removed", server=strangers.members[0].host)
         wait_for_members(ours, proxy)
         wait_until_read_from(ours, client, Nearest(), {0, 1, 2})
         assert not members_asked(strangers)
@@ -278,7 +279,7 @@ def test_without_a_set_s_name_it_never_mixes_two_sets():
     uri = f"mongodb://{sets[0].members[0].host},{sets[1].members[0].host}/"
     with sets[1], weir_before(sets[0], uri=uri) as proxy:
         with pymongo.MongoClient(proxy.uri) as client:
-            proxy.wait_for("server_removed")
+            wait_for_news(proxy, "server_removed")
             near = client.get_database("test", read_preference=Nearest()).things
             for number in range(20):
                 client.test.things.insert_one({"_id": number})
@@ -322,7 +323,7 @@ def test_a_secondary_that_says_it_is_primary():
         wait_for_members(stub, proxy)
         lie = {"isWritablePrimary": True, "ismaster": True, "secondary": False}
         stub.alter(1, hello_overrides={**lie, "electionId": election_id(stub.term + 1)})
-        proxy.wait_for("server_changed", server=liar.host, kind="primary")
+        wait_for_news(proxy, "server_changed", server=liar.host, kind="primary")
         with raw.Connection.to(proxy.address) as connection:
             session = {"lsid": {"id": bson.Binary(bytes(16), 4)}, "txnNumber": bson.Int64(1)}
             reply = connection.ask({"insert": "things", "documents": [{"_id": 1}], **session})
