@@ -347,9 +347,12 @@ static struct bytes text(const char *text)
     return (struct bytes){(const uint8_t *)text, strlen(text)};
 }
 
-void client_follow(struct client *client, const struct users *users)
+void client_follow(struct client *client, struct users *users)
 {
     const struct user *former = client->user;
+    if (client->login) { // a driver would take its end for a wrong password
+        login_follow(client->login, users);
+    }
     if (!former) {
         return;
     }

@@ -106,7 +106,7 @@ void client_become(struct client *client, struct user *user);
 
 // There are other users from now on: it goes on as the one of its name and db. Closes it if there
 // is none, or one with another identity, whose cursors it does not have.
-void client_follow(struct client *client, const struct users *users);
+void client_follow(struct client *client, struct users *users);
 
 // Hello said what the app is called. The text is copied.
 void client_name_app(struct client *client, struct bytes name);

@@ -111,13 +111,17 @@ static void make_up_keys(struct login *login, const struct user *model)
     encode(mac, scram_key_bytes[login->scram], login->keys.server_key);
 }
 
+static struct user *find_user(const struct login *login)
+{
+    return users_find(login->users, (struct bytes){(uint8_t *)login->db, strlen(login->db)},
+                      (struct bytes){(uint8_t *)login->name, strlen(login->name)});
+}
+
 // The same work is done for all, so that how long it takes tells nothing.
 static void find_keys(struct login *login)
 {
     const struct user *model = model_for(login);
-    struct user *user =
-        users_find(login->users, (struct bytes){(uint8_t *)login->db, strlen(login->db)},
-                   (struct bytes){(uint8_t *)login->name, strlen(login->name)});
+    struct user *user = find_user(login);
     make_up_keys(login, model);
     bool has = user && user->scram[login->scram].iterations > 0;
     login->user = has ? user : NULL;
@@ -225,6 +229,14 @@ static struct login *login_new(struct logins *logins, struct bytes database)
     size_t len = database.len < NAME_BYTES - 1 ? database.len : NAME_BYTES - 1;
     memcpy(login->db, database.at, len);
     return login;
+}
+
+void login_follow(struct login *login, struct users *users)
+{
+    struct users *former = login->users;
+    login->users = users_keep(users);
+    login->user = login->user ? find_user(login) : NULL;
+    users_drop(former);
 }
 
 void login_free(struct login *login)
@@ -368,6 +380,9 @@ static enum login_status take_empty(struct login *login, struct bytes payload, b
 {
     if (payload.len > 0) {
         return refuse(login, "malformed last message");
+    }
+    if (!login->user) {
+        return refuse(login, "its user was removed meanwhile");
     }
     login->phase = PHASE_OVER;
     append_answer(reply, true, "", 0);

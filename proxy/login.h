@@ -31,7 +31,7 @@ struct logins;
 struct logins *logins_new(struct users *users, const uint8_t secret[LOGIN_SECRET_BYTES]);
 void logins_free(struct logins *logins);
 
-// Logins that begin from now on are by these, which it keeps; those under way by the former.
+// Logins that begin from now on are by these, which it keeps.
 void logins_exchange(struct logins *logins, struct users *users);
 
 // As penalties.h has it; any thread. `address` NULL: of a Unix socket.
@@ -64,6 +64,9 @@ enum login_status login_continue(struct login *login, struct bytes command, bson
 enum login_status login_by_certificate(struct logins *logins, struct bytes command,
                                        const char *subject, struct login **ret_login, bson_t *reply)
     __attribute__((warn_unused_result));
+
+// Goes on as that user of these, if he is there: with the keys that it began with.
+void login_follow(struct login *login, struct users *users);
 
 // NULL is nothing.
 void login_free(struct login *login);

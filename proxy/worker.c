@@ -314,14 +314,11 @@ static void take_rules(struct worker *worker, struct rules_mail *mail)
     atomic_store(&worker->seen_rules, generation);
 }
 
-// A login that is under way is by the former users: it fails, and begins anew.
 static void take_users(struct worker *worker, struct users_mail *mail)
 {
     struct client *next;
     for (struct client *client = worker->clients; client; client = next) {
         next = client->next;
-        login_free(client->login);
-        client->login = NULL;
         client_follow(client, mail->users);
     }
     users_drop(mail->users);

@@ -97,7 +97,7 @@ def test_an_idle_pool_of_one_makes_room_for_another(entries, tmp_path):
 def test_an_identity_that_cannot_log_in_is_no_harm_to_others(entries, tmp_path):
     """Its user is told; the server is not taken for one that is down."""
     stub = StubSet(users=DEPLOYMENT)
-    with before(stub, entries, tmp_path, wrong="batch", cap=2) as proxy:
+    with before(stub, entries, tmp_path, "--max-wait", "20s", wrong="batch", cap=2) as proxy:
         with Crowd(users.uri_for(proxy.uri, "plain", PASSWORD), read, threads=4) as crowd:
             crowd.wait_for_turns(2)
             with client_for(proxy, "batcher", retryReads=False) as client:

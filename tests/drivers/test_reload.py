@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -332,12 +333,39 @@ def test_rules_of_the_file_change_under_load_and_live_ones_stay(secantus, tmp_pa
             assert (proxy.count("rule_added"), proxy.count("rule_removed")) == (2 + 10, 10)
 
 
+READS = ("--may", "read", "--databases", "shop")
+
+
+def test_a_login_under_way_goes_on(secantus, tmp_path):
+    file = tmp_path / "weir.yaml"
+    entries = {name: users.add(name, "secret", *READS) for name in ("ann", "bob")}
+
+    def write(*names: str) -> None:
+        file.write_text("users:\n" + "\n".join(entries[name] for name in names))
+        file.chmod(0o600)
+
+    write("ann", "bob")
+    entries["ann"] = users.add("ann", "new", *READS)
+    with weir.Weir(secantus.uri, "--config", str(file)) as proxy, contextlib.ExitStack() as stack:
+        begun = []
+        for name in entries:
+            connection = stack.enter_context(raw.Connection.to(proxy.address))
+            login = scram.Scram(name, "secret")
+            challenge = connection.ask(login.start(), db="admin")["payload"]
+            begun.append((connection, scram.proceed(login.final(challenge))))
+        write("ann")
+        reload(proxy)
+        (ann, proof), (bob, other) = begun
+        assert ann.ask(proof, db="admin")["ok"] == 1
+        assert ann.ask({"find": "things"}, db="shop")["ok"] == 1
+        assert bob.ask(other, db="admin")["code"] == 18
+
+
 def test_users_change_under_load_and_one_is_removed(secantus, tmp_path):
     file = tmp_path / "weir.yaml"
-    databases = ("--databases", "shop")
-    ann = users.add("ann", "secret", "--may", "read", *databases)
-    writer = users.add("ann", "secret", "--may", "read,write", *databases)
-    bob = users.add("bob", "secret", "--may", "read", *databases)
+    ann = users.add("ann", "secret", *READS)
+    writer = users.add("ann", "secret", "--may", "read,write", "--databases", "shop")
+    bob = users.add("bob", "secret", *READS)
 
     def say(*entries: str) -> str:
         file.write_text("users:\n" + "\n".join(entries))

@@ -32,6 +32,7 @@ static struct config_field certified_fields[] = {
 static struct config_entry entries[] = {{app_fields, 4, 1}, {certified_fields, 2, 5}};
 
 static struct users *users;
+static struct users *later; // from the second message on; NULL: the same
 static struct logins *logins;
 static struct key_cache *keys;
 
@@ -41,13 +42,19 @@ static struct logins *make_logins(uint8_t secret)
     return logins_new(users, bytes);
 }
 
+static struct users *make_users(struct config_entry *of, size_t count)
+{
+    char error[256];
+    const struct config config = {.users = {of, count}, .file = "test.yaml"};
+    struct users *made = users_new(&config, users, error, sizeof error);
+    assert_non_null(made);
+    return made;
+}
+
 static int set_up(void **state)
 {
     (void)state;
-    char error[256];
-    const struct config config = {.users = {entries, 2}, .file = "test.yaml"};
-    users = users_new(&config, NULL, error, sizeof error);
-    assert_non_null(users);
+    users = make_users(entries, 2);
     logins = make_logins(7);
     keys = key_cache_new();
     return 0;
@@ -113,6 +120,9 @@ static struct talk talk_with(struct logins *with, struct credential *credential)
     while (asked == AUTH_SEND) {
         bson_t reply = BSON_INITIALIZER;
         bool starts = bson_has_field(&command, "saslStart");
+        if (later && !starts) {
+            login_follow(login, later);
+        }
         talk.status =
             starts ? login_start(with, view(&command), text(credential->source), &login, &reply)
                    : login_continue(login, view(&command), &reply);
@@ -164,6 +174,21 @@ static void a_wrong_one_is_not(void **state)
     assert_int_equal(talk.status, LOGIN_REFUSED);
     assert_null(talk.user);
     assert_string_equal(talk.why, "wrong password, or replayed proof");
+}
+
+static void users_may_change_meanwhile(void **state)
+{
+    (void)state;
+    later = make_users(entries, 2);
+    struct talk talk = try_password("user", "pencil", "SCRAM-SHA-256");
+    assert_int_equal(talk.status, LOGIN_DONE);
+    assert_ptr_equal(talk.user, users_find(later, text("admin"), text("user")));
+    assert_int_equal(try_password("user", "pencils", "SCRAM-SHA-256").status, LOGIN_REFUSED);
+    users_drop(later);
+    later = make_users(entries + 1, 1);
+    assert_int_equal(try_password("user", "pencil", "SCRAM-SHA-256").status, LOGIN_REFUSED);
+    users_drop(later);
+    later = NULL;
 }
 
 // The server's first message without what is different each time.
@@ -427,6 +452,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_right_password_is_let_in),
         cmocka_unit_test(a_wrong_one_is_not),
+        cmocka_unit_test(users_may_change_meanwhile),
         cmocka_unit_test(who_does_not_exist_is_told_the_same),
         cmocka_unit_test(the_salt_of_nobody_comes_from_the_secret),
         cmocka_unit_test(a_mechanism_the_user_has_no_keys_for_ends_alike),
