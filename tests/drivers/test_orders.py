@@ -76,7 +76,7 @@ def test_rules_and_emergency(database, proxy):
 
 def test_cap_and_limit_shrink_by_draining(database, proxy, stub):
     """What is under way ends in its own time; what is open above the cap closes then."""
-    slow = stub.fail("find", times=BUSY, delay_s=2)
+    slow = stub.fail("find", times=BUSY, delay_s=60)
     clients = [raw.Connection.to(proxy.address) for _ in range(BUSY)]
     asked = [client.post({"find": "things"}) for client in clients]
     stub.wait_until(lambda: slow.delayed == BUSY)
@@ -85,6 +85,7 @@ def test_cap_and_limit_shrink_by_draining(database, proxy, stub):
     server = lambda: database.servers.find_one({"kind": "primary"})  # noqa: E731
     wait_for(lambda: server()["cap"] == 2)
     assert server()["open"] >= BUSY and slow.delayed == BUSY
+    stub.let_go(slow)
     for client, number in zip(clients, asked):
         assert client.reply_to(number)["ok"] == 1
         client.stream.close()

@@ -199,7 +199,7 @@ def test_more_at_once_than_a_user_may_is_refused_as_overload():
                 refused = third.ask({"count": "things"})
                 assert refused["code"] == 462 and "RetryableError" in refused["errorLabels"]
                 assert other.ask({"count": "things"})["ok"] == 1
-            stub.cut("weir")  # the finds are sent once more, and served
+            stub.let_go(slow)
             for connection, number in zip((one, two), asked):
                 assert connection.reply_to(number)["ok"] == 1
             assert two.ask({"find": "things"})["ok"] == 1

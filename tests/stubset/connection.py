@@ -234,9 +234,7 @@ class Connection(asyncio.Protocol):
         fault.delayed += 1
         fault.most_delayed = max(fault.most_delayed, fault.delayed)
         try:
-            await self.member.interruptible(
-                context, asyncio.sleep(fault.delay_s), is_write=is_write
-            )
+            await self.member.interruptible(context, fault.delay(), is_write=is_write)
         finally:
             fault.delayed -= 1
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
 from typing import Callable
 
 from .dispatch import HELLOS
@@ -19,7 +21,7 @@ class Fault:
     names: of commands; empty for all but hello and the like. member: its index, or any. times: how
     often, None for ever. when: a further test of the command's body.
 
-    The command waits for `delay_s` and is then executed, but not if there is a `code` or `close`;
+    The command waits for `delay_s`, or until StubSet.let_go, and is then executed, but not if there is a `code` or `close`;
     with `executes` it is executed first in any case. Then `close` ends the connection, or `code`
     is the reply, or `write_concern_error` is added to it, either with `labels` or, if there are
     none given, with those that mongod would add.
@@ -41,6 +43,7 @@ class Fault:
     hits: int = 0
     delayed: int = 0  # just now
     most_delayed: int = 0
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
 
     def fits(self, member: int, name: str, body: dict, app: str) -> bool:
         return (
@@ -50,6 +53,10 @@ class Fault:
             and self.app in (None, app)
             and (self.when is None or self.when(body))
         )
+
+    async def delay(self) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.let_go.wait(), self.delay_s)
 
     @property
     def prevents(self) -> bool:

@@ -281,6 +281,10 @@ class StubSet:
         """The next commands of these names fail; see Fault. Its `hits` says how many did."""
         return self._call(self.faults.add, Fault(names=frozenset(names), **fault))
 
+    def let_go(self, fault: Fault) -> None:
+        """Nobody waits any longer for the end of its delay."""
+        self._call(fault.let_go.set)
+
     def heal(self) -> None:
         """No more scripted faults."""
         self._call(self.faults.clear)
