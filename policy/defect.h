@@ -7,7 +7,7 @@
 #ifndef POLICY_DEFECT_H
 #define POLICY_DEFECT_H
 
-// The last two are tests/model's.
+// Those of leases are tests/model's.
 #define DEFECTS(X)                                                                                 \
     X(NONE)                                                                                        \
     X(PERMIT_TWICE) /* who leaves while it waits for an upstream gives back its permit twice */    \
@@ -20,6 +20,7 @@
     X(SEND_AGAIN)       /* what was sent in part is sent again */                                  \
     X(BUDGET_LEAK)      /* who leaves takes the budget it had claimed along */                     \
     X(LEASE_RELEASED_OPEN) /* what is leased counts as given back while it is open yet */          \
+    X(LEASE_FROM_ANSWER)   /* it runs from its answer, which may have been under way long */       \
     X(LEASE_HASTY)         /* an entry that stands still is forgotten before its lease is over */
 
 enum defect {

@@ -118,7 +118,7 @@ static void enter_epoch(struct lease *lease, const struct lease_answer *answer, 
 }
 
 // Less than it holds is no renewal: it comes down to that, and what it has ends when it would have.
-static void take(struct lease *lease, const struct lease_answer *answer)
+static void take(struct lease *lease, const struct lease_answer *answer, int64_t now_us)
 {
     if (answer->held < lease->held) {
         lease->told = smaller(lease->told, answer->held);
@@ -126,7 +126,8 @@ static void take(struct lease *lease, const struct lease_answer *answer)
     }
     lease->held = answer->held;
     lease->told = smaller(answer->told, answer->held);
-    lease->ends_us = lease->sent_us + lease->terms.us;
+    int64_t from_us = DEFECT(LEASE_FROM_ANSWER) ? now_us : lease->sent_us;
+    lease->ends_us = from_us + lease->terms.us;
 }
 
 bool lease_learn(struct lease *lease, const struct lease_answer *answer, int64_t now_us)
@@ -139,7 +140,7 @@ bool lease_learn(struct lease *lease, const struct lease_answer *answer, int64_t
     if (answer->kind == LEASE_GRANTED) {
         lease->settled = true;
         enter_epoch(lease, answer, now_us);
-        take(lease, answer);
+        take(lease, answer, now_us);
         for (size_t i = 0; i < lease->peer_count; i++) {
             lease->peers[i].need = -1;
         }

@@ -12,15 +12,18 @@
 //
 // All of it within small bounds, or beyond those, where that is too much, many walks at random.
 //
-//      model [--walks N] [--instances N] [--asks N] [--faults N] [--ticks N] [--edit FROM TO]
-//      [--violation]
+//      model [--settled] [--walks N] [--instances N] [--asks N] [--faults N] [--fault NAME]
+//      [--ticks N] [--edit FROM TO] [--violation]
 //
-// --edit replaces a text of the script; --violation: succeeds if the invariant is broken, and shows
-// the way there.
+// --settled begins where a fleet is after its first seconds: all known to a store whose epoch is
+// mature, which else most of the bounds are spent to reach. --fault: of this kind only. --edit
+// replaces a text of the script; --violation: succeeds if the invariant is broken, and shows the
+// way there.
 
 #include <assert.h>
 #include <inttypes.h>
 #include <lauxlib.h>
+#include <limits.h>
 #include <lua.h>
 #include <lualib.h>
 #include <stdio.h>
@@ -81,6 +84,7 @@ static struct lease_terms terms = {.cap = 4, .floor = 1, .instances = 2, .us = L
 static int asks_max = 6;
 static int faults_max = 2;
 static int ticks_max = 9;
+static const char *only_fault;
 static char script[16384];
 static lua_State *lua;
 static struct store *at_work; // the store that the script sees
@@ -386,6 +390,9 @@ static void drop_stale(struct world *world)
 static bool fault(struct world *world, int kind, int i)
 {
     struct instance *instance = &world->instances[i];
+    if (only_fault && strcmp(faults[kind], only_fault) != 0) {
+        return false;
+    }
     if (kind != 2 && kind != 4 && world->faults++ == faults_max) {
         return false;
     }
@@ -420,22 +427,34 @@ static bool fault(struct world *world, int kind, int i)
     }
 }
 
+// In this order: what leads to trouble, if there is any, soonest.
+enum step {
+    ASKS_FOR_MORE,
+    ARRIVES,
+    TIME_PASSES,
+    ASKS_FOR_NOTHING,
+    CLOSES,
+    FAULTS,
+    STEP_KINDS = 11
+};
+
+static const char *const names[] = {"asks for more", "executed or delivered", "time passes",
+                                    "asks for nothing", "closes"};
+
 // Whether the step can be; `world` is then what it leads to.
 static bool do_step(struct world *world, int step, int i, const char **ret_name)
 {
-    static const char *const names[] = {"time passes", "asks for more", "asks for nothing",
-                                        "closes", "executed or delivered"};
     struct instance *instance = i < MOST ? &world->instances[i] : NULL;
     struct message *message = i < MESSAGES ? &world->messages[i] : NULL;
-    *ret_name = step < 5 ? names[step] : faults[step - 5];
+    *ret_name = step < FAULTS ? names[step] : faults[step - FAULTS];
     switch (step) {
-    case 0:
+    case TIME_PASSES:
         pass_time(world);
         return i == 0 && world->now_us <= ticks_max * TICK_US;
-    case 1:
-    case 2:
-        return i < terms.instances && ask(world, i, step == 1);
-    case 3: {
+    case ASKS_FOR_MORE:
+    case ASKS_FOR_NOTHING:
+        return i < terms.instances && ask(world, i, step == ASKS_FOR_MORE);
+    case CLOSES: {
         if (i >= terms.instances || instance->frozen || instance->dead) {
             return false;
         }
@@ -444,7 +463,7 @@ static bool do_step(struct world *world, int step, int i, const char **ret_name)
         instance->open = closes ? may : instance->open;
         return closes;
     }
-    case 4:
+    case ARRIVES:
         if (message->from < 0 || (message->is_answer && (world->instances[message->from].frozen ||
                                                          world->instances[message->from].dead))) {
             return false;
@@ -456,7 +475,7 @@ static bool do_step(struct world *world, int step, int i, const char **ret_name)
         }
         return true;
     default:
-        return i < terms.instances && fault(world, step - 5, i);
+        return i < terms.instances && fault(world, step - FAULTS, i);
     }
 }
 
@@ -589,8 +608,8 @@ static bool explore(const struct world *world, int depth)
         path[depth] = NULL;
         return true;
     }
-    for (int step = 0; step < 11 && depth < STEPS - 1; step++) {
-        for (int i = 0; i < (step == 4 ? MESSAGES : terms.instances); i++) {
+    for (int step = 0; step < STEP_KINDS && depth < STEPS - 1; step++) {
+        for (int i = 0; i < (step == ARRIVES ? MESSAGES : terms.instances); i++) {
             struct world next;
             memcpy(&next, world, sizeof next);
             path_of[depth] = i;
@@ -616,10 +635,15 @@ static bool walk(const struct world *start_of_it, uint64_t seed)
     uint64_t random = seed * 0x9e3779b97f4a7c15 + 1;
     for (int depth = 0; depth < STEPS - 1 && world.now_us < ticks_max * TICK_US;) {
         random = random * 6364136223846793005 + 1442695040888963407;
-        static const int weights[] = {0, 0, 1, 1, 2, 3, 4, 4, 4, 4, 4, 5, 6, 7, 8, 9, 10, 4, 4, 1};
+        static const int weights[] = {TIME_PASSES,      TIME_PASSES, ASKS_FOR_MORE, ASKS_FOR_MORE,
+                                      ASKS_FOR_NOTHING, CLOSES,      ARRIVES,       ARRIVES,
+                                      ARRIVES,          ARRIVES,     ARRIVES,       FAULTS,
+                                      FAULTS + 1,       FAULTS + 2,  FAULTS + 3,    FAULTS + 4,
+                                      FAULTS + 5,       ARRIVES,     ARRIVES,       ASKS_FOR_MORE};
         int step = weights[(random >> 33) % (sizeof weights / sizeof weights[0])];
-        path_of[depth] = (int)((random >> 45) % (unsigned)(step == 4 ? MESSAGES : terms.instances));
-        if (step == 4 && world.messages[path_of[depth]].from < 0) {
+        path_of[depth] =
+            (int)((random >> 45) % (unsigned)(step == ARRIVES ? MESSAGES : terms.instances));
+        if (step == ARRIVES && world.messages[path_of[depth]].from < 0) {
             continue;
         }
         static struct world next;
@@ -640,6 +664,27 @@ static bool walk(const struct world *start_of_it, uint64_t seed)
     return false;
 }
 
+// All ask for nothing, and time passes, until the epoch is mature. The store then was saved last
+// when only the first had been given something.
+static void settle(struct world *world)
+{
+    bool mature = false;
+    while (!mature) {
+        mature = true;
+        for (int i = 0; i < terms.instances; i++) {
+            bool asked = ask(world, i, false);
+            assert(asked);
+            execute(world, &world->messages[0]);
+            deliver(world, &world->messages[0]);
+            world->saved = i == 0 ? world->store : world->saved;
+            mature = mature && world->instances[i].lease.mature;
+        }
+        pass_time(world);
+    }
+    ticks_max += (int)(world->now_us / TICK_US);
+    world->asks = 0;
+}
+
 static int number(char *const argv[], int *at)
 {
     return atoi(argv[++*at]);
@@ -650,6 +695,7 @@ int main(int argc, char *argv[])
     const char *from = NULL;
     const char *to = NULL;
     bool violation = false;
+    bool settled = false;
     int walks = 0;
     for (int i = 1; i < argc; i++) {
         bool more = i + 1 < argc;
@@ -662,11 +708,15 @@ int main(int argc, char *argv[])
             asks_max = number(argv, &i);
         } else if (strcmp(argv[i], "--faults") == 0 && more) {
             faults_max = number(argv, &i);
+        } else if (strcmp(argv[i], "--fault") == 0 && more) {
+            only_fault = argv[++i];
         } else if (strcmp(argv[i], "--ticks") == 0 && more) {
             ticks_max = number(argv, &i);
         } else if (strcmp(argv[i], "--edit") == 0 && i + 2 < argc) {
             from = argv[++i];
             to = argv[++i];
+        } else if (strcmp(argv[i], "--settled") == 0) {
+            settled = true;
         } else if (strcmp(argv[i], "--violation") == 0) {
             violation = true;
         } else {
@@ -683,6 +733,12 @@ int main(int argc, char *argv[])
     }
     for (int i = 0; i < terms.instances; i++) {
         start(&world, &world.instances[i]);
+    }
+    if (settled) {
+        int asks = asks_max;
+        asks_max = INT_MAX;
+        settle(&world);
+        asks_max = asks;
     }
     bool broken = walks == 0 && explore(&world, 0);
     for (int i = 1; i <= walks && !broken; i++) {
