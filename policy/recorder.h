@@ -25,6 +25,7 @@
 // What is so now (gauges) and what has been so far (counts).
 struct recorder_totals {
     struct gate_counts gate;
+    int cap;
     int waiters; // have a permit, need a connection
     int open;
     int opening;
@@ -34,6 +35,7 @@ struct recorder_totals {
     int transactions;
     int transactions_idle;
     bool there; // the server
+    bool exhausted;
     uint64_t opened;
     uint64_t open_failures;
     uint64_t lost;

@@ -920,7 +920,9 @@ void server_record(struct server *server, struct recorder *recorder, struct reco
     pthread_mutex_lock(&server->lock);
     gate_count(server->gate, now_us, &totals->gate);
     totals->there = server->known && !server->failing;
+    totals->exhausted = server->exhaustion.going_on;
     totals->waiters = server->waiter_count;
+    totals->cap = server->ledger.cap;
     totals->open = server->ledger.open;
     totals->opening = server->ledger.opening;
     totals->opened = server->opened;

@@ -16,12 +16,14 @@
 #define SHAPES_MAX 4096
 #define IDLE_US INT64_C(10000000) // what was left alone for so long may be a leak
 #define COPIED_AT_ONCE 128
+#define TRACKS_KEPT 16 // with those of servers that are gone
 
 // What is recorded of one server.
 struct track {
     struct track *next;
     uint32_t server_id;
-    bool seen; // at this look
+    char server[280];
+    uint64_t seen; // in which second last
     struct recorder *recorder;
     struct demand asked;         // at the last look
     struct demand asked_earlier; // at the one before: an event's report comes after its first
@@ -33,6 +35,9 @@ struct chronicle {
     struct servers *servers;
     struct archive *archive; // NULL: none
     struct track *tracks;
+    int track_count;
+    uint64_t second; // the number of the last one
+    int64_t times[RECORDER_SECONDS];
     struct event *events[EVENTS]; // a ring
     size_t count;                 // that there have been
 };
@@ -75,6 +80,7 @@ static struct track *find_track(struct chronicle *chronicle, uint32_t server_id)
         track->recorder = recorder_new(SHAPES_MAX, DEMAND_PLACES);
         track->next = chronicle->tracks;
         chronicle->tracks = track;
+        chronicle->track_count++;
     }
     return track;
 }
@@ -170,7 +176,8 @@ static void look_at(struct server *server, void *arg)
     struct look *look = arg;
     struct track *track = find_track(look->chronicle, server->id);
     struct recorder_totals totals = look->totals;
-    track->seen = true;
+    track->seen = look->chronicle->second;
+    memcpy(track->server, server->name, sizeof track->server);
     server_record(server, track->recorder, &totals, look->now_us);
     if (track->event) {
         look_closer(server, track, look->now_us);
@@ -197,19 +204,35 @@ static void count_pins(struct affinity *affinity, struct recorder_totals *totals
     free(pins);
 }
 
+// Whether the server has left the deployment, and nobody needs to know any more how it was.
+static bool is_past(const struct chronicle *chronicle, const struct track *track)
+{
+    uint64_t gone = chronicle->second - track->seen;
+    return gone >= RECORDER_SECONDS || (gone > 0 && chronicle->track_count > TRACKS_KEPT);
+}
+
 static void forget_gone(struct chronicle *chronicle)
 {
     struct track **at = &chronicle->tracks;
     while (*at) {
         struct track *track = *at;
-        if (!track->seen) {
+        if (is_past(chronicle, track)) {
             *at = track->next;
             free_track(track);
+            chronicle->track_count--;
         } else {
-            track->seen = false;
             at = &track->next;
         }
     }
+}
+
+static void begin_second(struct chronicle *chronicle)
+{
+    int64_t last_s = chronicle_time(chronicle, chronicle->second);
+    int64_t now_s = (int64_t)time_now();
+    chronicle->second++;
+    chronicle->times[chronicle->second % RECORDER_SECONDS] =
+        now_s > last_s ? now_s : last_s + 1; // a clock may be set back
 }
 
 void chronicle_look(struct chronicle *chronicle, const struct gathering *gathering, int64_t now_us)
@@ -219,8 +242,29 @@ void chronicle_look(struct chronicle *chronicle, const struct gathering *gatheri
     look.totals.clients = workers_count_clients(gathering->workers, gathering->worker_count);
     look.totals.accepted = atomic_load(&shared->next_client_id);
     count_pins(&shared->affinity, &look.totals, now_us);
+    begin_second(chronicle);
     servers_visit(chronicle->servers, look_at, &look);
     forget_gone(chronicle);
+}
+
+uint64_t chronicle_second(const struct chronicle *chronicle)
+{
+    return chronicle->second;
+}
+
+int64_t chronicle_time(const struct chronicle *chronicle, uint64_t second)
+{
+    return chronicle->times[second % RECORDER_SECONDS];
+}
+
+void chronicle_visit(const struct chronicle *chronicle,
+                     void (*fn)(const char *server, const struct recorder *recorder, uint64_t last,
+                                void *arg),
+                     void *arg)
+{
+    for (const struct track *at = chronicle->tracks; at; at = at->next) {
+        fn(at->server[0] ? at->server : "(none)", at->recorder, at->seen, arg);
+    }
 }
 
 // --- reports ------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@
 #ifndef PROXY_ADMIN_CHRONICLE_H
 #define PROXY_ADMIN_CHRONICLE_H
 
+#include "policy/recorder.h"
 #include "proxy/admin/gather.h"
 
 struct archive;
@@ -21,6 +22,18 @@ void chronicle_free(struct chronicle *chronicle);
 
 // Once a second.
 void chronicle_look(struct chronicle *chronicle, const struct gathering *gathering, int64_t now_us);
+
+// The number of the last second, from 1 on, and when one of the last RECORDER_SECONDS was, in
+// seconds since 1970.
+uint64_t chronicle_second(const struct chronicle *chronicle);
+int64_t chronicle_time(const struct chronicle *chronicle, uint64_t second);
+
+// Calls fn for each recorder, also of servers that have left the deployment of late; its latest
+// second has the number `last`.
+void chronicle_visit(const struct chronicle *chronicle,
+                     void (*fn)(const char *server, const struct recorder *recorder, uint64_t last,
+                                void *arg),
+                     void *arg);
 
 // Takes an exhaustion's report down, and logs it.
 void chronicle_note(struct chronicle *chronicle, const struct exhaustion_report *report,

@@ -3,10 +3,6 @@
 #include "proxy/admin/history.h"
 
 #include <bson/bson.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "proxy/mem.h"
 
 enum figure {
     FIGURE_CAP,
@@ -34,173 +30,92 @@ static const char *const figure_names[] = {
     [FIGURE_EXHAUSTED] = "exhausted",
 };
 
-struct past {
-    uint32_t id;   // of the server
-    uint64_t seen; // in which second last; 0: this place is free
-    char name[280];
-    uint64_t granted; // up to then
-    uint64_t shed;
-    int32_t figures[HISTORY_SECONDS][FIGURE_COUNT];
-};
+static int64_t figure_of(const struct recorder_second *second, enum figure figure)
+{
+    const struct gate_counts *gate = &second->totals.gate;
+    const int64_t figures[] = {
+        [FIGURE_CAP] = second->totals.cap,
+        [FIGURE_LIMIT] = gate->limit,
+        [FIGURE_IN_FLIGHT] = gate->in_flight,
+        [FIGURE_IN_FLIGHT_SLOW] = gate->in_flight_slow,
+        [FIGURE_IN_FLIGHT_STREAMS] = gate->in_flight_streams,
+        [FIGURE_WAITING] = (int64_t)gate->queued,
+        [FIGURE_GRANTED] = (int64_t)gate->granted,
+        [FIGURE_SHED] = (int64_t)gate_counts_refused(gate),
+        [FIGURE_EXHAUSTED] = second->totals.exhausted,
+    };
+    return figures[figure];
+}
 
-struct history {
+// What is printed, from which second on until which.
+struct printing {
+    const struct chronicle *chronicle;
+    uint64_t first;
     uint64_t second;
-    int64_t times[HISTORY_SECONDS];
-    struct past *pasts[HISTORY_SERVERS]; // made when needed
+    bson_t *list;
 };
 
-struct history *history_new(void)
+static void append_number(bson_t *list, uint32_t place, int64_t number)
 {
-    return xcalloc(1, sizeof(struct history));
+    const char *key;
+    char room[16];
+    size_t len = bson_uint32_to_string(place, &key, room, sizeof room);
+    bson_append_int64(list, key, (int)len, number);
 }
 
-void history_free(struct history *history)
+static void append_times(const struct printing *printing, bson_t *document)
 {
-    for (int i = 0; history && i < HISTORY_SERVERS; i++) {
-        free(history->pasts[i]);
+    bson_t times;
+    bson_append_array_begin(document, "times", -1, &times);
+    for (uint64_t at = printing->first; at <= printing->second; at++) {
+        append_number(&times, (uint32_t)(at - printing->first),
+                      chronicle_time(printing->chronicle, at));
     }
-    free(history);
+    bson_append_array_end(document, &times);
 }
 
-uint64_t history_second(const struct history *history)
+static void append_figures(const struct printing *printing, const struct recorder *recorder,
+                           uint64_t last, enum figure figure, bson_t *server)
 {
-    return history->second;
-}
-
-static bool is_past(const struct history *history, const struct past *past)
-{
-    return !past || past->seen + HISTORY_SECONDS <= history->second;
-}
-
-// A place for a server that has none: NULL if all are taken.
-static struct past *past_new(struct history *history, const struct server *server)
-{
-    for (int i = 0; i < HISTORY_SERVERS; i++) {
-        if (is_past(history, history->pasts[i])) {
-            free(history->pasts[i]);
-            struct past *past = xcalloc(1, sizeof *past);
-            past->id = server->id;
-            memcpy(past->name, server->name, sizeof past->name);
-            history->pasts[i] = past;
-            return past;
-        }
+    bson_t list;
+    bson_append_array_begin(server, figure_names[figure], -1, &list);
+    for (uint64_t at = printing->first; at <= printing->second; at++) {
+        bool known = at <= last && last - at < (uint64_t)recorder_count(recorder);
+        append_number(&list, (uint32_t)(at - printing->first),
+                      known ? figure_of(recorder_ago(recorder, (int)(last - at)), figure) : 0);
     }
-    return NULL;
+    bson_append_array_end(server, &list);
 }
 
-static struct past *past_of(struct history *history, const struct server *server)
+static void append_server(const char *name, const struct recorder *recorder, uint64_t last,
+                          void *arg)
 {
-    for (int i = 0; i < HISTORY_SERVERS; i++) {
-        struct past *past = history->pasts[i];
-        if (past && past->id == server->id) {
-            return past;
-        }
-    }
-    return past_new(history, server);
-}
-
-struct sampling {
-    struct history *history;
-    int64_t now_us;
-};
-
-static void sample_server(struct server *server, void *arg)
-{
-    const struct sampling *sampling = arg;
-    struct history *history = sampling->history;
-    struct server_counts counts;
-    struct past *past = past_of(history, server);
-    if (!past) {
+    const struct printing *printing = arg;
+    bson_t server;
+    if (last < printing->first || recorder_count(recorder) == 0) {
         return;
     }
-    server_count(server, sampling->now_us, &counts);
-    const struct gate_counts *gate = &counts.gate;
-    uint64_t shed = gate_counts_refused(gate);
-    bool known = past->seen > 0; // what was before it was seen was not in this second
-    int32_t *figures = past->figures[history->second % HISTORY_SECONDS];
-    figures[FIGURE_CAP] = counts.cap;
-    figures[FIGURE_LIMIT] = gate->limit;
-    figures[FIGURE_IN_FLIGHT] = gate->in_flight;
-    figures[FIGURE_IN_FLIGHT_SLOW] = gate->in_flight_slow;
-    figures[FIGURE_IN_FLIGHT_STREAMS] = gate->in_flight_streams;
-    figures[FIGURE_WAITING] = (int32_t)gate->queued;
-    figures[FIGURE_GRANTED] = known ? (int32_t)(gate->granted - past->granted) : 0;
-    figures[FIGURE_SHED] = known ? (int32_t)(shed - past->shed) : 0;
-    figures[FIGURE_EXHAUSTED] = counts.exhausted;
-    past->granted = gate->granted;
-    past->shed = shed;
-    past->seen = history->second;
-}
-
-void history_sample(struct history *history, struct servers *servers, int64_t now_us,
-                    int64_t time_s)
-{
-    struct sampling sampling = {history, now_us};
-    int64_t last_s = history->times[history->second % HISTORY_SECONDS];
-    history->second++;
-    size_t place = history->second % HISTORY_SECONDS;
-    history->times[place] = time_s > last_s ? time_s : last_s + 1; // a clock may be set back
-    for (int i = 0; i < HISTORY_SERVERS; i++) {
-        if (history->pasts[i]) {
-            memset(history->pasts[i]->figures[place], 0, sizeof history->pasts[i]->figures[place]);
-        }
-    }
-    servers_visit(servers, sample_server, &sampling);
-}
-
-// --- JSON ---------------------------------------------------------------------------------------
-
-// A list by `value` of each second from `first` on.
-#define APPEND_LIST(document, name, type, value)                                                   \
-    do {                                                                                           \
-        bson_t list;                                                                               \
-        uint32_t index = 0;                                                                        \
-        bson_append_array_begin(document, name, -1, &list);                                        \
-        for (uint64_t at = first; at <= history->second; at++, index++) {                          \
-            const char *key;                                                                       \
-            char room[16];                                                                         \
-            size_t key_len = bson_uint32_to_string(index, &key, room, sizeof room);                \
-            bson_append_##type(&list, key, (int)key_len, value);                                   \
-        }                                                                                          \
-        bson_append_array_end(document, &list);                                                    \
-    } while (0)
-
-static void append_past(const struct history *history, const struct past *past, uint64_t first,
-                        bson_t *document)
-{
-    bson_append_utf8(document, "_id", -1, past->name[0] ? past->name : "(none)", -1);
+    bson_append_document_begin(printing->list, "0", -1, &server); // JSON has no such keys
+    bson_append_utf8(&server, "_id", -1, name, -1);
     for (int figure = 0; figure < FIGURE_COUNT; figure++) {
-        APPEND_LIST(document, figure_names[figure], int32,
-                    past->figures[at % HISTORY_SECONDS][figure]);
+        append_figures(printing, recorder, last, (enum figure)figure, &server);
     }
+    bson_append_document_end(printing->list, &server);
 }
 
-static void append_pasts(const struct history *history, uint64_t first, bson_t *document)
+void history_print(const struct chronicle *chronicle, bool last_only, struct buffer *out)
 {
-    bson_t servers;
-    bson_append_array_begin(document, "servers", -1, &servers);
-    for (int i = 0; i < HISTORY_SERVERS; i++) {
-        const struct past *past = history->pasts[i];
-        if (!is_past(history, past) && past->seen >= first) {
-            bson_t server;
-            bson_append_document_begin(&servers, "0", -1, &server); // JSON has no such keys
-            append_past(history, past, first, &server);
-            bson_append_document_end(&servers, &server);
-        }
-    }
-    bson_append_array_end(document, &servers);
-}
-
-void history_print(const struct history *history, bool last_only, struct buffer *out)
-{
-    uint64_t count = last_only ? 1 : HISTORY_SECONDS;
-    uint64_t first = history->second > count ? history->second - count + 1 : 1;
-    bson_t document;
+    uint64_t second = chronicle_second(chronicle);
+    uint64_t count = last_only ? 1 : RECORDER_SECONDS;
+    bson_t document = BSON_INITIALIZER;
+    bson_t list;
     size_t len;
-    bson_init(&document);
-    bson_append_int64(&document, "second", -1, (int64_t)history->second);
-    APPEND_LIST(&document, "times", int64, history->times[at % HISTORY_SECONDS]);
-    append_pasts(history, first, &document);
+    struct printing printing = {chronicle, second > count ? second - count + 1 : 1, second, &list};
+    bson_append_int64(&document, "second", -1, (int64_t)second);
+    append_times(&printing, &document);
+    bson_append_array_begin(&document, "servers", -1, &list);
+    chronicle_visit(chronicle, append_server, &printing);
+    bson_append_array_end(&document, &list);
     char *json = bson_as_relaxed_extended_json(&document, &len);
     buffer_append(out, json, len);
     bson_free(json);

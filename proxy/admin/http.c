@@ -4,8 +4,8 @@
 //                                  |
 //                               answered: a response, resumed -> on_request -> response
 //
-//      each second, on the observer's thread: a point of the history; if somebody follows, a
-//      question of our own -> an event for all who follow
+//      each second, on the observer's thread, if somebody follows: a question of our own -> an
+//      event for all who follow
 //
 // The texts are counted references; one that was made of a picture is for all who asked for it.
 
@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "proxy/admin/feed.h"
@@ -59,10 +58,9 @@ struct http {
     int worker_count;
     struct made made[PAGES_MADE];
     struct feed *feed;
-    struct history *history; // the observer's thread alone has it, and the next two
-    struct question tick;    // for the next event
-    bool ticking;            // it is asked
-    pthread_mutex_t lock;    // guards the rest
+    struct question tick; // for the next event; the observer's thread alone has it, and
+    bool ticking;         // whether it is asked
+    pthread_mutex_t lock; // guards the rest
     pthread_cond_t fewer;
     int suspended;
     bool ending;
@@ -127,7 +125,7 @@ static void make_page(const struct http *http, const struct picture *picture, en
     if (page == PAGE_METRICS) {
         metrics_print(picture, &bytes);
     } else if (page == PAGE_HISTORY) {
-        history_print(http->history, false, &bytes);
+        history_print(observer_chronicle(http->observer), false, &bytes);
     } else {
         picture_print_json(picture, &bytes);
     }
@@ -378,7 +376,7 @@ static void print_shapes(const struct picture *picture, struct buffer *out)
 static void print_event(const struct http *http, const struct picture *picture, struct buffer *out)
 {
     print(out, "data: {\"history\": ");
-    history_print(http->history, true, out);
+    history_print(observer_chronicle(http->observer), true, out);
     print(out, ", \"totals\": ");
     rows_print_json(picture_rows(picture, STATE_totals), out);
     print(out, ", \"servers\": ");
@@ -404,10 +402,9 @@ static void ticked(struct question *question, const struct picture *picture)
 }
 
 // On the observer's thread.
-static void on_second(void *arg, int64_t now_us)
+static void on_second(void *arg)
 {
     struct http *http = arg;
-    history_sample(http->history, http->workers[0]->shared->servers, now_us, time(NULL));
     if (!http->ticking && feed_is_followed(http->feed)) {
         http->ticking = true;
         http->tick.collections =
@@ -476,7 +473,6 @@ void http_start(struct http *http, struct observer *observer, struct worker **wo
     http->workers = workers;
     http->worker_count = worker_count;
     http->feed = feed_new();
-    http->history = history_new();
     http->tick.answer = ticked;
     http->tick.context = http;
     observer_each_second(observer, on_second, http);
@@ -511,7 +507,6 @@ void http_free(struct http *http)
         feed_end(http->feed);
         MHD_stop_daemon(http->daemon); // closes the listener, too
         feed_free(http->feed);
-        history_free(http->history);
     } else {
         close(http->listener);
     }

@@ -39,7 +39,7 @@ struct observer {
     struct log_metrics *metrics;
     struct timer *second_timer;
     int64_t second_us; // when the next one begins
-    void (*on_second)(void *arg, int64_t now_us);
+    void (*on_second)(void *arg);
     void *second_arg;
     struct mail rest_mail;
     struct mail end_mail;
@@ -263,7 +263,7 @@ static void on_second_timer(void *arg)
     timer_set(observer->second_timer, observer->second_us);
     chronicle_look(observer->gathering.chronicle, &observer->gathering, now_us);
     if (observer->on_second) {
-        observer->on_second(observer->second_arg, now_us);
+        observer->on_second(observer->second_arg);
     }
 }
 
@@ -316,11 +316,15 @@ void observer_start(struct observer *observer, struct control_socket *desk)
     (void)error;
 }
 
-void observer_each_second(struct observer *observer, void (*fn)(void *arg, int64_t now_us),
-                          void *arg)
+void observer_each_second(struct observer *observer, void (*fn)(void *arg), void *arg)
 {
     observer->on_second = fn;
     observer->second_arg = arg;
+}
+
+const struct chronicle *observer_chronicle(const struct observer *observer)
+{
+    return observer->gathering.chronicle;
 }
 
 void observer_ask(struct observer *observer, struct question *question)

@@ -14,6 +14,7 @@
 #include "proxy/inquiry.h"
 #include "proxy/worker.h"
 
+struct chronicle;
 struct control_socket;
 struct observer;
 
@@ -22,8 +23,10 @@ struct observer *observer_new(struct shared *shared, struct worker **workers, in
 void observer_start(struct observer *observer, struct control_socket *desk);
 
 // Has `fn` called each second, on the observer's thread, until it comes to rest. Before it starts.
-void observer_each_second(struct observer *observer, void (*fn)(void *arg, int64_t now_us),
-                          void *arg);
+void observer_each_second(struct observer *observer, void (*fn)(void *arg), void *arg);
+
+// For its own thread.
+const struct chronicle *observer_chronicle(const struct observer *observer);
 
 // From any thread.
 void observer_ask(struct observer *observer, struct question *question);

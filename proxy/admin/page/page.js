@@ -330,7 +330,8 @@ async function learnHistory() {
   }
   for (const server of history.servers) {
     const { past } = panelOf(server._id);
-    for (const list of LISTS) past[list] = server[list];
+    // One that left and came back is there twice.
+    for (const list of LISTS) past[list] = past[list].map((value, i) => value + server[list][i]);
   }
 }
 
