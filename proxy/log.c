@@ -30,6 +30,9 @@ static int log_fd = STDERR_FILENO;
 static pthread_mutex_t write_lock = PTHREAD_MUTEX_INITIALIZER;
 static int64_t lost;
 static bool torn;
+static char kept[LOG_KEPT_BYTES]; // a ring of lines
+static uint64_t kept_bytes;       // that have gone into it
+static int64_t kept_lines;
 
 void log_init(enum log_format format, int fd)
 {
@@ -219,6 +222,16 @@ static void put_tail(struct log_line *line)
     assert(!line->overflow);
 }
 
+static void keep_line(const char *bytes, size_t length)
+{
+    size_t at = kept_bytes % LOG_KEPT_BYTES;
+    size_t fits = length < LOG_KEPT_BYTES - at ? length : LOG_KEPT_BYTES - at;
+    memcpy(kept + at, bytes, fits);
+    memcpy(kept, bytes + fits, length - fits);
+    kept_bytes += length;
+    kept_lines++;
+}
+
 // Asks before it writes: standard error is shared, so it is not ours to make non-blocking, and a
 // reader that stopped must not stop a worker. One line fits where poll says there is room.
 static ssize_t write_now(const char *bytes, size_t length)
@@ -245,7 +258,33 @@ void log_end(struct log_line *line)
         torn = !whole;
     }
     lost = whole ? 0 : lost + 1;
+    keep_line(line->bytes + 1, line->used - 1);
     pthread_mutex_unlock(&write_lock);
+}
+
+// What the ring still has of a line that is older than all its whole ones.
+static size_t torn_bytes(const char *lines, size_t length)
+{
+    const char *end = kept_bytes > length ? memchr(lines, '\n', length) : NULL;
+    return end ? (size_t)(end + 1 - lines) : 0;
+}
+
+size_t log_kept(char ret_lines[LOG_KEPT_BYTES], int64_t *ret_first)
+{
+    pthread_mutex_lock(&write_lock);
+    size_t length = kept_bytes < LOG_KEPT_BYTES ? (size_t)kept_bytes : LOG_KEPT_BYTES;
+    size_t oldest = (kept_bytes - length) % LOG_KEPT_BYTES;
+    memcpy(ret_lines, kept + oldest, length - oldest);
+    memcpy(ret_lines + length - oldest, kept, oldest);
+    size_t skipped = torn_bytes(ret_lines, length);
+    *ret_first = kept_lines + 1;
+    pthread_mutex_unlock(&write_lock);
+    length -= skipped;
+    memmove(ret_lines, ret_lines + skipped, length);
+    for (size_t i = 0; i < length; i++) {
+        *ret_first -= ret_lines[i] == '\n';
+    }
+    return length;
 }
 
 // window is the second it counts in, and above 16 bits of how many were allowed in it; one word, so

@@ -66,6 +66,11 @@ void log_double(struct log_line *line, const char *key, double value);
 // Writes the line, or counts it as lost if that would block or fails.
 void log_end(struct log_line *line);
 
+// The last lines, whole, also those that could not be written: oldest first, each ended by '\n'.
+// Returns their bytes; the number of the first line is set, from 1 on. Any thread.
+enum { LOG_KEPT_BYTES = 256 * 1024 };
+size_t log_kept(char ret_lines[LOG_KEPT_BYTES], int64_t *ret_first);
+
 // How many lines a second one place in the code may log. For a static at that place:
 //     static struct log_limit limit = {.per_second = 5};
 // per_second is 1 to 65535. Any thread.

@@ -224,7 +224,7 @@ static void tell_status(struct order *order)
 
 static void tell_state(struct order *order)
 {
-    order->told = order->names_collections ? order->collections : STATE_ALL;
+    order->told = order->names_collections ? order->collections : STATE_UNNAMED;
     if (order->told == 0) {
         fail(order, "state: there is none of these collections");
     } else {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "proxy/admin/chronicle.h"
+#include "proxy/admin/log_lines.h"
 #include "proxy/admin/spread.h"
 #include "proxy/failure.h"
 #include "proxy/mem.h"
@@ -496,6 +497,9 @@ void gather(const struct gathering *gathering, unsigned collections, struct pict
     }
     if (collections & STATE_BIT(STATE_config)) {
         config_each(gathering->shared->config, put_setting, picture);
+    }
+    if (collections & STATE_BIT(STATE_log)) {
+        log_lines_put(picture);
     }
 }
 

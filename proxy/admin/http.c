@@ -84,7 +84,7 @@ static const struct {
     unsigned collections;
 } pages[] = {
     [PAGE_METRICS] = {"/metrics", "text/plain; version=0.0.4; charset=utf-8", METRICS_COLLECTIONS},
-    [PAGE_STATE] = {"/state", "application/json", STATE_ALL},
+    [PAGE_STATE] = {"/state", "application/json", STATE_UNNAMED},
     [PAGE_READY] = {"/readyz", "text/plain; charset=utf-8", STATE_BIT(STATE_servers)},
     [PAGE_HISTORY] = {"/history", "application/json", 0},
     [PAGE_HEALTH] = {"/healthz", "text/plain; charset=utf-8", 0},

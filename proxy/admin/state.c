@@ -249,7 +249,7 @@ static const char introduction[] =
     "  refused, with what is supported. A database of the deployment that is called `weir` cannot\n"
     "  be reached through weir.\n"
     "- **`weir ctl state`**, on the same machine, for weir's own user and root, as JSON:\n"
-    "  `{\"servers\": [...], ...}`, all collections.\n"
+    "  `{\"servers\": [...], ...}`, all collections but `log`.\n"
     "- **`/state`** over HTTP (`http.port`), the same JSON.\n"
     "- **`/metrics`** over HTTP, for Prometheus, what has a metric's name below.\n"
     "\n"

@@ -59,6 +59,7 @@ enum state_collection state_find(struct bytes name);
 // A set of collections, as bits.
 #define STATE_BIT(collection) (1U << (collection))
 #define STATE_ALL (STATE_BIT(STATE_COUNT) - 1)
+#define STATE_UNNAMED (STATE_ALL & ~STATE_BIT(STATE_log)) // who names none has these
 
 struct picture {
     uint64_t serial;                 // of no other picture

@@ -38,7 +38,9 @@
     COLLECTION(exhaustions, "a time in which a server's permits had run out, with what weir makes "\
         "of it; the latest 64")                                                                    \
     COLLECTION(rules, "a rule in force, in the order in which they are asked")                     \
-    COLLECTION(config, "a setting, secrets left out")
+    COLLECTION(config, "a setting, secrets left out")                                              \
+    COLLECTION(log, "a line of the log; the latest 256 KiB of them, also those that could not be " \
+        "written. Left out of `/state` and `weir ctl state`, unless it is named")
 
 #define STATE_FIELDS(FIELD)                                                                        \
     FIELD(totals, _id, TEXT, "", NULL, "Always `weir`.")                                           \
@@ -272,7 +274,13 @@
         "them.")                                                                                   \
                                                                                                    \
     FIELD(config, _id, TEXT, "", NULL, "The setting's name in the file.")                          \
-    FIELD(config, value, TEXT, "", NULL, "Its value, as a user would write it.")
+    FIELD(config, value, TEXT, "", NULL, "Its value, as a user would write it.")                   \
+                                                                                                   \
+    FIELD(log, _id, INT, "", NULL, "Its number: 1 is the first since the start.")                  \
+    FIELD(log, time, REAL, "seconds", NULL, "When it was begun, in seconds since 1970.")           \
+    FIELD(log, level, TEXT, "", NULL, "`info`, `warn` or `error`.")                                \
+    FIELD(log, event, TEXT, "", NULL, "What happened.")                                            \
+    FIELD(log, fields, LIST, "", NULL, "All else that it says, by name.")
 // clang-format on
 
 #endif

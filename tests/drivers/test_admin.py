@@ -332,11 +332,25 @@ def test_metrics_count(secantus, proxy):
 
 def test_state_says_what_the_database_says(proxy, database):
     state = json.loads(proxy.get("/state"))
-    assert sorted(state) == sorted(database.list_collection_names())
+    assert sorted([*state, "log"]) == sorted(database.list_collection_names())
     assert state["config"] == list(database.config.find())
     same = ("_id", "cap", "kind", "granted", "opened")
     for told, found in zip(state["servers"], database.servers.find(), strict=True):
         assert {key: told[key] for key in same} == {key: found[key] for key in same}
+
+
+def test_the_log_is_what_was_written(proxy, database):
+    written = list(proxy.events)
+    lines = list(database.log.find({"_id": {"$lte": len(written)}}))
+    assert lines
+    for line in lines:
+        told = written[line["_id"] - 1]
+        fields = {name: value for name, value in told.items() if name not in ("ts", "level", "event")}
+        assert (line["level"], line["event"]) == (told["level"], told["event"])
+        assert line["fields"].keys() == fields.keys()
+    listening = database.log.find_one({"event": "http_listening"})
+    assert listening["fields"]["address"] == proxy.wait_for("http_listening")["address"]
+    assert database.log.count_documents({"time": {"$gt": listening["time"]}}) > 0
 
 
 def test_paths_and_methods(proxy):
