@@ -37,6 +37,7 @@ enum page_id {
     PAGE_STATE,
     PAGE_READY,
     PAGE_HISTORY,
+    PAGE_RECORD,
     PAGE_HEALTH,
     PAGE_EVENTS,
     PAGE_NONE,
@@ -73,6 +74,7 @@ struct visit {
     struct MHD_Connection *connection;
     enum page_id page;
     const struct page_file *file; // in place of a page
+    char id[64];                  // of a record
     bool asked;
     struct text *text; // NULL: weir is ending
     unsigned status;
@@ -87,11 +89,18 @@ static const struct {
     [PAGE_STATE] = {"/state", "application/json", STATE_UNNAMED},
     [PAGE_READY] = {"/readyz", "text/plain; charset=utf-8", STATE_BIT(STATE_servers)},
     [PAGE_HISTORY] = {"/history", "application/json", 0},
+    [PAGE_RECORD] = {"/exhaustions/", "application/json",
+                     STATE_BIT(STATE_exhaustions)}, // and an id
     [PAGE_HEALTH] = {"/healthz", "text/plain; charset=utf-8", 0},
     [PAGE_EVENTS] = {"/events", "text/event-stream", 0},
 };
 
 // --- pages --------------------------------------------------------------------------------------
+
+static void print(struct buffer *out, const char *text)
+{
+    buffer_append(out, text, strlen(text));
+}
 
 // Whether some server can be sent requests.
 static bool is_ready(const struct picture *picture)
@@ -107,27 +116,52 @@ static bool is_ready(const struct picture *picture)
     return false;
 }
 
-static void make_page(const struct http *http, const struct picture *picture, enum page_id page,
-                      struct made *made)
+static unsigned print_ready(const struct http *http, const struct picture *picture,
+                            struct buffer *out)
+{
+    bool draining = atomic_load(&http->workers[0]->shared->draining);
+    bool ready = !draining && is_ready(picture);
+    print(out, ready ? "ready\n" : draining ? "draining\n" : "no server can be used\n");
+    return ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
+}
+
+static unsigned print_record(const struct picture *picture, const char *id, struct buffer *out)
+{
+    bson_t *filter = BCON_NEW("_id", BCON_UTF8(id));
+    struct buffer found = {0};
+    const struct query query = {.filter = {bson_get_data(filter), filter->len}};
+    bool there = query_run(&query, picture_rows(picture, STATE_exhaustions), &found) > 0;
+    if (there) {
+        row_print_json((struct bytes){buffer_at(&found), buffer_held(&found)}, out);
+    } else {
+        print(out, "{\"error\": \"there is no such exhaustion, or no more\"}");
+    }
+    buffer_fini(&found);
+    bson_destroy(filter);
+    return there ? MHD_HTTP_OK : MHD_HTTP_NOT_FOUND;
+}
+
+static void make_page(const struct visit *visit, const struct picture *picture, struct made *made)
 {
     struct buffer bytes = {0};
     made->status = MHD_HTTP_OK;
     made->serial = picture->serial;
-    if (page == PAGE_READY) {
-        bool draining = atomic_load(&http->workers[0]->shared->draining);
-        bool ready = !draining && is_ready(picture);
-        made->status = ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
-        made->text = text_of(ready      ? "ready\n"
-                             : draining ? "draining\n"
-                                        : "no server can be used\n");
-        return;
-    }
-    if (page == PAGE_METRICS) {
+    switch (visit->page) {
+    case PAGE_READY:
+        made->status = print_ready(visit->http, picture, &bytes);
+        break;
+    case PAGE_METRICS:
         metrics_print(picture, &bytes);
-    } else if (page == PAGE_HISTORY) {
-        history_print(observer_chronicle(http->observer), false, &bytes);
-    } else {
+        break;
+    case PAGE_HISTORY:
+        history_print(observer_chronicle(visit->http->observer), false, &bytes);
+        break;
+    case PAGE_RECORD:
+        made->status = print_record(picture, visit->id, &bytes);
+        break;
+    default:
         picture_print_json(picture, &bytes);
+        break;
     }
     made->text = text_new(&bytes);
 }
@@ -142,9 +176,10 @@ static void answered(struct question *question, const struct picture *picture)
     struct http *http = visit->http;
     struct made *made = &http->made[visit->page];
     if (picture) {
-        if (!made->text || made->serial != picture->serial) {
+        bool is_made = made->text && made->serial == picture->serial;
+        if (!is_made || visit->page == PAGE_RECORD) { // of which there are several
             text_drop(made->text);
-            make_page(http, picture, visit->page, made);
+            make_page(visit, picture, made);
         }
         visit->text = text_keep(made->text);
         visit->status = made->status;
@@ -287,7 +322,8 @@ static enum page_id find_page(const char *path)
     while (page < PAGE_NONE && strcmp(path, pages[page].path) != 0) {
         page++;
     }
-    return (enum page_id)page;
+    const char *records = pages[PAGE_RECORD].path;
+    return strncmp(path, records, strlen(records)) == 0 ? PAGE_RECORD : (enum page_id)page;
 }
 
 static enum MHD_Result begin(struct http *http, struct MHD_Connection *connection, const char *path,
@@ -297,6 +333,9 @@ static enum MHD_Result begin(struct http *http, struct MHD_Connection *connectio
     visit->http = http;
     visit->connection = connection;
     visit->page = find_page(path);
+    if (visit->page == PAGE_RECORD) {
+        snprintf(visit->id, sizeof visit->id, "%s", path + strlen(pages[PAGE_RECORD].path));
+    }
     visit->file = page_file_find(path);
     *visit_at = visit;
     return MHD_YES;
@@ -319,8 +358,9 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
         return MHD_YES;
     }
     if (visit->page == PAGE_NONE && !visit->file) {
-        return respond_in_words(connection, MHD_HTTP_NOT_FOUND,
-                                "there are /, /metrics, /state, /healthz and /readyz\n");
+        return respond_in_words(
+            connection, MHD_HTTP_NOT_FOUND,
+            "there are /, /metrics, /state, /exhaustions/ID, /healthz and /readyz\n");
     }
     if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
         return respond_in_words(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET only\n");
@@ -346,31 +386,35 @@ static void on_end(void *arg, struct MHD_Connection *connection, void **visit_at
 
 #define SHOWN_AT_MOST 20
 
-static void print(struct buffer *out, const char *text)
+// The first of a collection when sorted by a field; of `fields`, or all, if that is NULL.
+static void print_most(const struct picture *picture, enum state_collection collection,
+                       const char *field, const bson_t *fields, struct buffer *out)
 {
-    buffer_append(out, text, strlen(text));
+    struct buffer rows = {0};
+    bson_t *sort = BCON_NEW(field, BCON_INT32(-1));
+    struct query query = {.sort = {bson_get_data(sort), sort->len}, .limit = SHOWN_AT_MOST};
+    if (fields) {
+        query.projection = (struct bytes){bson_get_data(fields), fields->len};
+    }
+    query_run(&query, picture_rows(picture, collection), &rows);
+    print(out, ", \"");
+    print(out, state_collections[collection].name);
+    print(out, "_by_");
+    print(out, field);
+    print(out, "\": ");
+    rows_print_json((struct bytes){buffer_at(&rows), buffer_held(&rows)}, out);
+    buffer_fini(&rows);
+    bson_destroy(sort);
 }
 
-// The shapes that have held most, and those that most requests of are under way: a new one that
-// is slow is among these long before it is among those.
-static void print_shapes(const struct picture *picture, struct buffer *out)
+// Without what only the record has.
+static void print_exhaustions(const struct picture *picture, struct buffer *out)
 {
-    static const char *const orders[] = {"held", "now"};
-    for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++) {
-        struct buffer rows = {0};
-        bson_t *sort = BCON_NEW(orders[i], BCON_INT32(-1));
-        const struct query query = {
-            .sort = {bson_get_data(sort), sort->len},
-            .limit = SHOWN_AT_MOST,
-        };
-        query_run(&query, picture_rows(picture, STATE_shapes), &rows);
-        print(out, ", \"shapes_by_");
-        print(out, orders[i]);
-        print(out, "\": ");
-        rows_print_json((struct bytes){buffer_at(&rows), buffer_held(&rows)}, out);
-        buffer_fini(&rows);
-        bson_destroy(sort);
-    }
+    bson_t *fields =
+        BCON_NEW("server", BCON_INT32(1), "begin", BCON_INT32(1), "end", BCON_INT32(1), "duration",
+                 BCON_INT32(1), "cause", BCON_INT32(1), "verdict", BCON_INT32(1));
+    print_most(picture, STATE_exhaustions, "begin", fields, out);
+    bson_destroy(fields);
 }
 
 static void print_event(const struct http *http, const struct picture *picture, struct buffer *out)
@@ -381,7 +425,12 @@ static void print_event(const struct http *http, const struct picture *picture, 
     rows_print_json(picture_rows(picture, STATE_totals), out);
     print(out, ", \"servers\": ");
     rows_print_json(picture_rows(picture, STATE_servers), out);
-    print_shapes(picture, out);
+    // A new one that is slow is among those under way long before it is among those that held most.
+    print_most(picture, STATE_shapes, "held", NULL, out);
+    print_most(picture, STATE_shapes, "now", NULL, out);
+    print_most(picture, STATE_tenants, "held", NULL, out);
+    print_most(picture, STATE_tenants, "waiting", NULL, out);
+    print_exhaustions(picture, out);
     print(out, "}");
     uint8_t *at = buffer_at(out);
     for (size_t i = 0; i < buffer_held(out); i++) {
@@ -407,8 +456,9 @@ static void on_second(void *arg)
     struct http *http = arg;
     if (!http->ticking && feed_is_followed(http->feed)) {
         http->ticking = true;
-        http->tick.collections =
-            STATE_BIT(STATE_totals) | STATE_BIT(STATE_servers) | STATE_BIT(STATE_shapes);
+        http->tick.collections = STATE_BIT(STATE_totals) | STATE_BIT(STATE_servers) |
+                                 STATE_BIT(STATE_shapes) | STATE_BIT(STATE_tenants) |
+                                 STATE_BIT(STATE_exhaustions);
         observer_ask(http->observer, &http->tick);
     }
 }

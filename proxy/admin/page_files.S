@@ -12,6 +12,8 @@
     embed page_html "index.html"
     embed page_css "page.css"
     embed page_js "page.js"
+    embed record_js "record.js"
+    embed words_js "words.js"
     embed page_icon "icon.svg"
     embed uplot_js "dist/uPlot.iife.min.js"
     embed uplot_css "dist/uPlot.min.css"

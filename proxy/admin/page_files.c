@@ -10,6 +10,8 @@
     FILE(page_html, "/", "text/html; charset=utf-8")                                               \
     FILE(page_css, "/page.css", "text/css; charset=utf-8")                                         \
     FILE(page_js, "/page.js", "text/javascript; charset=utf-8")                                    \
+    FILE(record_js, "/record.js", "text/javascript; charset=utf-8")                                \
+    FILE(words_js, "/words.js", "text/javascript; charset=utf-8")                                  \
     FILE(page_icon, "/icon.svg", "image/svg+xml")                                                  \
     FILE(uplot_js, "/uPlot.js", "text/javascript; charset=utf-8")                                  \
     FILE(uplot_css, "/uPlot.css", "text/css; charset=utf-8")                                       \

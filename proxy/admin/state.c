@@ -186,21 +186,26 @@ static void print(struct buffer *out, const char *text)
     buffer_append(out, text, strlen(text));
 }
 
+void row_print_json(struct bytes row, struct buffer *out)
+{
+    bson_t document;
+    bool sound = bson_init_static(&document, row.at, row.len);
+    assert(sound);
+    (void)sound;
+    char *json = bson_as_relaxed_extended_json(&document, NULL);
+    assert(json);
+    print(out, json);
+    bson_free(json);
+}
+
 void rows_print_json(struct bytes rows, struct buffer *out)
 {
     const char *comma = "[";
     const char *end = rows.len > 0 ? "]" : "[]";
     struct bytes row;
     while (bson_take(&rows, &row) == WIRE_OK) {
-        bson_t document;
-        bool sound = bson_init_static(&document, row.at, row.len);
-        assert(sound);
-        (void)sound;
-        char *json = bson_as_relaxed_extended_json(&document, NULL);
-        assert(json);
         print(out, comma);
-        print(out, json);
-        bson_free(json);
+        row_print_json(row, out);
         comma = ",\n";
     }
     print(out, end);

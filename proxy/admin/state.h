@@ -77,6 +77,9 @@ static inline struct bytes picture_rows(const struct picture *picture,
     return (struct bytes){buffer_at(rows), buffer_held(rows)};
 }
 
+// A document as JSON.
+void row_print_json(struct bytes row, struct buffer *out);
+
 // Documents, one after the other, as a list in JSON.
 void rows_print_json(struct bytes rows, struct buffer *out);
 

@@ -7,10 +7,11 @@ import contextlib
 import json
 import shutil
 import socket
+import threading
+import time
 
 import pymongo
 import pytest
-import raw
 from playwright.sync_api import expect, sync_playwright
 from test_admin import CAP, Observed, wait_until
 from test_shedding import ALL_MAY_BE_HELD, overload
@@ -38,14 +39,14 @@ def browser():
 
 
 @contextlib.contextmanager
-def opened(browser, proxy, **context: object):
+def opened(browser, proxy, name: str = "", **context: object):
     """The dashboard once it is live. That nothing in it failed is checked when it is left."""
     page = browser.new_page(**context)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
     page.on("console", lambda said: complaints.append(said.text) if "Security" in said.text else None)
-    page.goto(f"http://{proxy.host}:{proxy.http_port}/")
+    page.goto(f"http://{proxy.host}:{proxy.http_port}/{name}")
     page.wait_for_selector(".live", timeout=HANG_MS)
     yield page
     page.close()
@@ -69,11 +70,27 @@ def told(proxy) -> dict[str, str]:
         **{key: str(server[key]) for key in same},
         "failed": str(sum(totals["failed"].values())),
         "refused": str(sum(server["refused"].values())),
+        "tripped": "open" if server["tripped"] else "closed",
     }
 
 
+def row_of(page, table: str, name: str) -> dict[str, str]:
+    row = page.locator(f"#{table} tr", has=page.get_by_text(name, exact=True))
+    return row.evaluate(
+        "row => Object.fromEntries([...row.cells].map("
+        "cell => [cell.dataset.key, cell.textContent.replaceAll(',', '')]))"
+    )
+
+
+def records(proxy) -> list[dict]:
+    return json.loads(proxy.get("/state"))["exhaustions"]
+
+
 def test_its_numbers_are_those_of_state(browser, proxy):
-    with pymongo.MongoClient(proxy.uri) as client, opened(browser, proxy) as page:
+    with (
+        pymongo.MongoClient(proxy.uri, appName="teller") as client,
+        opened(browser, proxy) as page,
+    ):
         for _ in range(1234):
             client.test.told.find_one({"looked": 1})
 
@@ -83,34 +100,114 @@ def test_its_numbers_are_those_of_state(browser, proxy):
             return all(seen.get(key) == value for key, value in told(proxy).items())
 
         wait_until(same, f"{shown(page)} is not {told(proxy)}", HANG_MS / 1000)
-        shapes = {shape["shape"]: shape for shape in json.loads(proxy.get("/state"))["shapes"]}
-        row = page.locator("#shapes tr", has_text="find test.told {looked}")
-        requests = row.locator("[data-key=requests]").text_content()
-        assert requests == f"{shapes['find test.told {looked} limit']['requests']:,}"
+        state = json.loads(proxy.get("/state"))
+        shape = "find test.told {looked} limit"
+        one = next(each for each in state["shapes"] if each["shape"] == shape)
+        assert row_of(page, "shapes", shape)["requests"] == str(one["requests"])
+        tenant = next(each for each in state["tenants"] if each["tenant"] == "teller")
+        row = row_of(page, "tenants", "teller")
+        for key in ("served", "shed", "waiting"):
+            assert row[key] == str(tenant[key])
 
 
-def test_exhaustion_appears_and_stays_for_who_comes_later(browser, proxy, secantus):
+def exhaust(secantus, proxy) -> dict:
+    """The record of an exhaustion that has ended."""
+    with overload(secantus, proxy):
+        pass
+    wait_until(lambda: records(proxy)[-1]["end"] > 0, "no end of the exhaustion")
+    return records(proxy)[-1]
+
+
+def check_record(item, record: dict) -> None:
+    """What is shown of a record is what /state has."""
+    expect(item.locator("summary p")).to_have_text(record["verdict"], timeout=HANG_MS)
+    assert item.locator("[data-key=cap]").first.text_content() == str(record["cap"])
+    typed = item.locator("[data-part=remedies] code").all_text_contents()
+    assert typed == [remedy["type"] for remedy in record["remedies"]]
+    says = item.locator("[data-part=causes] li span").all_text_contents()
+    assert says == [cause["says"] for cause in record["causes"]]
+    holders = item.locator(".record > [data-part=holders] tbody tr")
+    clients = [text.replace(",", "") for text in holders.locator("[data-key=client]").all_text_contents()]
+    assert clients == [str(holder["client"]) for holder in record["holders"]]
+    for key, count in record["shed"].items():
+        found = item.locator(f"[data-part=shed] [data-key={key}]")
+        assert (found.text_content() if found.count() else "0").replace(",", "") == str(count)
+
+
+def test_an_exhaustion_appears_and_opens(browser, proxy, secantus):
+    with opened(browser, proxy) as page:
+        first = page.locator("#events li").first
+        with overload(secantus, proxy):
+            began = time.monotonic()
+            expect(first).to_contain_text("now", timeout=HANG_MS)
+            print(f"shown {time.monotonic() - began:.2f} s after the first refusal")
+            expect(page.locator("article:not([hidden]) .pill").first).to_have_text("exhausted", timeout=HANG_MS)
+            page.locator("article:not([hidden]) .mark").last.click(timeout=HANG_MS)
+            expect(first.locator(".record h3").first).to_be_visible(timeout=HANG_MS)
+        expect(first.locator("summary")).not_to_contain_text("now", timeout=HANG_MS)
+        name = records(proxy)[-1]["_id"]
+        assert page.url.endswith(f"#{name}")
+    with opened(browser, proxy, f"#{name}") as later:
+        item = later.locator(f"li[data-id='{name}']")
+        expect(item.locator(".record h3").first).to_be_visible(timeout=HANG_MS)
+        check_record(item, records(proxy)[-1])
+
+
+def test_an_exhaustion_that_is_gone(browser, proxy, secantus):
+    record = exhaust(secantus, proxy)
+    assert json.loads(proxy.get(f"/exhaustions/{record['_id']}")) == record
+    for name in ("none", record["_id"] + "1", "..%2f..%2fetc%2fpasswd", "", "a" * 1000):
+        assert proxy.status(f"/exhaustions/{name}") == 404
+    with opened(browser, proxy, "#20200101T000000Z-1") as page:
+        expect(page.locator(".note").first).to_contain_text("weir has no record", timeout=HANG_MS)
+    with opened(browser, proxy) as page:
+        item = page.locator(f"li[data-id='{record['_id']}']")
+        page.route("**/exhaustions/*", lambda route: route.fulfill(status=404))
+        item.locator("summary").click(timeout=HANG_MS)
+        expect(item.locator(".note")).to_contain_text("no record of this one any more", timeout=HANG_MS)
+        expect(item.locator("summary p")).to_have_text(record["verdict"])
+
+
+def test_what_a_newer_weir_knows_is_shown(browser, proxy, secantus):
+    hostile = "<img src=x onerror=alert(1)>"
+    record = exhaust(secantus, proxy)
+    more = {hostile: hostile, "someThing": {"inner": [{hostile: 1, "a": None}, {"b": [1, {}]}]}, "list": [1, hostile]}
+    with opened(browser, proxy) as page:
+        page.route("**/exhaustions/*", lambda route: route.fulfill(json={**record, **more}))
+        item = page.locator(f"li[data-id='{record['_id']}']")
+        item.locator("summary").click(timeout=HANG_MS)
+        expect(item.locator("[data-part=someThing] h3").first).to_have_text("some thing", timeout=HANG_MS)
+        expect(item.locator("[data-part=inner] th").first).to_have_text(hostile)
+        expect(item.locator("[data-part=list] p")).to_have_text(f"1, {hostile}")
+        assert page.locator("#events :is(img, script)").count() == 0
+
+
+def test_hostile_names_are_text(browser, proxy, secantus):
+    names = ["<img/src=x/onerror=alert(1)>", "<script>alert(2)</script>"]
+
+    def ask(name: str) -> None:
+        with contextlib.suppress(pymongo.errors.PyMongoError), pymongo.MongoClient(
+            proxy.uri, appName=name, retryReads=False
+        ) as client:
+            client.test[name].find_one({name: 1})
+
     with opened(browser, proxy) as page:
         with overload(secantus, proxy):
-            expect(page.locator("#events li").first).to_contain_text("now", timeout=HANG_MS)
-            expect(page.locator("article:not([hidden]) .pill").first).to_have_text("exhausted", timeout=HANG_MS)
-        expect(page.locator("#events li").first).not_to_contain_text("now", timeout=HANG_MS)
-    with opened(browser, proxy) as later:
-        event = later.locator("#events li").first
-        event.locator("summary").click()
-        assert int(event.locator("[data-key=inFlight]").text_content()) == CAP
-        assert int(event.locator("[data-key=shed]").text_content()) > 0
-
-
-def test_hostile_names_are_text(browser, proxy):
-    names = ["<img/src=x/onerror=alert(1)>", "<script>alert(2)</script>"]
-    with raw.Connection.to(proxy.address) as connection, opened(browser, proxy) as page:
+            threads = [threading.Thread(target=ask, args=(name,)) for name in names]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
         for name in names:
-            connection.ask({"find": name, "filter": {name: 1}})
+            ask(name)
+        page.locator("#events summary").first.click(timeout=HANG_MS)
         for name in names:
             text = f"find test.{name.replace('/', '%2f')} {{"
-            expect(page.locator("#shapes .shape", has_text=text).first).to_be_visible(timeout=HANG_MS)
-        assert page.locator("#shapes :is(img, script)").count() == 0
+            expect(page.locator("#shapes td", has_text=text).first).to_be_visible(timeout=HANG_MS)
+            expect(page.locator("#tenants td", has_text=name).first).to_be_visible(timeout=HANG_MS)
+            waiter = page.locator("[data-part=waiters] td", has_text=name)
+            expect(waiter.first).to_be_visible(timeout=HANG_MS)
+        assert page.locator("main :is(img, script)").count() == 0
 
 
 def test_on_a_phone_and_in_the_dark(browser, proxy):

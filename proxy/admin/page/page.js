@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The dashboard. /history is what was, /events what comes each second; of a second that was missed
-// the history is asked again. All text goes in by textContent: names come from anybody.
+// the history is asked again.
+
+import { recordParts } from "./record.js";
+import { $, at, duration, element, short, showFigures, sum, tableRow, whole } from "./words.js";
 
 const SECONDS = 900;
 const LEAST_SECONDS = 120; // drawn of a young weir
 const RETRY_MS = 2000;
 const SILENCE_MS = 5000; // then weir is taken for gone
 const LATELY_S = 60;
+const MARK_PX = 24; // what a finger hits
 const LISTS = [
   "cap", "limit", "inFlight", "inFlightSlow", "inFlightStreams", "waiting", "granted", "shed", "exhausted",
 ];
@@ -15,49 +19,6 @@ const LISTS = [
 let times = [];
 let last = 0; // the number of the last second that we have
 const panels = new Map(); // of each server, by its _id
-const heldBefore = new Map(); // of each shape, by its _id: [[time, held], ...] of the last minute
-
-const $ = (selector, within = document) => within.querySelector(selector);
-
-function element(name, className = "", text = "") {
-  const made = document.createElement(name);
-  made.className = className;
-  made.textContent = text;
-  return made;
-}
-
-// --- words and numbers ---
-
-const whole = new Intl.NumberFormat("en");
-const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
-const clock = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-
-const at = (seconds) => clock.format(new Date(1000 * seconds));
-
-function duration(seconds) {
-  if (seconds < 0.001) return `${short.format(1e6 * seconds)} µs`;
-  if (seconds < 1) return `${short.format(1000 * seconds)} ms`;
-  if (seconds < 120) return `${short.format(seconds)} s`;
-  if (seconds < 7200) return `${short.format(seconds / 60)} min`;
-  return `${whole.format(Math.round(seconds / 3600))} h`;
-}
-
-const sum = (counts) => Object.values(counts).reduce((all, one) => all + one, 0);
-
-// Rows of [key, name, value]; made once, then only their values change.
-function showFigures(list, figures) {
-  for (const [key, name, value] of figures) {
-    let place = $(`[data-key="${key}"]`, list);
-    if (!place) {
-      const pair = element("div");
-      place = element("dd");
-      place.dataset.key = key;
-      pair.append(element("dt", "", name), place);
-      list.append(pair);
-    }
-    if (place.textContent !== value) place.textContent = value;
-  }
-}
 
 // --- a server's panel ---
 
@@ -133,26 +94,28 @@ function draw(panel) {
   if (!panel.charts) makeCharts(panel);
   panel.charts[0].setData(levels(panel));
   panel.charts[1].setData([times, panel.past.shed]);
+  showMarks(panel);
 }
 
 function makePanel(id) {
   const article = element("article");
   const panel = {
-    article,
+    id, article,
     past: Object.fromEntries(LISTS.map((list) => [list, times.map(() => 0)])),
-    title: element("h2"), pill: element("span", "pill"), kind: element("small"),
+    title: element("h2"), pills: element("span"), kind: element("small"),
+    marks: element("div", "marks"),
     figures: element("dl", "figures"), levels: element("div", "chart"), refusals: element("div", "chart"),
     charts: null,
   };
   article.dataset.server = id;
-  panel.title.append(element("span", "", id), " ", panel.kind, panel.pill);
+  panel.title.append(element("span", "", id), " ", panel.kind, panel.pills);
   const legend = element("ul", "legend");
   for (const [name, text] of [["fast", "in flight, fast"], ["slow", "in flight, slow"], ["stream", "streams"], ["waiting", "waiting"], ["rule", "cap"], ["rule dashed", "limit"], ["shed", "shed"]]) {
     legend.append(element("li", name, text));
   }
   article.append(
     panel.title, panel.figures, legend,
-    element("p", "unit", "Requests at one time; shaded while exhausted"), panel.levels,
+    element("p", "unit", "Requests at one time; shaded while exhausted, ▲ opens the record"), panel.marks, panel.levels,
     element("p", "unit", "Requests shed a second"), panel.refusals,
   );
   $("#servers").append(article);
@@ -162,21 +125,24 @@ function makePanel(id) {
 
 const panelOf = (id) => panels.get(id) ?? makePanel(id);
 
-function serverState(server) {
-  if (server.exhausted) return ["exhausted", true];
-  if (server.tripped) return ["breaker open", true];
-  if (server.failing) return ["cannot connect", true];
-  return server.usable ? ["usable", false] : ["not usable", true];
+function statesOf(server) {
+  const bad = [["exhausted", "exhausted"], ["tripped", "breaker open"], ["failing", "cannot connect"]]
+    .filter(([key]) => server[key]).map(([, text]) => text);
+  if (!server.usable && !server.failing) bad.push("not usable");
+  return bad.length ? bad : ["usable"];
+}
+
+function showPills(panel, texts) {
+  if (panel.pills.textContent === texts.join("")) return;
+  panel.pills.replaceChildren(...texts.map((text) => element("span", text === "usable" ? "pill" : "pill bad", text)));
 }
 
 function showServer(server) {
   const panel = panelOf(server._id);
-  const [state, bad] = serverState(server);
   // The place where requests wait that no server suits is shown when there are any.
   panel.article.hidden = server._id === "(none)" && !panel.past.waiting.some(Boolean) && !panel.past.shed.some(Boolean);
   panel.kind.textContent = server.kind;
-  panel.pill.textContent = state;
-  panel.pill.classList.toggle("bad", bad);
+  showPills(panel, statesOf(server));
   showFigures(panel.figures, [
     ["inFlight", "in flight", whole.format(server.inFlight)],
     ["limit", "limit now", whole.format(server.limit)],
@@ -187,6 +153,8 @@ function showServer(server) {
     ["inFlightSlow", "in the slow lane", whole.format(server.inFlightSlow)],
     ["inFlightStreams", "streams", whole.format(server.inFlightStreams)],
     ["open", "connections open", whole.format(server.open)],
+    ["tripped", "breaker", server.tripped ? "open" : "closed"],
+    ["slowness", "slower than unloaded", `${short.format(server.slowness)} ×`],
     ["roundTrip", "round trip", server.roundTrip > 0 ? duration(server.roundTrip) : "–"],
     ["lag", "replication lag", server.lag > 0 ? duration(server.lag) : "0 s"],
   ]);
@@ -196,8 +164,7 @@ function showServers(servers) {
   const there = new Set(servers.map((server) => server._id));
   for (const [id, panel] of panels) {
     if (!there.has(id)) {
-      panel.pill.textContent = "gone";
-      panel.pill.classList.add("bad");
+      showPills(panel, ["gone"]);
       if (!panel.past.cap.some(Boolean)) {
         panel.charts?.forEach((chart) => chart.destroy());
         panel.article.remove();
@@ -208,102 +175,180 @@ function showServers(servers) {
   servers.forEach(showServer);
 }
 
-// --- exhaustion ---
+// --- exhaustions ---
 
-function* eventsOf(id, past) {
-  for (let i = 0; i < times.length; i++) {
-    if (!past.exhausted[i] || past.exhausted[i - 1]) continue;
-    const ended = past.exhausted.indexOf(0, i);
-    const end = ended < 0 ? times.length : ended;
-    const span = (list) => list.slice(i, end);
-    yield {
-      id, begin: times[i], end: ended < 0 ? null : times[end], cap: past.cap[i],
-      lasted: times[end - 1] - times[i] + 1,
-      shed: span(past.shed).reduce((all, one) => all + one, 0),
-      inFlight: Math.max(...span(past.inFlight)), waiting: Math.max(...span(past.waiting)),
-      slow: Math.max(...span(past.inFlightSlow)), least: Math.min(...span(past.limit)),
-    };
-  }
+const items = new Map(); // by the event's id: its place in the list, and what is known of it
+
+const words = (cause) => cause.replaceAll("_", " ");
+
+function showHead(item, event) {
+  const end = event.end > 0 ? at(event.end) : "now";
+  const line = `${at(event.begin)} – ${end} · ${event.server} · ${duration(event.duration)} `;
+  item.summary.replaceChildren(line, element("span", event.end > 0 ? "pill past" : "pill bad", words(event.cause)), element("p", "", event.verdict));
 }
 
-function showEvent(item, event) {
-  const details = item.firstChild ?? element("details");
-  if (!item.firstChild) {
-    details.append(element("summary"), element("dl", "figures"));
-    item.append(details);
+// Fetches the record of one that is open: it may have changed, or be no more.
+async function learnRecord(item) {
+  const reply = await fetch(`exhaustions/${encodeURIComponent(item.id)}`, { signal: AbortSignal.timeout(SILENCE_MS) });
+  if (reply.status === 404) {
+    item.note.textContent = item.event
+      ? "weir keeps the latest 64 and has no record of this one any more: this is what it was."
+      : `weir has no record of the exhaustion ${item.id}: it keeps the latest 64 since it was started.`;
+    return;
   }
-  details.firstChild.textContent =
-    `${at(event.begin)} – ${event.end ? at(event.end) : "now"} · ${event.id} · lasted ${duration(event.lasted)} · ${whole.format(event.shed)} shed`;
-  showFigures(details.lastChild, [
-    ["inFlight", "most in flight", whole.format(event.inFlight)],
-    ["slow", "of these slow, at most", whole.format(event.slow)],
-    ["waiting", "most waiting", whole.format(event.waiting)],
-    ["least", "lowest limit", whole.format(event.least)],
-    ["cap", "cap", whole.format(event.cap)],
-    ["shed", "shed", whole.format(event.shed)],
-  ]);
+  if (!reply.ok) throw new Error(`exhaustions: ${reply.status}`);
+  item.event = await reply.json();
+  item.note.textContent = "";
+  showHead(item, item.event);
+  item.record.replaceChildren(...recordParts(item.event));
 }
 
-function showEvents() {
-  const events = [...panels].flatMap(([id, panel]) => [...eventsOf(id, panel.past)]);
-  events.sort((a, b) => b.begin - a.begin);
-  const list = $("#events ol");
-  const items = new Map([...list.children].map((item) => [item.dataset.key, item]));
-  const wanted = events.map((event) => {
-    const key = `${event.begin} ${event.id}`;
-    const item = items.get(key) ?? element("li");
-    item.dataset.key = key;
-    showEvent(item, event);
-    return item;
+const refresh = (item) => learnRecord(item).catch((error) => console.error(error)); // the next second tries again
+
+function makeItem(id) {
+  const item = {
+    id, event: null, place: element("li"), details: element("details"), summary: element("summary"),
+    note: element("p", "note"), record: element("div", "record"),
+  };
+  item.place.dataset.id = id;
+  item.summary.textContent = id;
+  item.details.append(item.summary, item.note, item.record);
+  item.details.addEventListener("toggle", () => {
+    if (!item.details.open) return;
+    history.replaceState(null, "", `#${encodeURIComponent(id)}`); // to be passed on
+    refresh(item);
   });
-  $("#events .empty").hidden = events.length > 0;
+  item.place.append(item.details);
+  items.set(id, item);
+  return item;
+}
+
+function openEvent(id) {
+  const item = items.get(id) ?? makeItem(id);
+  if (!item.place.isConnected) $("#events ol").prepend(item.place);
+  $("#events .empty").hidden = true;
+  item.details.open = true;
+  item.place.scrollIntoView({ block: "start" });
+}
+
+function openNamed() {
+  if (location.hash.length > 1) openEvent(decodeURIComponent(location.hash.slice(1)));
+}
+
+// What is open stays, also when newer ones have taken its place.
+function showEvents(events) {
+  const there = new Set(events.map((event) => event._id));
+  for (const event of events) {
+    const item = items.get(event._id) ?? makeItem(event._id);
+    const changed = !item.event || ["end", "duration", "verdict"].some((key) => item.event[key] !== event[key]);
+    if (item.details.open && changed) refresh(item);
+    if (!item.details.open) item.event = event;
+    showHead(item, event);
+  }
+  for (const [id, item] of items) {
+    if (there.has(id)) continue;
+    if (!item.details.open) {
+      item.place.remove();
+      items.delete(id);
+    } else if (item.listed || (!item.event && !item.note.textContent)) refresh(item);
+  }
+  for (const item of items.values()) item.listed = there.has(item.id);
+  const begin = (item) => item.event?.begin ?? Infinity;
+  const wanted = [...items.values()].sort((a, b) => begin(b) - begin(a)).map((item) => item.place);
+  const list = $("#events ol");
+  $("#events .empty").hidden = wanted.length > 0;
   // Moving an element closes nothing, but takes the focus: only when something is new.
-  if (wanted.length !== list.children.length || wanted.some((item, i) => item !== list.children[i])) {
+  if (wanted.length !== list.children.length || wanted.some((place, i) => place !== list.children[i])) {
     list.replaceChildren(...wanted);
   }
 }
 
-// --- shapes ---
-
-// How long it held connections in the last minute, or since we look if that is less.
-function heldLately(shape, now) {
-  const before = (heldBefore.get(shape._id) ?? []).filter(([time, held]) => time > now - LATELY_S && held <= shape.held);
-  before.push([now, shape.held]);
-  heldBefore.set(shape._id, before);
-  return shape.held - before[0][1];
+// On the time axis, above the water: a mark for each, which opens it.
+function showMarks(panel) {
+  const chart = panel.charts[0];
+  const width = chart.over.clientWidth;
+  panel.marks.style.marginLeft = `${chart.over.offsetLeft}px`;
+  panel.marks.style.width = `${width}px`;
+  const wanted = [];
+  for (const item of items.values()) {
+    const event = item.event;
+    const from = event?.server === panel.id ? chart.valToPos(event.begin, "x") : NaN;
+    const to = event ? chart.valToPos(event.end > 0 ? event.end : times[times.length - 1], "x") : NaN;
+    if (!(to > 0 && from < width)) continue;
+    if (!item.mark) {
+      item.mark = element("button", "mark", "▲");
+      item.mark.addEventListener("click", () => openEvent(item.id));
+    }
+    const left = Math.max(0, Math.min(from, width - MARK_PX));
+    item.mark.style.left = `${left}px`;
+    item.mark.style.width = `${Math.max(MARK_PX, to - left)}px`;
+    item.mark.title = `${at(event.begin)}, ${duration(event.duration)}: ${event.verdict}`;
+    item.mark.setAttribute("aria-label", `Exhaustion at ${item.mark.title}`);
+    wanted.push(item.mark);
+  }
+  if (wanted.length !== panel.marks.children.length || wanted.some((mark, i) => mark !== panel.marks.children[i])) {
+    panel.marks.replaceChildren(...wanted);
+  }
 }
 
-function shapeRow(shape, many) {
-  const row = element("tr");
-  const name = element("td", "shape", shape.shape);
-  if (shape.slow) name.append(" ", element("span", "pill bad", "slow lane"));
-  if (many) name.append(" ", element("small", "", shape.server));
-  row.append(name);
-  for (const [key, title, value] of [
-    ["lately", "last minute", `${short.format(shape.lately)} s`],
-    ["held", "since start", `${short.format(shape.held)} s`],
-    ["now", "under way", whole.format(shape.now)],
-    ["meanHeld", "mean held", duration(shape.meanHeld)],
-    ["requests", "requests", whole.format(shape.requests)],
-  ]) {
-    const cell = element("td", "number", value);
-    cell.dataset.key = key;
-    cell.dataset.name = title;
-    row.append(cell);
-  }
+// --- shapes and tenants ---
+
+// What of a kind is shown, and how long each held connections before: [[time, held], ...] by its _id.
+const kinds = {
+  shapes: {
+    before: new Map(),
+    name: (shape) => shape.shape,
+    now: (shape) => shape.now,
+    columns: (shape) => [
+      ["meanHeld", "mean held", duration(shape.meanHeld)],
+      ["requests", "requests", whole.format(shape.requests)],
+    ],
+  },
+  tenants: {
+    before: new Map(),
+    name: (tenant) => tenant.tenant,
+    now: (tenant) => tenant.inFlight + tenant.waiting,
+    columns: (tenant) => [
+      ["waiting", "waiting", whole.format(tenant.waiting)],
+      ["served", "served", whole.format(tenant.served)],
+      ["shed", "shed", whole.format(tenant.shed)],
+    ],
+  },
+};
+
+// How long it held connections in the last minute, or since we look if that is less.
+function heldLately(before, one, now) {
+  const past = (before.get(one._id) ?? []).filter(([time, held]) => time > now - LATELY_S && held <= one.held);
+  past.push([now, one.held]);
+  before.set(one._id, past);
+  return one.held - past[0][1];
+}
+
+function rowOf(kind, one, many) {
+  const row = tableRow([
+    ["name", "", kind.name(one), true],
+    ["lately", "last minute", `${short.format(one.lately)} s`],
+    ["held", "since start", `${short.format(one.held)} s`],
+    ["now", "under way", whole.format(kind.now(one))],
+    ...kind.columns(one),
+  ]);
+  if (one.slow) row.firstChild.append(" ", element("span", "pill bad", "slow lane"));
+  if (many) row.firstChild.append(" ", element("small", "", one.server));
   return row;
 }
 
-function showShapes(lists, many, now) {
-  const shapes = [...new Map(lists.flat().map((shape) => [shape._id, shape])).values()];
-  for (const shape of shapes) shape.lately = heldLately(shape, now);
-  for (const id of heldBefore.keys()) {
-    if (!shapes.some((shape) => shape._id === id)) heldBefore.delete(id);
+function showMost(name, lists, many, now) {
+  const kind = kinds[name];
+  const all = [...new Map(lists.flat().map((one) => [one._id, one])).values()];
+  for (const one of all) one.lately = heldLately(kind.before, one, now);
+  for (const id of kind.before.keys()) {
+    if (!all.some((one) => one._id === id)) kind.before.delete(id);
   }
-  shapes.sort((a, b) => b.lately - a.lately || b.now - a.now || b.held - a.held);
-  $("#shapes .empty").hidden = shapes.length > 0;
-  $("#shapes .scroll").hidden = shapes.length === 0;
-  $("#shapes tbody").replaceChildren(...shapes.slice(0, 20).map((shape) => shapeRow(shape, many)));
+  const shown = all.filter((one) => one.held > 0 || kind.now(one) > 0 || one.shed > 0 || one.requests > 0);
+  shown.sort((a, b) => b.lately - a.lately || kind.now(b) - kind.now(a) || b.held - a.held);
+  $(`#${name} .empty`).hidden = shown.length > 0;
+  $(`#${name} .scroll`).hidden = shown.length === 0;
+  $(`#${name} tbody`).replaceChildren(...shown.slice(0, 20).map((one) => rowOf(kind, one, many)));
 }
 
 // --- what comes ---
@@ -355,13 +400,15 @@ async function take(event) {
   else addSecond(event.history);
   showTotals(event.totals[0]);
   showServers(event.servers);
-  showEvents();
+  showEvents(event.exhaustions_by_begin);
   const servers = event.servers.filter((server) => server._id !== "(none)");
-  showShapes([event.shapes_by_held, event.shapes_by_now], servers.length > 1, event.history.times[0]);
+  const now = event.history.times[0];
+  showMost("shapes", [event.shapes_by_held, event.shapes_by_now], servers.length > 1, now);
+  showMost("tenants", [event.tenants_by_held, event.tenants_by_waiting], servers.length > 1, now);
   panels.forEach(draw);
   const exhausted = event.servers.filter((server) => server.exhausted).length;
   document.title = exhausted ? "▲ weir: exhausted" : "weir";
-  setStatus("live", `Live · ${at(event.history.times[0])}`);
+  setStatus("live", `Live · ${at(now)}`);
 }
 
 let source;
@@ -400,4 +447,6 @@ addEventListener("resize", () => {
   if (innerWidth !== width) remakeCharts();
   width = innerWidth;
 });
+addEventListener("hashchange", openNamed);
+openNamed();
 connect();
