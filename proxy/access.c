@@ -333,6 +333,39 @@ static bool first_stage(struct bytes body, struct bson_element *ret_stage)
            bson_walk_next(&walk, ret_stage) == BSON_WALK_ELEMENT;
 }
 
+bool access_is_about_own(const struct user *user, const struct command *command)
+{
+    struct bson_element stage;
+    if (user->may & USER_MAY_ADMIN) {
+        return false;
+    }
+    return bytes_equal(command->name, "currentOp") || bytes_equal(command->name, "killOp") ||
+           (bytes_equal(command->name, "aggregate") && command->collection.len == 0 &&
+            first_stage(command->body, &stage) && bytes_equal(stage.key, "$currentOp"));
+}
+
+// What lists or ends sessions without naming them: to the deployment all of weir's users are one,
+// so it would be everybody's. An admin may, who says so: an empty killSessions is meant for one's
+// own.
+static bool is_about_all_sessions(const struct user *user, const struct command *command)
+{
+    struct bson_element element;
+    if (bytes_equal(command->name, "killSessions")) {
+        return bson_find(command->body, "killSessions", &element) &&
+               element.value.len <= BSON_VIEW_MIN_BYTES;
+    }
+    if (user->may & USER_MAY_ADMIN) {
+        return false;
+    }
+    if (bytes_equal(command->name, "aggregate")) {
+        return first_stage(command->body, &element) &&
+               (bytes_equal(element.key, "$listSessions") ||
+                bytes_equal(element.key, "$listLocalSessions"));
+    }
+    return bytes_equal(command->name, "killAllSessions") ||
+           bytes_equal(command->name, "killAllSessionsByPattern");
+}
+
 static bool asks_for_all_changes(const struct bson_element *stage)
 {
     struct bson_element all;
@@ -399,6 +432,9 @@ const char *access_problem(const struct user *user, const struct command *comman
     if (!problem && command->cursor_id == 0 && bytes_equal(command->name, "getMore")) {
         problem = malformed;
     }
+    if (!problem && is_about_all_sessions(user, command)) {
+        problem = NOT "it is about all users' sessions; killSessions takes the ids of one's own";
+    }
     unsigned needed = may_needed(command);
     if (!problem && (user->may & needed) != needed) {
         problem = NOT "it is more than the user may do";
@@ -437,8 +473,6 @@ static bool take_session(const struct user *user, struct bytes lsid, uint8_t *me
     return true;
 }
 
-enum { BSON_EMPTY_BYTES = 5 };
-
 static bool names_sessions(struct bytes name)
 {
     return bytes_equal(name, "endSessions") || bytes_equal(name, "refreshSessions") ||
@@ -461,9 +495,6 @@ bool access_take_sessions(const struct user *user, const struct command *command
     if (!bson_find(command->body, name, &element) || element.type != BSON_VIEW_ARRAY ||
         !bson_walk_begin(&walk, element.value)) {
         return false;
-    }
-    if (bytes_equal(command->name, "killSessions") && element.value.len <= BSON_EMPTY_BYTES) {
-        return false; // to a server: all of its user's, and that is everybody's
     }
     while (bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT) {
         if (element.type != BSON_VIEW_DOCUMENT || !take_session(user, element.value, message)) {

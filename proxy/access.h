@@ -22,6 +22,10 @@ void access_init(void);
 const char *access_problem(const struct user *user, const struct command *command,
                            const struct op_msg *msg);
 
+// Whether it is about the user's own operations, which weir tells and ends itself; an admin's
+// commands are about the server's.
+bool access_is_about_own(const struct user *user, const struct command *command);
+
 // Replaces the sessions that a message names. `command` was read from `message`. False: one of them
 // is not as a driver writes it, or names a user itself.
 bool access_take_sessions(const struct user *user, const struct command *command, uint8_t *message)

@@ -91,7 +91,8 @@ static bool is_meant(const struct cull_wish *wish, const struct request *request
         return false;
     }
     if (wish->request != 0) {
-        return request->number == wish->request;
+        bool is_theirs = request->user && request->user->id == wish->user_id;
+        return request->number == wish->request && (wish->user_id == 0 || is_theirs);
     }
     bool long_enough = is_at_server(request) && now_us - request->sent_us >= wish->over_us;
     return (wish->over_us == 0 || long_enough) &&
@@ -108,15 +109,16 @@ static bool is_spared(const struct cull_wish *wish, const struct request *reques
 static void end_request(const struct cull_wish *wish, struct request *request,
                         struct cull_counts *counts, int64_t now_us)
 {
+    const char *why = wish->user_id != 0 ? "its user" : "an operator";
     if (is_spared(wish, request)) {
         counts->spared++;
     } else if (waits(request)) {
         counts->refused++;
-        request->kill_why = "an operator";
+        request->kill_why = why;
         request_run(request);
     } else {
         counts->ended++;
-        request->kill_why = "an operator";
+        request->kill_why = why;
         runaway_check(request, now_us);
     }
 }

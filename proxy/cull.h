@@ -23,6 +23,7 @@ struct worker;
 // What it is about: a request, a client, or all that is of a shape and has run for long enough.
 struct cull_wish {
     uint64_t request; // its number; 0: not just one
+    uint32_t user_id; // it must be this user's; 0: anybody's
     uint64_t client;  // likewise
     bool has_shape;
     uint64_t shape;

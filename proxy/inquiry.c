@@ -37,6 +37,9 @@ void inquiry_send(struct worker *worker, struct request *request)
     inquiry->may_look = local_may_look(request->client);
     inquiry->may_act = local_may_act(request->client);
     name_asker(request->client, inquiry->by, sizeof inquiry->by);
+    if (!local_is_about_weir(request)) {
+        inquiry->user = user_keep(request->user);
+    }
     buffer_append(&inquiry->command, body.at, body.len);
     post(worker, &inquiry->question.mail, OBSERVER_INQUIRY);
 }
@@ -46,6 +49,7 @@ void inquiry_free(struct inquiry *inquiry)
     bson_destroy(inquiry->reply);
     bson_destroy(inquiry->order);
     buffer_fini(&inquiry->command);
+    user_drop(inquiry->user);
     free(inquiry);
 }
 

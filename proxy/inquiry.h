@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A client's command about weir itself, which its worker sends to the observer (admin/) and gets
-// back with the answer; its request waits in LOCAL meanwhile. Nobody but who has it touches it.
+// A client's command about weir itself, or about its user's own operations, which its worker sends
+// to the observer (admin/) and gets back with the answer; its request waits in LOCAL meanwhile.
+// Nobody but who has it touches it.
 
 #ifndef PROXY_INQUIRY_H
 #define PROXY_INQUIRY_H
@@ -14,6 +15,7 @@
 
 struct picture;
 struct request;
+struct user;
 struct worker;
 
 // What the observer can be asked by mail: for a picture of some collections.
@@ -40,6 +42,8 @@ enum observer_mail {
 
 struct inquiry {
     struct question question;
+    struct user *user; // about whose operations it is; NULL: about weir
+    uint64_t kills;    // the operation that is to be ended, set on the way; 0: none
     struct request *request;
     struct worker *worker;
     uint64_t client_id;

@@ -451,12 +451,18 @@ static enum request_step step_access(struct request *request)
     if (!request->user) {
         return deny(request, FAILURE_LOGIN, "weir: this command requires authentication");
     }
-    const char *problem = access_problem(request->user, command, &request->msg);
+    request->about_weir =
+        request->worker->shared->observer && access_is_about_own(request->user, command);
+    const char *problem =
+        request->about_weir ? NULL : access_problem(request->user, command, &request->msg);
     if (!problem && !access_take_sessions(request->user, command, buffer_at(&request->message))) {
         problem = "weir: not authorized: it names a session as no driver does";
     }
     if (problem) {
         return deny(request, FAILURE_ACCESS, problem);
+    }
+    if (request->about_weir) {
+        return STEP_LOCAL;
     }
     if (!affinity_may_go_on(&request->worker->shared->affinity, request)) {
         return deny(request, FAILURE_FOREIGN, "weir: this user has no such cursor");

@@ -93,6 +93,13 @@ static void show_request(struct show *show, const struct request *request, int64
         .held_us = request->has_permit ? now_us - request->granted_us : 0,
         .bytes = (int64_t)request->length,
     };
+    if (request->user) {
+        seen.user_id = request->user->id;
+        snprintf(seen.user, sizeof seen.user, "%.127s", request->user->spec.name);
+    }
+    if (request->client) {
+        snprintf(seen.peer, sizeof seen.peer, "%s", stream_peer(request->client->stream));
+    }
     memcpy(seen.app_name, request->app_name, sizeof seen.app_name);
     copy_bytes(seen.command, sizeof seen.command, request->command.name);
     copy_namespace(&seen, &request->command);

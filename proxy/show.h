@@ -32,6 +32,9 @@ struct seen_request {
     int64_t id;
     uint64_t client_id;
     uint64_t upstream_id;
+    uint32_t user_id;
+    char user[128];
+    char peer[64];
     char app_name[CLIENT_APP_NAME_BYTES];
     char server[128];
     char command[48];

@@ -352,6 +352,20 @@ static void kill_all(struct order *order)
     BSON_APPEND_INT32(order->reply, "spared", counts.spared);
 }
 
+bool control_order_kill_own(const struct control_desk *desk, uint64_t request, uint32_t user_id,
+                            const char *by)
+{
+    const struct order order = {.by = by};
+    const struct kill_order kill = {.wish = {.request = request, .user_id = user_id}};
+    struct cull_counts counts = {0};
+    bool done = desk->kill(desk->arg, &kill.wish, &counts);
+    bool found = counts.ended + counts.refused + counts.spared > 0;
+    if (found) {
+        log_kill(&order, &kill, &counts);
+    }
+    return found || !done;
+}
+
 // --- bounds -------------------------------------------------------------------------------------
 
 enum { BOUND_MOST = 100000 };

@@ -11,11 +11,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proxy/admin/own_operations.h"
 #include "proxy/admin/state.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
 #include "proxy/net/listener.h"
 #include "proxy/net/stream.h"
+#include "proxy/users.h"
 #include "wire/buffer.h"
 #include "wire/reply.h"
 
@@ -277,13 +279,24 @@ static void translate(const bson_t *answer, bson_t *reply)
     BSON_APPEND_DOUBLE(reply, "ok", 1.0);
 }
 
-static void take_order(struct control_socket *socket, struct inquiry *inquiry)
+static void obey(struct control_socket *socket, struct inquiry *inquiry)
 {
     bson_t answer = BSON_INITIALIZER;
     control_order_obey(&socket->desk, inquiry->order, inquiry->by, loop_now_us(socket->loop),
                        &answer);
     translate(&answer, inquiry->reply);
     bson_destroy(&answer);
+}
+
+static void take_order(struct control_socket *socket, struct inquiry *inquiry)
+{
+    if (inquiry->kills) {
+        bool was_there =
+            control_order_kill_own(&socket->desk, inquiry->kills, inquiry->user->id, inquiry->by);
+        own_operations_tell_killed(inquiry, was_there);
+    } else {
+        obey(socket, inquiry);
+    }
     worker_post(inquiry->worker, &inquiry->question.mail, MAIL_ANSWERED);
     tick(socket);
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "proxy/admin/own_operations.h"
 #include "proxy/admin/query.h"
 #include "proxy/mem.h"
 #include "wire/bson_view.h"
@@ -157,25 +158,6 @@ static void succeed(struct inquiry *inquiry)
     BSON_APPEND_DOUBLE(inquiry->reply, "ok", 1.0);
 }
 
-// Moves up to `most` documents from the front of a buffer to a batch.
-static void fill_batch(bson_t *batch, struct buffer *documents, int64_t most)
-{
-    size_t bytes = 0;
-    for (uint32_t i = 0; i < most && buffer_held(documents) > 0 && bytes < BATCH_BYTES; i++) {
-        size_t len = (size_t)load_i32(buffer_at(documents));
-        char space[16];
-        const char *key;
-        bson_t document;
-        size_t key_len = bson_uint32_to_string(i, &key, space, sizeof space);
-        bool sound = bson_init_static(&document, buffer_at(documents), len);
-        assert(sound);
-        (void)sound;
-        bson_append_document(batch, key, (int)key_len, &document);
-        buffer_consume(documents, len);
-        bytes += len;
-    }
-}
-
 static void append_cursor(struct inquiry *inquiry, const char *batch_name, const char *collection,
                           struct buffer *documents, int64_t most, bson_t *ret_cursor)
 {
@@ -184,7 +166,8 @@ static void append_cursor(struct inquiry *inquiry, const char *batch_name, const
     snprintf(namespace, sizeof namespace, "weir.%s", collection);
     BSON_APPEND_DOCUMENT_BEGIN(inquiry->reply, "cursor", ret_cursor);
     BSON_APPEND_ARRAY_BEGIN(ret_cursor, batch_name, &batch);
-    fill_batch(&batch, documents, most);
+    struct bytes rows = {buffer_at(documents), buffer_held(documents)};
+    buffer_consume(documents, rows_append(rows, most, BATCH_BYTES, &batch));
     bson_append_array_end(ret_cursor, &batch);
     BSON_APPEND_UTF8(ret_cursor, "ns", namespace);
 }
@@ -221,8 +204,7 @@ static struct bytes command_of(const struct inquiry *inquiry)
     return (struct bytes){buffer_at(&inquiry->command), buffer_held(&inquiry->command)};
 }
 
-// Of every command: what a driver may add that changes nothing here.
-static bool is_harmless(struct bytes key)
+bool database_passes_over(struct bytes key)
 {
     static const char *const harmless[] = {
         "lsid",
@@ -315,7 +297,7 @@ static bool take_field(const struct bson_element *element, struct wish *wish)
         wish->single_batch = bson_element_truth(element);
         return true;
     }
-    return is_harmless(key);
+    return database_passes_over(key);
 }
 
 static bool check_query(struct inquiry *inquiry, const struct query *query)
@@ -741,7 +723,7 @@ static bool append_fields_of_order(struct inquiry *inquiry, bson_t *order, bson_
     bool fine = bson_walk_begin(&walk, command_of(inquiry)) &&
                 bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT;
     while (fine && bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT) {
-        if (is_harmless(element.key)) {
+        if (database_passes_over(element.key)) {
             continue;
         }
         if (bytes_equal(element.key, "by")) {
@@ -809,6 +791,9 @@ bool database_take(struct database *database, struct inquiry *inquiry, int64_t n
     struct bson_element first;
     inquiry->reply = bson_new();
     database->now_us = now_us;
+    if (inquiry->user) {
+        return own_operations_take(inquiry);
+    }
     if (!inquiry->may_look) {
         fail(
             inquiry, CODE_UNAUTHORIZED,
@@ -853,6 +838,10 @@ void database_answer(struct database *database, struct inquiry *inquiry,
     struct bson_element first;
     enum state_collection collection;
     struct wish wish;
+    if (inquiry->user) {
+        own_operations_answer(inquiry, picture);
+        return;
+    }
     if (!picture || inquiry->order) {
         fail(inquiry, CODE_SHUTTING_DOWN, "weir: it is ending");
         return;

@@ -34,6 +34,9 @@ bool database_take(struct database *database, struct inquiry *inquiry, int64_t n
 void database_answer(struct database *database, struct inquiry *inquiry,
                      const struct picture *picture);
 
+// Whether a command may have the field, and it changes nothing here: what drivers add to any.
+bool database_passes_over(struct bytes key);
+
 // What a client has open is closed.
 void database_forget_client(struct database *database, uint64_t client_id);
 

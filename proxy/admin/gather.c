@@ -532,6 +532,9 @@ static void put_request(const struct seen_request *seen, struct picture *picture
     row_begin(&row, picture, STATE_requests);
     row_int(&row, STATE_requests__id, seen->id);
     row_int(&row, STATE_requests_client, (int64_t)seen->client_id);
+    row_text(&row, STATE_requests_peer, seen->peer);
+    row_text(&row, STATE_requests_user, seen->user);
+    row_int(&row, STATE_requests_userId, seen->user_id);
     row_text(&row, STATE_requests_app, seen->app_name);
     row_text(&row, STATE_requests_server, seen->server);
     row_text(&row, STATE_requests_command, seen->command);

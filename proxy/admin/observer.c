@@ -137,7 +137,7 @@ static void take_inquiry(struct observer *observer, struct inquiry *inquiry)
         send_back(inquiry);
         return;
     }
-    if (inquiry->order && !observer->ending) {
+    if ((inquiry->order || inquiry->kills) && !observer->ending) {
         control_socket_send(observer->desk, inquiry);
         return;
     }

@@ -211,6 +211,26 @@ void rows_print_json(struct bytes rows, struct buffer *out)
     print(out, end);
 }
 
+size_t rows_append(struct bytes rows, int64_t most, size_t most_bytes, bson_t *array)
+{
+    size_t all = rows.len;
+    struct bytes row;
+    for (uint32_t i = 0; i < most && all - rows.len < most_bytes; i++) {
+        char space[16];
+        const char *key;
+        bson_t document;
+        size_t key_len = bson_uint32_to_string(i, &key, space, sizeof space);
+        if (bson_take(&rows, &row) != WIRE_OK) {
+            break;
+        }
+        bool sound = bson_init_static(&document, row.at, row.len);
+        assert(sound);
+        (void)sound;
+        bson_append_document(array, key, (int)key_len, &document);
+    }
+    return all - rows.len;
+}
+
 void picture_print_json(const struct picture *picture, struct buffer *out)
 {
     const char *comma = "{";

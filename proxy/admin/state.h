@@ -83,6 +83,10 @@ void row_print_json(struct bytes row, struct buffer *out);
 // Documents, one after the other, as a list in JSON.
 void rows_print_json(struct bytes rows, struct buffer *out);
 
+// Puts up to `most` of them, of `most_bytes` or a little more, into an array, and says how many
+// bytes of `rows` these are.
+size_t rows_append(struct bytes rows, int64_t most, size_t most_bytes, bson_t *array);
+
 // All documents of all that it has, as one JSON object: collection: [documents].
 void picture_print_json(const struct picture *picture, struct buffer *out);
 

@@ -157,6 +157,10 @@
                                                                                                    \
     FIELD(requests, _id, INT, "", NULL, "Its number, which no other request ever has.")            \
     FIELD(requests, client, INT, "", NULL, "The client's number; 0: weir's own.")                  \
+    FIELD(requests, peer, TEXT, "", NULL, "Where that comes from; empty: it has gone.")            \
+    FIELD(requests, user, TEXT, "", NULL, "The name of whoever has logged in; empty: nobody.")     \
+    FIELD(requests, userId, INT, "", NULL, "A number for that user and db, as long as weir runs; " \
+        "0: nobody.")                                                                              \
     FIELD(requests, app, TEXT, "", NULL, "appName of the app's URI.")                              \
     FIELD(requests, server, TEXT, "", NULL, "Where it goes; empty: not decided.")                  \
     FIELD(requests, command, TEXT, "", NULL, "The command.")                                       \

@@ -11,6 +11,7 @@ import ssl
 import warnings
 
 import bson
+import bson.raw_bson
 import pytest
 import raw
 import scram
@@ -372,6 +373,128 @@ def test_nobody_says_whose_a_session_is(stub, proxy, where):
     assert not reached(stub, *command)
 
 
+# --- operations of others -----------------------------------------------------------------------
+
+
+OWN = {"aggregate": 1, "pipeline": [{"$currentOp": {}}], "cursor": {}}
+
+
+def own_operations(connection, *stages: dict) -> list[dict]:
+    pipeline = [{"$currentOp": {"allUsers": False, "localOps": True}}, *stages]
+    reply = connection.ask({**OWN, "pipeline": pipeline}, db="admin")
+    assert reply["cursor"]["id"] == 0 and reply["cursor"]["ns"] == "admin.$cmd.aggregate"
+    return reply["cursor"]["firstBatch"]
+
+
+@contextlib.contextmanager
+def a_find_under_way(stub, proxy, name: str):
+    """Of that user, on a connection of its own, with its request id."""
+    slow = stub.fail("find", delay_s=60)
+    with logged_in(proxy, name) as connection:
+        asked = connection.post({"find": "things", "filter": {"_id": "a value"}})
+        stub.wait_until(lambda: slow.delayed == 1)
+        yield connection, asked
+
+
+def test_an_operation_is_its_users(stub, proxy):
+    """Others neither see nor end it; to them it is as one that does not exist. Its user does both,
+    also from another connection."""
+    with (
+        a_find_under_way(stub, proxy, ALICE) as (finding, asked),
+        logged_in(proxy, ALICE) as alice,
+        logged_in(proxy, MALLORY) as mallory,
+    ):
+        (find,) = own_operations(alice, {"$match": {"op": "query"}})
+        assert [seen["op"] for seen in own_operations(mallory)] == ["command"]  # this one itself
+        assert own_operations(mallory, {"$match": {"opid": find["opid"]}}) == []
+        nothing = mallory.ask({"killOp": 1, "op": 2**31 - 1}, db="admin")
+        for number in (find["opid"], Int64(find["opid"]), float(find["opid"])):
+            foreign = mallory.ask({"killOp": 1, "op": number}, db="admin")
+            assert foreign == nothing and foreign["code"] == 13
+        assert own_operations(alice, {"$match": {"opid": find["opid"]}})
+
+        assert find["ns"] == "test.things" and find["active"] and find["type"] == "op"
+        assert find["effectiveUsers"] == [{"user": ALICE, "db": "admin"}]
+        assert find["client"] == "%s:%d" % finding.stream.getsockname()[:2]
+        assert "a value" not in str(find) and "_id" in find["command"]["$truncated"]
+        killed = alice.ask({"killOp": 1, "op": find["opid"]}, db="admin")
+        assert killed == {"info": "attempting to kill op", "ok": 1.0}
+        assert finding.reply_to(asked)["code"] == 11601
+        assert alice.ask({"killOp": 1, "op": find["opid"]}, db="admin") == nothing
+    said = proxy.wait_for("kill_ordered", request=str(find["opid"]))
+    assert said["by"].startswith(ALICE)
+    assert not reached(stub, "currentOp") and not reached(stub, "aggregate")
+
+
+def test_the_old_command_tells_the_same(stub, proxy):
+    with (
+        a_find_under_way(stub, proxy, ALICE),
+        logged_in(proxy, ALICE) as alice,
+        logged_in(proxy, MALLORY) as mallory,
+    ):
+        old = {"currentOp": 1, "$ownOps": True, "ns": "test.things", "secs_running": {"$gte": 0}}
+        (find,) = alice.ask(old, db="admin")["inprog"]
+        assert find["op"] == "query"
+        assert mallory.ask(old, db="admin")["inprog"] == []
+        assert len(mallory.ask({"currentOp": 1, "$ownOps": 1}, db="admin")["inprog"]) == 1
+        alice.ask({"killOp": 1, "op": find["opid"]}, db="admin")
+
+
+# What is asked, where, and the code of the refusal.
+NOT_OWN = {
+    "all users'": ([{"$currentOp": {"allUsers": True}}], "admin", 13),
+    "all users', said last": ([{"$currentOp": bson.SON(allUsers=False, x=1)}], "admin", 9),
+    "elsewhere": ([{"$currentOp": {}}], "test", 73),
+    "idle ones": ([{"$currentOp": {"idleConnections": True}}], "admin", 115),
+    "by a number": ([{"$currentOp": {"idleCursors": 1}}], "admin", 14),
+    "no options": ([{"$currentOp": 1}], "admin", 14),
+    "to a collection": ([{"$currentOp": {}}, {"$out": "x"}], "admin", 115),
+    "of another": ([{"$currentOp": {}}, {"$unionWith": "things"}], "admin", 115),
+    "two at once": ([{"$currentOp": {}, "$match": {}}], "admin", 115),
+    "a pattern": ([{"$currentOp": {}}, {"$match": {"ns": bson.Regex("t")}}], "admin", 2),
+}
+
+
+@pytest.mark.parametrize("what", NOT_OWN)
+def test_what_is_not_about_ones_own_operations(stub, proxy, what):
+    pipeline, db, code = NOT_OWN[what]
+    with logged_in(proxy, MALLORY) as mallory:
+        assert mallory.ask({**OWN, "pipeline": pipeline}, db=db)["code"] == code
+    assert not reached(stub, "aggregate")
+
+
+def test_options_twice_do_not_tell_of_others(stub, proxy):
+    """Whichever of them would count."""
+    for first, second in ((True, False), (False, True)):
+        options = bson.encode({"allUsers": first})[4:-1] + bson.encode({"allUsers": second})[4:]
+        stage = bson.raw_bson.RawBSONDocument((len(options) + 4).to_bytes(4, "little") + options)
+        with logged_in(proxy, MALLORY) as mallory:
+            pipeline = [{"$currentOp": stage}]
+            assert mallory.ask({**OWN, "pipeline": pipeline}, db="admin")["code"] == 13
+            twice = bson.encode({"$ownOps": second})[4:]
+            body = bson.encode({"currentOp": 1, "$db": "admin", "$ownOps": first})[4:-1] + twice
+            document = (len(body) + 4).to_bytes(4, "little") + body
+            mallory.send(raw.op_msg(raw.body(document), request_id=9))
+            reply = mallory.reply_to(9)  # all or none: never another's
+            assert reply.get("code") == 13 or len(reply["inprog"]) == 1
+
+
+@pytest.mark.parametrize("op", [None, "shard:1", -1, 0, 1.5, {"$gt": 0}, [1], True])
+def test_what_is_no_operation_is_not_killed(stub, proxy, op):
+    with logged_in(proxy, MALLORY) as mallory:
+        assert mallory.ask({"killOp": 1, "op": op}, db="admin")["code"] == 13
+    assert not reached(stub, "killOp")
+
+
+def test_an_admins_commands_are_about_the_server(stub, proxy):
+    with logged_in(proxy, "boss") as boss:
+        boss.ask({"killOp": 1, "op": 1}, db="admin")
+        boss.ask({"currentOp": 1}, db="admin")
+        boss.ask(OWN, db="admin")
+    assert len(reached(stub, "killOp")) == len(reached(stub, "currentOp")) == 1
+    assert reached(stub, "aggregate")
+
+
 # --- more than one may --------------------------------------------------------------------------
 
 ADMIN = {
@@ -381,6 +504,7 @@ ADMIN = {
     "killAllSessions": {"killAllSessions": []},
     "killAllSessionsByPattern": {"killAllSessionsByPattern": [{}]},
     "$listSessions": {"aggregate": "x", "pipeline": [{"$listSessions": {}}], "cursor": {}},
+    "$listLocalSessions": {"aggregate": 1, "pipeline": [{"$listLocalSessions": {}}], "cursor": {}},
     "createUser": {"createUser": "x", "pwd": "y", "roles": []},
     "usersInfo": {"usersInfo": 1},
     "serverStatus": {"serverStatus": 1},

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The database weir: any sequence of commands, sound as BSON, gets one sound reply each, and says
-// whether it succeeded. What a first batch promised, getMore brings.
+// whether it succeeded. What a first batch promised, getMore brings. To one that is about a user's
+// operations, nothing of another's is in the reply.
 
 #include "tests/fuzz/fuzz.h"
 
 #include "proxy/admin/database.h"
+#include "proxy/admin/gather.h"
+#include "proxy/admin/own_operations.h"
+#include "proxy/users.h"
 
 static struct picture picture;
 
@@ -18,6 +22,21 @@ static void put_setting(const char *name, const char *value)
     row_end(&row);
 }
 
+static struct user user = {.spec = {.name = "alice", .db = "admin"}, .id = 2};
+
+// One request of each of three users.
+static void put_requests(void)
+{
+    struct show show = {0};
+    struct seen_request seen = {.state = "served", .lane = "slow", .shape = "find x {a}"};
+    for (seen.user_id = 1; seen.user_id <= 3; seen.user_id++) {
+        seen.id = 1000 + seen.user_id;
+        buffer_append(&show.seen_requests, &seen, sizeof seen);
+    }
+    gather_shown(&show, &picture);
+    buffer_fini(&show.seen_requests);
+}
+
 static void make_picture(void)
 {
     if (picture.collections) {
@@ -27,6 +46,7 @@ static void make_picture(void)
     put_setting("net.port", "27017");
     put_setting("upstream.uri", "mongodb://\xff");
     put_setting("log", "x");
+    put_requests();
 }
 
 static void check_reply(const struct inquiry *inquiry)
@@ -52,14 +72,43 @@ static int64_t open_cursor(const struct inquiry *inquiry)
     return found;
 }
 
+// Its own operation may be there, and no other.
+static void check_ownership(const struct inquiry *inquiry)
+{
+    bson_iter_t iter;
+    bson_iter_t list;
+    bson_iter_t opid;
+    bool there = bson_iter_init(&iter, inquiry->reply) &&
+                 (bson_iter_find_descendant(&iter, "cursor.firstBatch", &list) ||
+                  (bson_iter_init_find(&list, inquiry->reply, "inprog")));
+    if (!there || !bson_iter_recurse(&list, &iter)) {
+        return;
+    }
+    int count = 0;
+    while (bson_iter_next(&iter)) {
+        bson_iter_t field;
+        bool told =
+            bson_iter_recurse(&iter, &field) && bson_iter_find_descendant(&field, "opid", &opid);
+        MUST(++count == 1 && (!told || bson_iter_as_int64(&opid) == 1002));
+    }
+}
+
 static int64_t ask(struct database *database, struct bytes command, int64_t now_us)
 {
     struct inquiry inquiry = {.client_id = (uint64_t)(now_us % 3), .may_look = true};
+    inquiry.user = now_us % 4 == 3 ? &user : NULL;
     buffer_append(&inquiry.command, command.at, command.len);
-    if (!database_take(database, &inquiry, now_us)) {
+    if (database_take(database, &inquiry, now_us)) {
+        MUST(inquiry.kills == 0);
+    } else if (inquiry.kills != 0) {
+        own_operations_tell_killed(&inquiry, now_us % 2);
+    } else {
         database_answer(database, &inquiry, now_us % 7 == 6 ? NULL : &picture);
     }
     check_reply(&inquiry);
+    if (inquiry.user) {
+        check_ownership(&inquiry);
+    }
     int64_t id = open_cursor(&inquiry);
     bson_destroy(inquiry.reply);
     buffer_fini(&inquiry.command);

@@ -90,6 +90,8 @@ static const struct {
     {"rweb", "{'ping': 1, '$db': 'admin'}"},
     {"rweb", "{'commitTransaction': 1, '$db': 'admin'}"},
     {"rweb", "{'endSessions': [], '$db': 'admin'}"},
+    {"rweb", "{'killSessions': [{'id': 7}], '$db': 'admin'}"},
+    {"", "{'killSessions': [], '$db': 'admin'}"},
     {"b", "{'insert': 'system.js', '$db': 'shop'}"},
     {"b", "{'dataSize': 'other.x', '$db': 'shop'}"},
     {"b", "{'create': 'v', 'viewOn': 'system.users', '$db': 'shop'}"},
@@ -164,6 +166,31 @@ static void who_may_do_what(void **state)
         if (strcmp(who, table[i].who) != 0) {
             fail_msg("%s: '%s' may, not '%s'", table[i].json, who, table[i].who);
         }
+    }
+}
+
+// Of whoever may less than what they are about the server.
+static void whose_operations_a_command_is_about(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json;
+        bool own;
+    } cases[] = {
+        {"{'currentOp': 1, '$db': 'admin'}", true},
+        {"{'killOp': 1, 'op': 3, '$db': 'shop'}", true},
+        {"{'aggregate': 1, 'pipeline': [{'$currentOp': {}}], '$db': 'admin'}", true},
+        {"{'aggregate': 'x', 'pipeline': [{'$currentOp': {}}], '$db': 'admin'}", false},
+        {"{'aggregate': 1, 'pipeline': [{'$match': {}}, {'$currentOp': {}}], '$db': 'a'}", false},
+        {"{'explain': {'aggregate': 1, 'pipeline': [{'$currentOp': {}}]}, '$db': 'admin'}", false},
+        {"{'find': 'x', '$db': 'shop'}", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct asked asked;
+        ask(&asked, cases[i].json, NULL, NULL);
+        assert_int_equal(access_is_about_own(&writer, &asked.command), cases[i].own);
+        assert_false(access_is_about_own(&boss, &asked.command));
+        buffer_fini(&asked.message);
     }
 }
 
@@ -259,7 +286,6 @@ static void what_is_no_session_of_a_driver_is_refused(void **state)
         "{'endSessions': [{'id': " UUID ", 'uid': " UUID "}], '$db': 'shop'}",
         "{'killSessions': [7], '$db': 'shop'}",
         "{'killSessions': 1, '$db': 'shop'}",
-        "{'killSessions': [], '$db': 'shop'}",
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct asked asked;
@@ -272,6 +298,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_may_do_what),
+        cmocka_unit_test(whose_operations_a_command_is_about),
         cmocka_unit_test(namespaces_in_a_sequence_count),
         cmocka_unit_test(whoever_has_not_logged_in_may_ping),
         cmocka_unit_test(a_session_becomes_the_users),
