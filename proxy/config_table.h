@@ -245,6 +245,10 @@
         "ADDRESS", false,                                                                          \
         "The address to listen on for HTTP. Whoever reaches it can read who is connected and "     \
         "what kinds of requests they send, no values.")                                            \
+    OPTION(http_hosts, "http.hosts", "http-hosts", LIST, NULL, "1", "4096", "NAME[,...]", false,   \
+        "The names by which weir may be asked over HTTP, besides localhost, http.bindIp and any "  \
+        "address. A request with another name in its header Host is refused (421): a page from "   \
+        "elsewhere, whose name leads here, would read what a browser here may.")                   \
     OPTION(log_metrics_us, "log.metrics", "log-metrics", DURATION, "0", "0", "1h", "TIME", false,  \
         "How often the key figures are written to the log, as Heroku's count#, measure# and "      \
         "sample#. 0: never.")                                                                      \

@@ -22,6 +22,7 @@
 
 #include "proxy/admin/feed.h"
 #include "proxy/admin/history.h"
+#include "proxy/admin/host.h"
 #include "proxy/admin/metrics.h"
 #include "proxy/admin/page_files.h"
 #include "proxy/admin/query.h"
@@ -54,6 +55,7 @@ struct made {
 struct http {
     struct MHD_Daemon *daemon;
     int listener;
+    const struct config *config;
     struct observer *observer;
     struct worker **workers;
     int worker_count;
@@ -357,6 +359,11 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
         *body_len = 0;
         return MHD_YES;
     }
+    const char *host = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Host");
+    if (!host_may_be(host, visit->http->config)) {
+        return respond_in_words(connection, MHD_HTTP_MISDIRECTED_REQUEST,
+                                "by this name only if http.hosts has it\n");
+    }
     if (visit->page == PAGE_NONE && !visit->file) {
         return respond_in_words(
             connection, MHD_HTTP_NOT_FOUND,
@@ -510,6 +517,7 @@ struct http *http_open(const struct config *config, char *ret_error, size_t erro
     }
     struct http *http = xcalloc(1, sizeof *http);
     http->listener = listener;
+    http->config = config;
     pthread_mutex_init(&http->lock, NULL);
     pthread_cond_init(&http->fewer, NULL);
     log_listening(listener);

@@ -363,6 +363,27 @@ def test_paths_and_methods(proxy):
     assert proxy.status("/metrics", headers={"X": "y" * 20000}) in (413, 431)
 
 
+HOSTS = {
+    "127.0.0.1": 200, "127.0.0.1:1": 200, "[::1]": 200, "[::1]:27080": 200, "192.0.2.7": 200,
+    "localhost": 200, "LocalHost:27080": 200, "weir.internal": 200, "weir.internal:80": 200,
+    "evil.example": 421, "evil.example:27080": 421, "localhost.evil.example": 421,
+    "127.0.0.1.evil.example": 421, "evil.example:127.0.0.1": 421, "[evil.example]": 421,
+    "127.0.0.1@evil.example": 421, "": 421, ":27080": 421, "[::1": 421, "x" * 300: 421,
+}  # fmt: skip
+
+
+def test_no_name_of_others_leads_here(secantus):
+    """Or a page from elsewhere would read, in a browser here, all that is told."""
+    with Observed(secantus.uri, "--http-hosts", "weir.internal,other.internal") as proxy:
+        for path in ("/", "/state", "/metrics", "/healthz", "/events", "/nope"):
+            assert proxy.status(path, headers={"Host": "evil.example"}) == 421, path
+        seen = {host: proxy.status("/metrics", headers={"Host": host}) for host in HOSTS}
+        assert seen == HOSTS
+        with socket.create_connection((proxy.host, proxy.http_port), timeout=30) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert b" 200 " in connection.recv(100)
+
+
 @pytest.mark.parametrize(
     "sent", [b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"\0" * 100, b"GET / HTTP/9.9\r\n\r\n"]
 )

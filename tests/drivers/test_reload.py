@@ -96,6 +96,7 @@ OTHERS = {
     "fleet.lease": "11s",
     "http.port": 1,
     "http.bindIp": "127.0.0.2",
+    "http.hosts": "weir.internal",
     "log.metrics": "1m",
     "systemLog.format": "json",
 }
