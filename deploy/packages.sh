@@ -54,7 +54,7 @@ packages_of() {
             headless_chromium
             ;;
         bench) echo haproxy python3 ;;
-        deb) echo debhelper dpkg-dev lintian mmdebstrap pkgconf ;;
+        deb) echo debhelper dpkg-dev lintian mmdebstrap pkgconf systemd-container ;;
         *) fail "'$1' is none of build, run, test, bench, deb" ;;
     esac
 }

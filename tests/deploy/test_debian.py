@@ -1,93 +1,91 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The package of `make deb` in a clean root: installed, started before a real server, purged.
-
-A root has no systemd: weir is started by hand, as the unit does it: as the user, with the directory of
-its socket. What the unit says beyond that, its sandbox for one, is not tried here.
-"""
+"""The package of `make deb` on a clean machine with systemd: installed, started before a real server in
+the unit's sandbox, brought back when it hangs or crashes, upgraded, purged."""
 
 from __future__ import annotations
 
-import os
-import platform
+import contextlib
 import re
 import shutil
 import stat
-import subprocess
-from pathlib import Path
+import threading
+import time
+import urllib.request
 
 import pymongo
 import pytest
+import roots
 import servers
-import weir
+from pymongo.errors import PyMongoError
 
 WEIR_YAML = "etc/weir/weir.yaml"
+CAP = 4
+PATIENCE_S = 30
 
 
-class Root:
-    """A directory to chroot into."""
+class Service(roots.Machine):
+    """The machine, with its weir."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def configure(self, uri: str) -> None:
+        self.port, self.http = servers.free_port(), servers.free_port()
+        self.uri = f"mongodb://127.0.0.1:{self.port}/"
+        settings = {"URI": uri, "PORT": self.port, "HTTP_PORT": self.http, "MAX_CONNECTIONS": CAP,
+                    "MAX_WAIT": "50ms", "EVENTS_PATH": "/var/lib/weir"}  # fmt: skip
+        lines = [f"WEIR_{name}={value}\n" for name, value in settings.items()]
+        file = self.path / "etc/weir/environment"
+        file.touch(mode=0o600)
+        file.write_text("".join(lines))
 
-    def run(self, *command: str, as_user: str | None = None, **env: str):
-        who = [f"--userspec={as_user}"] if as_user else []
-        return subprocess.run(
-            ["chroot", *who, str(self.path), *command],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", **env},
-        )  # fmt: skip
+    def show(self, name: str) -> str:
+        return self.must("systemctl", "show", "--value", "-p", name, "weir").strip()
 
-    def must(self, *command: str, **more: str) -> str:
-        done = self.run(*command, **more)
-        assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-        return done.stdout
+    def signal(self, name: str) -> None:
+        self.must("systemctl", "kill", f"--signal={name}", "--kill-whom=main", "weir")
 
-    def number_of(self, database: str, name: str) -> int:
-        return int(self.must("getent", database, name).split(":")[2])
+    @contextlib.contextmanager
+    def unit_with(self, *lines: str):
+        """Within, the unit has these lines too, [Service]'s."""
+        drop_in = self.path / "etc/systemd/system/weir.service.d/test.conf"
+        drop_in.parent.mkdir()
+        drop_in.write_text("\n".join(["[Service]", *lines]) + "\n")
+        self.must("systemctl", "daemon-reload")
+        try:
+            yield
+        finally:
+            shutil.rmtree(drop_in.parent)
+            self.must("systemctl", "daemon-reload")
 
-    def files_of_weir(self) -> set[str]:
-        """What is called weir or is in a directory that is, but for dpkg's memory of its conffiles."""
-        found = self.must("find", "/", "-xdev", "-path", "*weir*", "-print")
-        return {line for line in found.splitlines() if not line.startswith("/var/lib/systemd/")}
+    def wait_until(self, what) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while not what():
+            assert time.monotonic() < until, self.log()
+            time.sleep(0.05)
 
+    def log(self) -> str:
+        return self.must("journalctl", "--no-pager", "-o", "cat", "-u", "weir")
 
-def why_not() -> str | None:
-    if os.geteuid() != 0:
-        return "a clean root takes root"
-    if platform.freedesktop_os_release().get("ID") != "debian":
-        return "the package is for Debian"
-    if not shutil.which("mmdebstrap"):
-        return "no mmdebstrap on PATH"
-    return None
-
-
-def make_root(path: Path) -> Root:
-    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    done = subprocess.run(
-        ["mmdebstrap", "--variant=apt", "--skip=cleanup/apt/lists", "--dpkgopt=force-unsafe-io",
-         "--dpkgopt=path-exclude=/usr/share/locale/*", "--aptopt=Acquire::Languages \"none\"",
-         suite, str(path)],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True,
-    )  # fmt: skip
-    if done.returncode != 0:
-        pytest.skip(f"no clean root can be had here: {done.stderr.strip().splitlines()[-1]}")
-    return Root(path)
+    def serves(self) -> bool:
+        with contextlib.suppress(PyMongoError), pymongo.MongoClient(self.uri) as client:
+            return client.clean.root.find_one() == {"_id": 1}
+        return False
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """A clean root with the package installed by apt, so with what it depends on and nothing else."""
-    if reason := why_not():
+def machine(tmp_path_factory, secantus):
+    """With the package installed by apt, so with what it depends on and nothing else."""
+    if reason := roots.why_not():
         pytest.skip(reason)
     packages = list((servers.BUILD / "deb").glob("weir_*.deb"))
     assert len(packages) == 1, f"make deb made {packages}"
     path = tmp_path_factory.mktemp("clean") / "root"
     try:
-        root = make_root(path)
-        assert root.files_of_weir() == set()
+        roots.make_root(path, "systemd-sysv")
         shutil.copy(packages[0], path / "package.deb")
-        root.must("apt-get", "-q", "-y", "install", "--no-install-recommends", "/package.deb")
-        yield root
+        with Service(path) as machine:
+            assert machine.files_of("weir") == set()
+            machine.must("apt-get", "-q", "-y", "install", "--no-install-recommends", "/package.deb")
+            machine.configure(secantus.uri)
+            yield machine
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -101,48 +99,124 @@ def test_is_built_from_what_the_build_installs():
     assert set(re.findall(r"[a-z0-9.]+-dev", control)) == installed
 
 
-def test_configuration_is_weirs_and_roots_alone(root):
-    status = (root.path / WEIR_YAML).stat()
+def test_configuration_is_weirs_and_roots_alone(machine):
+    status = (machine.path / WEIR_YAML).stat()
     assert stat.S_IMODE(status.st_mode) == 0o640
-    assert (status.st_uid, status.st_gid) == (0, root.number_of("group", "weir"))
-    assert root.must("dpkg-query", "-W", "-f=${Conffiles}", "weir").split()[0] == f"/{WEIR_YAML}"
+    assert (status.st_uid, status.st_gid) == (0, machine.number_of("group", "weir"))
+    conffiles = machine.must("dpkg-query", "-W", "-f=${Conffiles}", "weir")
+    assert conffiles.split()[0] == f"/{WEIR_YAML}"
 
 
-def test_is_not_enabled_and_says_what_is_missing(root):
-    assert list((root.path / "etc/systemd/system").rglob("weir.service")) == []
-    done = root.run("weir", "--config", f"/{WEIR_YAML}", as_user="weir:weir")
+def test_is_not_enabled_and_says_what_is_missing(machine):
+    assert machine.run("systemctl", "is-enabled", "weir").stdout == "disabled\n"
+    assert machine.run("systemctl", "is-active", "weir").stdout == "inactive\n"
+    done = machine.run("weir", "--config", f"/{WEIR_YAML}")
     assert done.returncode == 2 and "WEIR_URI" in done.stderr.splitlines()[-1]
 
 
-def test_runs_as_its_user(root, secantus, tmp_path):
-    user, group = root.number_of("passwd", "weir"), root.number_of("group", "weir")
-    assert user != 0 and group != 0
-    run = root.path / "run/weir"  # RuntimeDirectory=
-    run.mkdir(mode=0o700)
-    os.chown(run, user, group)
-    wrapper = tmp_path / "weir"
-    wrapper.write_text(f'#!/bin/sh\nexec chroot --userspec=weir:weir {root.path} weir "$@"\n')
-    wrapper.chmod(0o755)
-    uri = {"env": {"XDG_RUNTIME_DIR": "/run"}, "binary": wrapper}
-    with weir.Weir(secantus.uri, "--config", f"/{WEIR_YAML}", "--http-port", "0", **uri) as proxy:
-        assert os.stat(f"/proc/{proxy.pid}").st_uid == user
-        with pymongo.MongoClient(proxy.uri) as client:
-            client.clean.root.insert_one({"_id": 1})
-            assert client.clean.root.find_one() == {"_id": 1}
-        # The image's HEALTHCHECK, and root's way in.
-        root.must("weir", "ctl", "status", as_user="weir:weir", XDG_RUNTIME_DIR="/run")
-        root.must("weir", "ctl", "--port", str(proxy.port), "status")
-    assert root.run("weir", "ctl", "status").returncode != 0
-    run.rmdir()
+def exhaust(server, uri: str) -> None:
+    """Lets slow requests hold all connections while somebody else asks and is refused."""
+
+    def hold() -> None:
+        with contextlib.suppress(PyMongoError), pymongo.MongoClient(uri, retryReads=False) as one:
+            one.clean.command("count", "orders", query={"owner": 1})
+
+    with (
+        pymongo.MongoClient(uri, retryReads=False) as app,
+        server.failing(["count"], {"times": CAP}, blockConnection=True, blockTimeMS=1000),
+    ):
+        holders = [threading.Thread(target=hold) for _ in range(CAP)]
+        for holder in holders:
+            holder.start()
+        while any(holder.is_alive() for holder in holders):
+            with contextlib.suppress(PyMongoError):
+                app.clean.root.find_one()
 
 
-def test_zz_purge_leaves_nothing_but_the_user(root):
+def test_serves_in_its_sandbox(machine, secantus):
+    """All that it does is let through, also what it does seldom: a forbidden call would end it."""
+    machine.must("systemctl", "enable", "--now", "weir")
+    with pymongo.MongoClient(machine.uri) as client:
+        client.clean.root.insert_one({"_id": 1})
+        assert client.clean.root.find_one() == {"_id": 1}
+    for path in ("readyz", "metrics", "state"):
+        address = f"http://127.0.0.1:{machine.http}/{path}"
+        assert urllib.request.urlopen(address, timeout=10).status == 200
+    exhaust(secantus, machine.uri)
+    records = machine.path / "var/lib/private/weir"
+    machine.wait_until(lambda: list(records.glob("*.json")))
+    for command in (["ctl", "status"], ["ctl", "kill", "--over", "1h"], ["top", "--once"]):
+        machine.must("weir", *command)
+    machine.must("systemctl", "reload", "weir")
+
+    process = machine.show("MainPID")
+    status = machine.must("cat", f"/proc/{process}/status")
+    assert re.search(r"Seccomp:\s2\n", status) and re.search(r"NoNewPrivs:\s1\n", status)
+    assert re.search(r"CapBnd:\s0+\n", status)
+    assert f"Uid:\t{machine.number_of('passwd', 'weir')}\t" in status
+    assert machine.show("NRestarts") == "0"
+
+
+def test_reload_says_that_it_failed(machine):
+    file = machine.path / WEIR_YAML
+    good = file.read_text()
+    file.write_text(good + "nonsense: 1\n")
+    assert machine.run("systemctl", "reload", "weir").returncode != 0
+    assert "nonsense: unknown key" in machine.log()
+    file.write_text(good)
+    machine.must("systemctl", "reload", "weir")
+    assert machine.serves()
+
+
+SIGSYS = "31"
+
+
+@pytest.mark.parametrize(
+    "command, status",
+    [
+        ("/usr/bin/touch /var/lib/weir/x /run/weir/x", "0"),
+        ("/usr/bin/touch /etc/weir/x", "1"),
+        ("/usr/bin/touch /var/lib/x", "1"),
+        ("/usr/bin/cat /etc/weir/environment", "1"),
+        ("/usr/sbin/chroot /", SIGSYS),
+        ("/usr/bin/unshare --user true", "1"),
+        ("/usr/bin/dmesg", SIGSYS),
+    ],
+)
+def test_what_its_sandbox_refuses(machine, command, status):
+    """Other programs in weir's place."""
+    machine.must("systemctl", "stop", "weir")
+    with machine.unit_with("Type=oneshot", "Restart=no", "ExecStart=", f"ExecStart={command}"):
+        machine.run("systemctl", "start", "weir")
+        assert machine.show("ExecMainStatus") == status, machine.log()
+
+
+def test_comes_back(machine):
+    with machine.unit_with("WatchdogSec=1"):
+        machine.must("systemctl", "restart", "weir")
+        machine.signal("STOP")
+        machine.wait_until(lambda: machine.show("NRestarts") == "1" and machine.serves())
+        assert "Failed with result 'watchdog'" in machine.log()
+    machine.signal("SEGV")
+    machine.wait_until(lambda: machine.show("NRestarts") == "2" and machine.serves())
+
+
+def test_upgrade_restarts_it(machine):
+    before = machine.show("MainPID")
+    machine.must("apt-get", "-q", "-y", "install", "--reinstall", "/package.deb")
+    assert machine.show("MainPID") not in (before, "0")
+    assert machine.serves()
+
+
+def test_zz_purge_leaves_nothing_but_the_user(machine):
     """The last: what the administrator changed stays when it is removed, and goes when it is purged."""
-    with open(root.path / WEIR_YAML, "a") as file:
+    with open(machine.path / WEIR_YAML, "a") as file:
         file.write("# mine\n")
-    root.must("apt-get", "-q", "-y", "remove", "weir")
-    assert not (root.path / "usr/bin/weir").exists()
-    assert (root.path / WEIR_YAML).read_text().endswith("# mine\n")
-    root.must("apt-get", "-q", "-y", "purge", "weir")
-    assert root.files_of_weir() == set()
-    assert root.number_of("passwd", "weir")
+    machine.must("apt-get", "-q", "-y", "remove", "weir")
+    assert "event=ended" in machine.log() and machine.show("MainPID") == "0"
+    assert not (machine.path / "usr/bin/weir").exists()
+    assert (machine.path / WEIR_YAML).read_text().endswith("# mine\n")
+    (machine.path / "etc/weir/environment").unlink()
+    machine.must("apt-get", "-q", "-y", "purge", "weir")
+    assert machine.files_of("weir") == set()
+    assert machine.number_of("passwd", "weir")
