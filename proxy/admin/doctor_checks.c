@@ -504,11 +504,11 @@ best_index(const struct indexes *indexes, const struct query_needs *needs, enum 
 }
 
 static void say_which_index(struct finding *finding, const char *ns,
-                            const struct query_needs *needs, const char *wanted)
+                            const struct query_needs *needs, const struct index_keys *keys)
 {
-    const char *dot = strchr(ns, '.');
-    say(finding->remedy, "db.getSiblingDB(\"%.*s\").getCollection(\"%s\").createIndex(%s)%s",
-        dot ? (int)(dot - ns) : 0, ns, dot ? dot + 1 : ns, wanted,
+    char command[INDEX_COMMAND_BYTES];
+    bool whole = index_command_print(ns, keys, command, sizeof command);
+    say(finding->remedy, "%s%s", whole ? command : "An index on all of its fields",
         needs->sort.count > 1 && !needs->directions_known
             ? "; with the directions of your sort, which a shape does not tell"
             : "");
@@ -519,13 +519,11 @@ void check_query(struct doctor_report *report, const char *shape, const char *ns
                  const struct explanation *explanation, const char *why)
 {
     struct index_keys keys;
-    char wanted[INDEX_TEXT_BYTES];
     enum index_fit fit;
     index_for(needs, &keys);
     if (keys.count == 0) {
         return;
     }
-    index_keys_print(&keys, wanted, sizeof wanted);
     const struct index_status *best = best_index(indexes, needs, &fit);
     bool scans = explanation && explanation->scans;
     enum severity severity = fit == INDEX_SERVES && !scans ? SEVERITY_FINE
@@ -545,5 +543,5 @@ void check_query(struct doctor_report *report, const char *shape, const char *ns
     }
     say(finding->found, "No index serves %s%s%s", shape, best ? "; part of it does " : "",
         best ? best->name : "");
-    say_which_index(finding, ns, needs, wanted);
+    say_which_index(finding, ns, needs, &keys);
 }

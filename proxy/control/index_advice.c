@@ -5,6 +5,7 @@
 #include "proxy/control/index_advice.h"
 
 #include <ctype.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -71,22 +72,82 @@ static bool is_plain_name(const char *name)
     return plain;
 }
 
+// Where text is printed to: all that was said is counted, and what there is room for is there.
+struct printout {
+    char *text;
+    size_t capacity;
+    size_t used;
+};
+
+__attribute__((format(printf, 2, 3))) static void print(struct printout *out, const char *format,
+                                                        ...)
+{
+    bool room = out->used < out->capacity;
+    va_list arguments;
+    va_start(arguments, format);
+    out->used += (size_t)vsnprintf(room ? out->text + out->used : NULL,
+                                   room ? out->capacity - out->used : 0, format, arguments);
+    va_end(arguments);
+}
+
+// Names are anybody's, and this is to be typed into a shell.
+static void print_quoted(struct printout *out, const char *name, size_t len)
+{
+    print(out, "\"");
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)name[i];
+        if (c < ' ' || c == 0x7f) {
+            print(out, "\\x%02x", c);
+        } else {
+            print(out, "%s%c", c == '"' || c == '\\' ? "\\" : "", c);
+        }
+    }
+    print(out, "\"");
+}
+
+static void print_keys(struct printout *out, const struct index_keys *keys)
+{
+    print(out, "{");
+    for (int i = 0; i < keys->count; i++) {
+        const struct index_key *key = &keys->key[i];
+        print(out, "%s", i > 0 ? ", " : "");
+        if (is_plain_name(key->name)) {
+            print(out, "%s", key->name);
+        } else {
+            print_quoted(out, key->name, strlen(key->name));
+        }
+        print(out, ": %s",
+              key->direction == 1              ? "1"
+              : key->direction == -1           ? "-1"
+              : key->direction == INDEX_HASHED ? "\"hashed\""
+                                               : "\"special\"");
+    }
+    print(out, "}");
+}
+
 void index_keys_print(const struct index_keys *keys, char *ret_text, size_t capacity)
 {
-    size_t used = (size_t)snprintf(ret_text, capacity, "{");
-    for (int i = 0; i < keys->count && used < capacity; i++) {
-        const struct index_key *key = &keys->key[i];
-        const char *quote = is_plain_name(key->name) ? "" : "\"";
-        const char *value = key->direction == 1              ? "1"
-                            : key->direction == -1           ? "-1"
-                            : key->direction == INDEX_HASHED ? "\"hashed\""
-                                                             : "\"special\"";
-        used += (size_t)snprintf(ret_text + used, capacity - used, "%s%s%s%s: %s",
-                                 i > 0 ? ", " : "", quote, key->name, quote, value);
+    struct printout out = {ret_text, capacity, 0};
+    print_keys(&out, keys);
+}
+
+bool index_command_print(const char *ns, const struct index_keys *keys, char *ret_text,
+                         size_t capacity)
+{
+    struct printout out = {ret_text, capacity, 0};
+    const char *dot = strchr(ns, '.');
+    if (dot) {
+        print(&out, "db.getSiblingDB(");
+        print_quoted(&out, ns, (size_t)(dot - ns));
+        print(&out, ").getCollection(");
+        print_quoted(&out, dot + 1, strlen(dot + 1));
+        print(&out, ").createIndex(");
+        print_keys(&out, keys);
+        print(&out, ")");
     }
-    if (used < capacity) {
-        snprintf(ret_text + used, capacity - used, "}");
-    }
+    bool whole = dot && out.used < capacity;
+    ret_text[0] = whole ? ret_text[0] : '\0';
+    return whole;
 }
 
 // --- a command ----------------------------------------------------------------------------------

@@ -15,7 +15,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { INDEX_KEYS_MAX = 32, INDEX_NAME_BYTES = 96, INDEX_TEXT_BYTES = 512 };
+enum {
+    INDEX_KEYS_MAX = 32,
+    INDEX_NAME_BYTES = 96,
+    INDEX_TEXT_BYTES = 512,
+    INDEX_COMMAND_BYTES = 768
+};
 
 // What is neither 1 nor -1.
 enum { INDEX_SPECIAL = 0, INDEX_HASHED = 2 };
@@ -72,5 +77,10 @@ bool index_keys_read(const bson_iter_t *key, struct index_keys *ret_keys);
 
 // As one would type it: {status: 1, "items.sku": 1}. Cut to capacity, always ended.
 void index_keys_print(const struct index_keys *keys, char *ret_text, size_t capacity);
+
+// The command that makes it, as one would type it in a shell. False: there is no room for all of
+// it, or no such namespace; then the text is empty.
+bool index_command_print(const char *ns, const struct index_keys *keys, char *ret_text,
+                         size_t capacity);
 
 #endif

@@ -269,6 +269,19 @@ static void printing_is_cut(void **state)
     }
 }
 
+static void what_is_to_be_typed_is_quoted(void **state)
+{
+    (void)state;
+    struct index_keys keys = {.count = 1, .key = {{"a\"}); quit(); //\\", 1}}};
+    char text[256];
+    assert_true(index_command_print("shop.x\"\\\n.y", &keys, text, sizeof text));
+    assert_string_equal(text, "db.getSiblingDB(\"shop\").getCollection(\"x\\\"\\\\\\x0a.y\")"
+                              ".createIndex({\"a\\\"}); quit(); //\\\\\": 1})");
+    assert_false(index_command_print("shop", &keys, text, sizeof text));
+    assert_false(index_command_print("shop.orders", &keys, text, 40));
+    assert_string_equal(text, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +295,7 @@ int main(void)
         cmocka_unit_test(the_index_that_is_advised_serves),
         cmocka_unit_test(prefixes),
         cmocka_unit_test(printing_is_cut),
+        cmocka_unit_test(what_is_to_be_typed_is_quoted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
