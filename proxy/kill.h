@@ -8,8 +8,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "proxy/control/errands.h"
+
 struct kill {
-    struct kill *next;
+    struct errand errand;
     char server[280];
     int64_t connection; // by the server's own count, whose operation it is; 0: not known
     bool has_session;

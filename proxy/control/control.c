@@ -35,8 +35,10 @@ enum {
     RESOLVE_RETRY_US = 1000000,  // a name that was not found
     RESOLVE_AGAIN_US = 60000000, // a name that was: addresses behind it change
     SILENCE_US = 1000000,        // how long nothing may be writable before it is worth a line
-    BEATS_MAX = 64,              // servers whose distance and lag are followed
-    QUIET_US = 1000000,          // between lines on why one server is down: it has several reasons
+    KILLS_MAX = 1000,
+    QUESTIONS_MAX = 64,
+    BEATS_MAX = 64,     // servers whose distance and lag are followed
+    QUIET_US = 1000000, // between lines on why one server is down: it has several reasons
 };
 
 // A server of the deployment, as control knows it.
@@ -54,7 +56,8 @@ struct members {
 struct control {
     struct control_listener listener;
     struct deployment *deployment;
-    struct killer *killer;
+    struct errands *kills;
+    struct errands *questions;
     pthread_t thread;
 
     pthread_mutex_t lock;
@@ -107,7 +110,8 @@ static void control_release(struct control *control)
     pthread_mutex_destroy(&control->lock);
     explicit_bzero(control->uri, strlen(control->uri));
     free(control->uri);
-    killer_free(control->killer);
+    errands_free(control->kills);
+    errands_free(control->questions);
     free(control->members);
     topology_drop(control->published);
     free(control);
@@ -233,7 +237,8 @@ static void open_discovery(struct control *control)
     control->open_at_us = now_us() + OPEN_RETRY_US;
     if (control->discovery != NULL) {
         adopt_options(control);
-        killer_start(control->killer, control->discovery);
+        errands_start(control->kills, control->discovery);
+        errands_start(control->questions, control->discovery);
     } else if (strcmp(error, control->open_error) != 0) {
         memcpy(control->open_error, error, sizeof error);
         log_event(LOG_WARN, "discovery_failed", NULL, NULL, error);
@@ -583,7 +588,8 @@ static void *control_main(void *arg)
         run_jobs(control);
         follow(control);
     } while (sleep_until_turn(control));
-    killer_stop(control->killer);
+    errands_stop(control->kills);
+    errands_stop(control->questions);
     discovery_close(control->discovery);
     control_set(control, &control->finished);
     control_release(control);
@@ -612,7 +618,8 @@ struct control *control_start(struct deployment *deployment, struct control_list
     control->uri = xstrdup(deployment->uri);
     control->members = xcalloc(1, sizeof *control->members);
     take_picture(control, discovery_seeds(deployment->uri)); // gone before it is seen is told, too
-    control->killer = killer_new();
+    control->kills = errands_new("weir-killer", KILLS_MAX);
+    control->questions = errands_new("weir-questions", QUESTIONS_MAX);
     control->references = 2;
     control->jobs_end = &control->jobs;
     start_thread(control);
@@ -623,6 +630,8 @@ void control_stop(struct control *control)
 {
     struct timespec until = timespec_at(now_us() + STOP_US);
     int error = 0;
+    errands_dismiss(control->kills);
+    errands_dismiss(control->questions);
     pthread_mutex_lock(&control->lock);
     control->stopping = true;
     pthread_cond_broadcast(&control->turned);
@@ -654,7 +663,12 @@ void control_post(struct control *control, struct control_job *job)
 
 void control_kill(struct control *control, struct kill *kill)
 {
-    killer_add(control->killer, kill);
+    killer_add(control->kills, kill);
+}
+
+void control_ask(struct control *control, struct errand *errand)
+{
+    errands_add(control->questions, errand);
 }
 
 void control_request_scan(struct control *control)

@@ -39,6 +39,7 @@ struct deployment *deployment_parse(const char *uri, char *ret_error, size_t err
 void deployment_free(struct deployment *deployment);
 
 struct control;
+struct errand;
 struct kill;
 
 struct control_listener {
@@ -71,6 +72,9 @@ void control_post(struct control *control, struct control_job *job);
 // killSessions where that cannot be; it is dropped when it is late, or when too many wait.
 // The log says what came of it. Any thread.
 void control_kill(struct control *control, struct kill *kill);
+
+// Has a server asked something (errands.h), on a thread that is there for this alone. Any thread.
+void control_ask(struct control *control, struct errand *errand);
 
 // Somebody found that a server is not what the snapshot says: asks for a prompt check. Many
 // requests are one check, and there are at most two checks a second. (Servers of a known kind that

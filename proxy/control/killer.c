@@ -1,37 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "proxy/control/killer.h"
 
-#include <assert.h>
 #include <mongoc/mongoc.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "proxy/control/clock.h"
-#include "proxy/control/discovery.h"
-#include "proxy/kill.h"
-#include "proxy/mem.h"
 
-enum {
-    WAITING_MAX = 1000,
-    STALE_US = 2000000, // who asked has done something else about it since
-};
-
-struct killer {
-    pthread_mutex_t lock;
-    pthread_cond_t turned;
-    struct kill *first;
-    struct kill **end;
-    int waiting;
-    bool stopping;
-    bool started;
-    pthread_t thread;
-    mongoc_client_pool_t *pool;
-    mongoc_client_t *client;   // the thread's own
-    mongoc_read_prefs_t *here; // any member will do: it is meant itself
-};
+enum { STALE_US = 2000000 }; // who asked has done something else about it since
 
 // --- the server ---------------------------------------------------------------------------------
 
@@ -40,12 +18,11 @@ struct target {
     bool is_mongos;
 };
 
-static struct target find_server(struct killer *killer, const char *name)
+static struct target find_server(mongoc_client_t *client, const char *name)
 {
     struct target target = {0};
     size_t count;
-    mongoc_server_description_t **known =
-        mongoc_client_get_server_descriptions(killer->client, &count);
+    mongoc_server_description_t **known = mongoc_client_get_server_descriptions(client, &count);
     for (size_t i = 0; i < count; i++) {
         if (strcmp(mongoc_server_description_host(known[i])->host_and_port, name) == 0) {
             target.id = mongoc_server_description_id(known[i]);
@@ -56,12 +33,14 @@ static struct target find_server(struct killer *killer, const char *name)
     return target;
 }
 
-// Takes the command.
-static bool ask(struct killer *killer, const struct target *target, bson_t *command,
+// Takes the command. Any member will do: it is meant itself.
+static bool ask(mongoc_client_t *client, const struct target *target, bson_t *command,
                 bson_t *ret_reply, bson_error_t *ret_error)
 {
-    bool done = mongoc_client_command_simple_with_server_id(
-        killer->client, "admin", command, killer->here, target->id, ret_reply, ret_error);
+    mongoc_read_prefs_t *here = mongoc_read_prefs_new(MONGOC_READ_SECONDARY_PREFERRED);
+    bool done = mongoc_client_command_simple_with_server_id(client, "admin", command, here,
+                                                            target->id, ret_reply, ret_error);
+    mongoc_read_prefs_destroy(here);
     bson_destroy(command);
     return done;
 }
@@ -107,13 +86,13 @@ static bool is_meant(const bson_iter_t *operation, const struct kill *kill, bson
     return bson_iter_recurse(operation, ret_opid) && bson_iter_find(ret_opid, "opid");
 }
 
-static enum found find_operation(struct killer *killer, const struct target *target,
+static enum found find_operation(mongoc_client_t *client, const struct target *target,
                                  const struct kill *kill, bson_t *ret_kill_op, bson_error_t *error)
 {
     enum found found = FOUND_NO_MEANS;
     bson_t reply;
     bson_iter_t iter, batch, opid;
-    if (ask(killer, target, current_op(kill, target), &reply, error)) {
+    if (ask(client, target, current_op(kill, target), &reply, error)) {
         found = FOUND_OVER;
         if (bson_iter_init(&iter, &reply) &&
             bson_iter_find_descendant(&iter, "cursor.firstBatch", &batch) &&
@@ -144,10 +123,10 @@ static bson_t *kill_session(const struct kill *kill)
 }
 
 // NULL: it was not killed; error says why, or nothing if it had come to its end.
-static const char *kill_operation(struct killer *killer, const struct kill *kill,
+static const char *kill_operation(mongoc_client_t *client, const struct kill *kill,
                                   bson_error_t *error)
 {
-    struct target target = find_server(killer, kill->server);
+    struct target target = find_server(client, kill->server);
     bson_t reply;
     enum found found = FOUND_NO_MEANS;
     bson_t *kill_op = BCON_NEW("killOp", BCON_INT32(1));
@@ -157,10 +136,10 @@ static const char *kill_operation(struct killer *killer, const struct kill *kill
         return NULL;
     }
     if (kill->connection != 0) {
-        found = find_operation(killer, &target, kill, kill_op, error);
+        found = find_operation(client, &target, kill, kill_op, error);
     }
     if (found == FOUND) {
-        bool done = ask(killer, &target, kill_op, &reply, error);
+        bool done = ask(client, &target, kill_op, &reply, error);
         bson_destroy(&reply);
         if (done) {
             return "killOp";
@@ -171,109 +150,33 @@ static const char *kill_operation(struct killer *killer, const struct kill *kill
     if (found == FOUND_OVER || !kill->has_session || error->domain == MONGOC_ERROR_STREAM) {
         return NULL;
     }
-    bool done = ask(killer, &target, kill_session(kill), &reply, error);
+    bool done = ask(client, &target, kill_session(kill), &reply, error);
     bson_destroy(&reply);
     return done ? "killSessions" : NULL;
 }
 
-// --- the thread ---------------------------------------------------------------------------------
+// --- the errand ---------------------------------------------------------------------------------
 
-static struct kill *take(struct killer *killer)
+static void run(struct errand *errand, mongoc_client_t *client, const atomic_bool *dismissed)
 {
-    pthread_mutex_lock(&killer->lock);
-    while (!killer->stopping && !killer->first) {
-        pthread_cond_wait(&killer->turned, &killer->lock);
-    }
-    struct kill *kill = killer->stopping ? NULL : killer->first;
-    if (kill) {
-        killer->first = kill->next;
-        killer->waiting--;
-        if (!killer->first) {
-            killer->end = &killer->first;
-        }
-    }
-    pthread_mutex_unlock(&killer->lock);
-    return kill;
-}
-
-static void *run(void *arg)
-{
-    struct killer *killer = arg;
-    struct kill *kill;
-    killer->client = mongoc_client_pool_pop(killer->pool);
-    while ((kill = take(killer))) {
-        bson_error_t error = {0};
-        bool stale = now_us() - kill->asked_us > STALE_US;
-        const char *how = stale ? NULL : kill_operation(killer, kill, &error);
-        if (how || error.message[0] != '\0') {
-            kill_log(kill, how, how ? NULL : error.message, now_us());
-        }
-        free(kill);
-    }
-    mongoc_client_pool_push(killer->pool, killer->client);
-    return NULL;
-}
-
-struct killer *killer_new(void)
-{
-    struct killer *killer = xcalloc(1, sizeof *killer);
-    int error = pthread_mutex_init(&killer->lock, NULL);
-    error |= pthread_cond_init(&killer->turned, NULL);
-    assert(error == 0);
-    (void)error;
-    killer->end = &killer->first;
-    killer->here = mongoc_read_prefs_new(MONGOC_READ_SECONDARY_PREFERRED);
-    return killer;
-}
-
-void killer_add(struct killer *killer, struct kill *kill)
-{
-    pthread_mutex_lock(&killer->lock);
-    bool taken = killer->waiting < WAITING_MAX;
-    if (taken) {
-        kill->next = NULL;
-        *killer->end = kill;
-        killer->end = &kill->next;
-        killer->waiting++;
-        pthread_cond_signal(&killer->turned);
-    }
-    pthread_mutex_unlock(&killer->lock);
-    if (!taken) {
-        free(kill);
+    struct kill *kill = (struct kill *)errand;
+    bson_error_t error = {0};
+    (void)dismissed;
+    bool stale = now_us() - kill->asked_us > STALE_US;
+    const char *how = stale ? NULL : kill_operation(client, kill, &error);
+    if (how || error.message[0] != '\0') {
+        kill_log(kill, how, how ? NULL : error.message, now_us());
     }
 }
 
-void killer_start(struct killer *killer, struct discovery *discovery)
+static void done(struct errand *errand)
 {
-    killer->pool = discovery_pool(discovery);
-    int error = pthread_create(&killer->thread, NULL, run, killer);
-    assert(error == 0);
-    (void)error;
-    pthread_setname_np(killer->thread, "weir-killer");
-    killer->started = true;
+    free(errand);
 }
 
-void killer_stop(struct killer *killer)
+void killer_add(struct errands *errands, struct kill *kill)
 {
-    pthread_mutex_lock(&killer->lock);
-    killer->stopping = true;
-    pthread_cond_signal(&killer->turned);
-    pthread_mutex_unlock(&killer->lock);
-    if (killer->started) {
-        pthread_join(killer->thread, NULL);
-        killer->started = false;
-    }
-}
-
-void killer_free(struct killer *killer)
-{
-    while (killer->first) {
-        struct kill *kill = killer->first;
-        killer->first = kill->next;
-        free(kill);
-    }
-    mongoc_read_prefs_destroy(killer->here);
-    pthread_cond_destroy(&killer->turned);
-    pthread_mutex_destroy(&killer->lock);
-    free(killer);
+    kill->errand.run = run;
+    kill->errand.done = done;
+    errands_add(errands, &kill->errand);
 }
