@@ -36,6 +36,7 @@ enum observer_mail {
     OBSERVER_GONE,       // struct client_gone
     OBSERVER_RULES,      // struct observer_rules
     OBSERVER_EXHAUSTION, // struct exhaustion_report
+    OBSERVER_EVIDENCE,   // struct inquest
     OBSERVER_REST,       // struct mail: answer everything from now on without looking
     OBSERVER_END,        // struct mail
 };

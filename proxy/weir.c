@@ -639,6 +639,9 @@ static void dispose(struct weir *weir)
     control_socket_free(weir->control_socket);
     rulebook_free(weir->rulebook);
     http_free(weir->http);
+    if (weir->shared.control) { // it sends the observer mail
+        control_stop(weir->shared.control);
+    }
     if (weir->observer) {
         observer_free(weir->observer);
     }
@@ -647,9 +650,6 @@ static void dispose(struct weir *weir)
     }
     free(weir->workers);
     fleet_stop(weir->fleet);
-    if (weir->shared.control) {
-        control_stop(weir->shared.control);
-    }
     if (weir->shared.servers) {
         servers_free(weir->shared.servers);
         affinity_fini(&weir->shared.affinity);

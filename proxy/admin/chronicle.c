@@ -10,6 +10,7 @@
 
 #include "proxy/admin/archive.h"
 #include "proxy/admin/event.h"
+#include "proxy/inquiry.h"
 #include "proxy/mem.h"
 
 #define EVENTS 64
@@ -17,6 +18,8 @@
 #define IDLE_US INT64_C(10000000) // what was left alone for so long may be a leak
 #define COPIED_AT_ONCE 128
 #define TRACKS_KEPT 16 // with those of servers that are gone
+#define ASK_AGAIN_US INT64_C(10000000) // the same server
+#define ANSWER_US INT64_C(30000000)    // the longest that an answer is waited for
 
 // What is recorded of one server.
 struct track {
@@ -29,6 +32,7 @@ struct track {
     struct demand asked_earlier; // at the one before: an event's report comes after its first
                                  // refusal, perhaps with a look between them
     struct event *event;         // that goes on; NULL: none
+    int64_t asked_us;            // when the server was asked about itself; 0: never
 };
 
 struct chronicle {
@@ -54,18 +58,6 @@ static void free_track(struct track *track)
 {
     recorder_free(track->recorder);
     free(track);
-}
-
-void chronicle_free(struct chronicle *chronicle)
-{
-    for (struct track *next, *track = chronicle->tracks; track; track = next) {
-        next = track->next;
-        free_track(track);
-    }
-    for (size_t i = 0; i < EVENTS; i++) {
-        free(chronicle->events[i]);
-    }
-    free(chronicle);
 }
 
 static struct track *find_track(struct chronicle *chronicle, uint32_t server_id)
@@ -113,9 +105,9 @@ static struct event *begin(struct chronicle *chronicle, struct track *track,
     for (struct track *at = chronicle->tracks; at; at = at->next) {
         at->event = at->event == *place ? NULL : at->event;
     }
-    free(*place);
+    event_free(*place);
     *place = event;
-    chronicle->count++;
+    event->number = ++chronicle->count;
     track->event = event;
     event->server_id = report->server_id;
     event->begun_us = report->exhaustion.begun_us;
@@ -124,7 +116,7 @@ static struct event *begin(struct chronicle *chronicle, struct track *track,
     event->first = *report;
     event->worst = *report;
     event->worst_time = time_now();
-    name_event(event, chronicle->count);
+    name_event(event, event->number);
     return event;
 }
 
@@ -163,10 +155,92 @@ static void look_closer(struct server *server, struct track *track, int64_t now_
     judge(server, track, now_us);
 }
 
+// --- files --------------------------------------------------------------------------------------
+
+static void file_event(struct archive *archive, struct event *event, int64_t now_us)
+{
+    struct picture picture = {0};
+    bson_t record;
+    event->is_unfiled = false;
+    event_put(event, &picture, now_us);
+    struct bytes row = picture_rows(&picture, STATE_exhaustions);
+    bool sound = bson_init_static(&record, row.at, row.len);
+    assert(sound);
+    (void)sound;
+    char *json = bson_as_relaxed_extended_json(&record, NULL);
+    assert(json);
+    archive_keep(archive, event->id, json);
+    bson_free(json);
+    picture_fini(&picture);
+}
+
+// Those that have ended, and waited for evidence in vain.
+static void file_late(struct chronicle *chronicle, int64_t now_us)
+{
+    for (size_t i = 0; i < EVENTS; i++) {
+        struct event *event = chronicle->events[i];
+        if (event && event->is_unfiled && now_us - event->ended_us >= ANSWER_US) {
+            file_event(chronicle->archive, event, now_us);
+        }
+    }
+}
+
+// --- what the server says -----------------------------------------------------------------------
+
+// On control's thread.
+static void send_back(struct errand *errand)
+{
+    struct inquest *inquest = (struct inquest *)errand;
+    mailbox_post(inquest->back, &inquest->mail);
+}
+
+// What held most as far as is known; the oldest holder's at first.
+static void name_shape(const struct event *event, struct inquest *inquest)
+{
+    const struct holder *oldest = &event->first.holders[0];
+    bool known = event->shape[0] != '\0';
+    snprintf(inquest->consult.shape, sizeof inquest->consult.shape, "%s",
+             known ? event->shape : oldest->shape);
+    inquest->shape = known ? event->verdict.shape : oldest->shape_id;
+}
+
+static void ask(const struct shared *shared, struct track *track, int64_t now_us)
+{
+    struct event *event = track->event;
+    struct inquest *inquest = xcalloc(1, sizeof *inquest);
+    struct consult *consult = &inquest->consult;
+    consult->errand.run = consult_run;
+    consult->errand.done = send_back;
+    memcpy(consult->server, event->first.server, sizeof consult->server);
+    name_shape(event, inquest);
+    consult->threshold_us = shared->config->slow_op_threshold_us;
+    inquest->mail.kind = OBSERVER_EVIDENCE;
+    inquest->back = shared->observer;
+    inquest->event = event->number;
+    event->evidence.asked = true;
+    event->is_asking = true;
+    track->asked_us = now_us;
+    control_ask(shared->control, &consult->errand);
+}
+
+// Whoever asks a server that is slow to answer again and again makes nothing better.
+static bool may_ask(const struct track *track, int64_t now_us)
+{
+    int64_t pause_us = track->event->is_asking ? ANSWER_US : ASK_AGAIN_US;
+    return track->asked_us == 0 || now_us - track->asked_us >= pause_us;
+}
+
+static struct event *find_event(struct chronicle *chronicle, size_t number)
+{
+    struct event *event = chronicle->events[(number - 1) % EVENTS];
+    return event && event->number == number ? event : NULL;
+}
+
 // --- once a second ------------------------------------------------------------------------------
 
 struct look {
     struct chronicle *chronicle;
+    const struct shared *shared;
     struct recorder_totals totals;
     int64_t now_us;
 };
@@ -181,6 +255,9 @@ static void look_at(struct server *server, void *arg)
     server_record(server, track->recorder, &totals, look->now_us);
     if (track->event) {
         look_closer(server, track, look->now_us);
+        if (may_ask(track, look->now_us)) {
+            ask(look->shared, track, look->now_us);
+        }
     }
     track->asked_earlier = track->asked;
     server_copy_demand(server, &track->asked);
@@ -238,13 +315,14 @@ static void begin_second(struct chronicle *chronicle)
 void chronicle_look(struct chronicle *chronicle, const struct gathering *gathering, int64_t now_us)
 {
     struct shared *shared = gathering->shared;
-    struct look look = {.chronicle = chronicle, .now_us = now_us};
+    struct look look = {.chronicle = chronicle, .shared = shared, .now_us = now_us};
     look.totals.clients = workers_count_clients(gathering->workers, gathering->worker_count);
     look.totals.accepted = atomic_load(&shared->next_client_id);
     count_pins(&shared->affinity, &look.totals, now_us);
     begin_second(chronicle);
     servers_visit(chronicle->servers, look_at, &look);
     forget_gone(chronicle);
+    file_late(chronicle, now_us);
 }
 
 uint64_t chronicle_second(const struct chronicle *chronicle)
@@ -278,22 +356,6 @@ static void judge_if(struct server *server, void *arg)
     }
 }
 
-static void file_event(struct archive *archive, const struct event *event, int64_t now_us)
-{
-    struct picture picture = {0};
-    bson_t record;
-    event_put(event, &picture, now_us);
-    struct bytes row = picture_rows(&picture, STATE_exhaustions);
-    bool sound = bson_init_static(&record, row.at, row.len);
-    assert(sound);
-    (void)sound;
-    char *json = bson_as_relaxed_extended_json(&record, NULL);
-    assert(json);
-    archive_keep(archive, event->id, json);
-    bson_free(json);
-    picture_fini(&picture);
-}
-
 void chronicle_note(struct chronicle *chronicle, const struct exhaustion_report *report,
                     int64_t now_us)
 {
@@ -318,9 +380,23 @@ void chronicle_note(struct chronicle *chronicle, const struct exhaustion_report 
     }
     event_verdict(event, says);
     exhaustion_log(report, event->id, says, now_us);
-    if (report->notice == EXHAUSTION_END && chronicle->archive) {
+    event->is_unfiled = report->notice == EXHAUSTION_END && chronicle->archive;
+    if (event->is_unfiled && !event->is_asking) {
         file_event(chronicle->archive, event, now_us);
     }
+}
+
+void chronicle_hear(struct chronicle *chronicle, struct inquest *inquest, int64_t now_us)
+{
+    struct event *event = find_event(chronicle, inquest->event);
+    if (event) {
+        evidence_take(&event->evidence, &inquest->consult, inquest->shape, time_now());
+        event->is_asking = false;
+        if (event->is_unfiled) {
+            file_event(chronicle->archive, event, now_us);
+        }
+    }
+    free(inquest);
 }
 
 void chronicle_put(struct chronicle *chronicle, struct picture *picture, int64_t now_us)
@@ -329,4 +405,18 @@ void chronicle_put(struct chronicle *chronicle, struct picture *picture, int64_t
     for (size_t i = first; i < chronicle->count; i++) {
         event_put(chronicle->events[i % EVENTS], picture, now_us);
     }
+}
+
+// What waits for evidence is filed without: nothing more comes.
+void chronicle_free(struct chronicle *chronicle)
+{
+    file_late(chronicle, INT64_MAX);
+    for (struct track *next, *track = chronicle->tracks; track; track = next) {
+        next = track->next;
+        free_track(track);
+    }
+    for (size_t i = 0; i < EVENTS; i++) {
+        event_free(chronicle->events[i]);
+    }
+    free(chronicle);
 }

@@ -5,16 +5,27 @@
 //
 //      once a second     servers -- counts --> recorders
 //      worker -- begin, still, end, by mail --> event: log line, record
+//      control <-- inquest -- event;  inquest -- by mail --> event: evidence
 
 #ifndef PROXY_ADMIN_CHRONICLE_H
 #define PROXY_ADMIN_CHRONICLE_H
 
 #include "policy/recorder.h"
 #include "proxy/admin/gather.h"
+#include "proxy/control/consultant.h"
 
 struct archive;
 struct chronicle;
 struct exhaustion_report;
+
+// What a server is asked about itself while its permits have run out.
+struct inquest {
+    struct consult consult;
+    struct mail mail; // brings it back
+    struct mailbox *back;
+    size_t event;   // the number of the one that it is for
+    uint64_t shape; // that it asks about
+};
 
 // Records of what has ended also go to the archive, if there is one.
 struct chronicle *chronicle_new(struct servers *servers, struct archive *archive);
@@ -38,6 +49,9 @@ void chronicle_visit(const struct chronicle *chronicle,
 // Takes an exhaustion's report down, and logs it.
 void chronicle_note(struct chronicle *chronicle, const struct exhaustion_report *report,
                     int64_t now_us);
+
+// Takes an inquest that has come back.
+void chronicle_hear(struct chronicle *chronicle, struct inquest *inquest, int64_t now_us);
 
 // The rows of `exhaustions`, oldest first.
 void chronicle_put(struct chronicle *chronicle, struct picture *picture, int64_t now_us);

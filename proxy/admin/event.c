@@ -4,9 +4,18 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LEAST_SCORE 0.1 // for a cause to be named at all
+
+void event_free(struct event *event)
+{
+    if (event) {
+        evidence_fini(&event->evidence);
+        free(event);
+    }
+}
 
 const char *event_cause(const struct event *event)
 {
@@ -21,6 +30,12 @@ static double a_second(uint64_t count, const struct recorder_span *span)
     return span->seconds > 0 ? (double)count / span->seconds : 0;
 }
 
+// Whether what the server said of a shape is about the one that held so much.
+static bool is_about_shape(const struct event *event)
+{
+    return event->evidence.shape != 0 && event->evidence.shape == event->verdict.shape;
+}
+
 void event_say(const struct event *event, enum cause cause, char ret_says[EVENT_SAYS_BYTES])
 {
     const struct verdict *verdict = &event->verdict;
@@ -30,10 +45,10 @@ void event_say(const struct event *event, enum cause cause, char ret_says[EVENT_
     case CAUSE_SLOW_SHAPE:
         snprintf(ret_says, EVENT_SAYS_BYTES,
                  "a slow shape: %s held %.0f %% of the connection time (%.0f %% before), %.0f ms "
-                 "each (%.0f ms before)",
+                 "each (%.0f ms before)%s",
                  event->shape[0] ? event->shape : "(forgotten)", verdict->part_during * 100,
-                 verdict->part_before * 100, verdict->mean_during * 1e3,
-                 verdict->mean_before * 1e3);
+                 verdict->part_before * 100, verdict->mean_during * 1e3, verdict->mean_before * 1e3,
+                 is_about_shape(event) && event->evidence.scans ? "; it scans the collection" : "");
         break;
     case CAUSE_SPIKE:
         snprintf(ret_says, EVENT_SAYS_BYTES,
@@ -102,9 +117,11 @@ struct remedy {
     const char *type;
 };
 
+static const struct remedy look_at_plan = {
+    CAUSE_SLOW_SHAPE, "see how it is executed, then give it an index: equality, sort, range",
+    "db.COLLECTION.explain('executionStats').find(FILTER)"};
+
 static const struct remedy remedies[] = {
-    {CAUSE_SLOW_SHAPE, "see how it is executed, then give it an index: equality, sort, range",
-     "db.COLLECTION.explain('executionStats').find(FILTER)"},
     {CAUSE_SLOW_SHAPE, "until then, refuse it, for 15 minutes",
      "weir ctl rule add --deny --shape "},
     {CAUSE_SPIKE, "throttle the tenant", "weir ctl rule add --help"},
@@ -169,8 +186,40 @@ static void put_causes(const struct event *event, struct row *row)
     row_close_list(row, &list);
 }
 
+static void append_remedy(bson_t *list, unsigned *count, const char *what, const char *type)
+{
+    struct element element;
+    open_element(&element, list, (*count)++);
+    state_append_text(&element.document, "what", what);
+    state_append_text(&element.document, "type", type);
+    close_element(&element, list);
+}
+
+// What the server has said makes it one to type.
+static void append_index_remedy(const struct event *event, bson_t *list, unsigned *count)
+{
+    const struct evidence *evidence = &event->evidence;
+    char what[ANSWER_NAME_BYTES + 160];
+    if (is_about_shape(event) && evidence->index_to_make[0]) {
+        append_remedy(list, count,
+                      evidence->sort_is_free
+                          ? "give it an index, with the directions of your sort, which a shape "
+                            "does not tell"
+                          : "give it an index",
+                      evidence->index_to_make);
+    } else if (is_about_shape(event) && evidence->scans && evidence->index_there[0]) {
+        snprintf(what, sizeof what,
+                 "the index %s would serve it, and is not used: look for a collation or a hint",
+                 evidence->index_there);
+        append_remedy(list, count, what, look_at_plan.type);
+    } else {
+        append_remedy(list, count, look_at_plan.what, look_at_plan.type);
+    }
+}
+
 // One that ends so is about the shape that held so much.
-static void append_remedy(const struct event *event, const struct remedy *remedy, bson_t *document)
+static void append_fixed_remedy(const struct event *event, const struct remedy *remedy,
+                                bson_t *list, unsigned *count)
 {
     static const char about_shape[] = "--shape ";
     char type[160];
@@ -182,21 +231,22 @@ static void append_remedy(const struct event *event, const struct remedy *remedy
     } else {
         snprintf(type, sizeof type, "%s", remedy->type);
     }
-    state_append_text(document, "what", remedy->what);
-    state_append_text(document, "type", type);
+    append_remedy(list, count, remedy->what, type);
 }
 
 static void put_remedies(const struct event *event, struct row *row)
 {
+    bool clear = verdict_is_clear(&event->verdict);
+    enum cause cause = event->verdict.order[0];
     bson_t list;
     unsigned count = 0;
     row_open_list(row, STATE_exhaustions_remedies, &list);
+    if (clear && cause == CAUSE_SLOW_SHAPE) {
+        append_index_remedy(event, &list, &count);
+    }
     for (size_t i = 0; i < sizeof remedies / sizeof remedies[0]; i++) {
-        struct element element;
-        if (verdict_is_clear(&event->verdict) && remedies[i].cause == event->verdict.order[0]) {
-            open_element(&element, &list, count++);
-            append_remedy(event, &remedies[i], &element.document);
-            close_element(&element, &list);
+        if (clear && remedies[i].cause == cause) {
+            append_fixed_remedy(event, &remedies[i], &list, &count);
         }
     }
     row_close_list(row, &list);
@@ -376,6 +426,14 @@ static void put_holders(const struct event *event, struct row *row)
     row_close_list(row, &list);
 }
 
+static void put_deployment(const struct event *event, struct row *row)
+{
+    bson_t document;
+    row_open(row, STATE_exhaustions_deployment, &document);
+    evidence_put(&event->evidence, &document);
+    row_close(row, &document);
+}
+
 static void put_times(const struct event *event, struct row *row, int64_t now_us)
 {
     int64_t until_us = event->ended_us > 0 ? event->ended_us : now_us;
@@ -407,6 +465,6 @@ void event_put(const struct event *event, struct picture *picture, int64_t now_u
     put_waiters(event, &row);
     put_shapes(event, &row);
     put_connections(event, &row);
-    row_text(&row, STATE_exhaustions_deployment, "absent");
+    put_deployment(event, &row);
     row_end(&row);
 }

@@ -6,6 +6,7 @@
 #define PROXY_ADMIN_EVENT_H
 
 #include "policy/verdict.h"
+#include "proxy/admin/evidence.h"
 #include "proxy/admin/state.h"
 #include "proxy/exhaustion_log.h"
 
@@ -14,6 +15,7 @@
 #define EVENT_SAYS_BYTES 768
 
 struct event {
+    size_t number; // from 1
     char id[48];
     uint32_t server_id;
     int64_t begun_us;
@@ -29,7 +31,12 @@ struct event {
     char shapes[EVENT_SHAPES][SERVER_LABEL_BYTES]; // of verdict.during, those that held most
     char shape[SERVER_LABEL_BYTES];                // the verdict's
     char tenant[DEMAND_NAME_BYTES];                // likewise
+    struct evidence evidence;
+    bool is_asking;  // for more of it
+    bool is_unfiled; // although it has ended: it waits for that
 };
+
+void event_free(struct event *event);
 
 // The word for its best cause, "unclear" if that explains nothing.
 const char *event_cause(const struct event *event);

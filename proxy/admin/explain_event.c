@@ -193,6 +193,83 @@ static void print_connections(const bson_t *record, FILE *out)
     }
 }
 
+// --- what the server said -----------------------------------------------------------------------
+
+static bool truth_of(const bson_t *document, const char *key)
+{
+    bson_iter_t iter;
+    return bson_iter_init_find(&iter, document, key) && bson_iter_as_bool(&iter);
+}
+
+static void print_operation(const bson_t *operation, FILE *out)
+{
+    char running[32];
+    const char *shape = field_text(operation, "shape");
+    const char *plan = field_text(operation, "plan");
+    print_line(out, INDENT, "%s  %s", duration(number_of(operation, "running"), running),
+               shape[0] ? shape : field_text(operation, "namespace"));
+    print_line(out, 2 * INDENT, "%s%s", plan[0] ? plan : "no plan told",
+               truth_of(operation, "waitsForLock") ? ", waits for a lock" : "");
+}
+
+static void print_member(const bson_t *member, FILE *out)
+{
+    char lag[32];
+    print_line(out, INDENT, "%s: %s%s, %s behind", field_text(member, "name"),
+               field_text(member, "state"), truth_of(member, "healthy") ? "" : " (not healthy)",
+               duration(number_of(member, "lag"), lag));
+}
+
+static void print_unanswered(const bson_t *gap, FILE *out)
+{
+    print_line(out, INDENT, "%s: %s", field_text(gap, "what"), field_text(gap, "why"));
+    print_wrapped(2 * INDENT, "", field_text(gap, "says"), out);
+}
+
+static void print_plan(const bson_t *deployment, FILE *out)
+{
+    bson_t part;
+    if (field_find(deployment, "plan", &part)) {
+        print_line(out, INDENT, "The plan of %s: %s%s", field_text(&part, "shape"),
+                   field_text(&part, "stages"),
+                   truth_of(&part, "scans") ? ", it scans the collection" : "");
+    }
+    if (field_find(deployment, "index", &part)) {
+        const char *there = field_text(&part, "there");
+        print_line(out, INDENT, "The index for it: %s; %s%s", field_text(&part, "wanted"),
+                   there[0] ? "there is " : "there is none", there);
+    }
+}
+
+static void print_deployment(const bson_t *record, FILE *out)
+{
+    bson_t deployment;
+    bson_t part;
+    char at[32];
+    if (!field_find(record, "deployment", &deployment)) {
+        return;
+    }
+    fputs("\nWhat the server said of itself\n", out);
+    bool answered = number_of(&deployment, "at") > 0;
+    print_line(out, INDENT, "%s%s%s", field_text(&deployment, "state"), answered ? ", " : "",
+               answered ? date(number_of(&deployment, "at"), at) : "");
+    if (field_find(&deployment, "connections", &part)) {
+        print_line(out, INDENT, "%.0f connections, %.0f more possible", number_of(&part, "current"),
+                   number_of(&part, "available"));
+    }
+    print_plan(&deployment, out);
+    if (field_find(&deployment, "operations", &part)) {
+        char threshold[32];
+        print_line(out, INDENT, "%.0f operations%s, %.0f of them for more than %s, %.0f by a scan",
+                   number_of(&part, "active"), truth_of(&part, "ownOnly") ? " of weir's own" : "",
+                   number_of(&part, "long"), duration(number_of(&part, "threshold"), threshold),
+                   number_of(&part, "longScans"));
+        print_list(&part, "longest", "Under way there, longest first", 0, print_operation, out);
+    }
+    print_list(&deployment, "members", "Members, as it sees them", 0, print_member, out);
+    print_list(&deployment, "unanswered", "What it did not answer", 0, print_unanswered, out);
+}
+
 static void print_head(const bson_t *record, FILE *out)
 {
     char begin[32];
@@ -226,6 +303,7 @@ bool explain_event_print(const bson_t *record, FILE *out)
     print_shed(record, out);
     print_list(record, "shapes", "Shapes that held most", 0, print_shape, out);
     print_connections(record, out);
+    print_deployment(record, out);
     return true;
 }
 

@@ -234,6 +234,10 @@ static void deliver(void *arg, struct mail *mail)
     case OBSERVER_EXHAUSTION:
         take_exhaustion(observer, CONTAINER(mail, struct exhaustion_report));
         break;
+    case OBSERVER_EVIDENCE:
+        chronicle_hear(observer->gathering.chronicle, CONTAINER(mail, struct inquest),
+                       loop_now_us(observer->loop));
+        break;
     case OBSERVER_REST:
         rest(observer);
         break;

@@ -261,8 +261,12 @@
         "`away` (seconds).")                                                                       \
     FIELD(exhaustions, left, LIST, "", NULL, "At most left open and idle: `cursorsIdle`, "         \
         "`transactionsIdle`.")                                                                     \
-    FIELD(exhaustions, deployment, TEXT, "", NULL, "What the deployment said of itself; `absent`: "\
-        "it was not asked.")                                                                       \
+    FIELD(exhaustions, deployment, LIST, "", NULL, "What the server said of itself meanwhile: "    \
+        "`state` (`not asked`, `no answer yet`, `unreachable`, `answered`), `at`, `connections` "  \
+        "(`current`, `available`, ...), `operations` (those over `threshold`: `long`, of these "   \
+        "`longScans`; the `longest`, with `plan`), `members` (with `lag`), `plan` (of the shape "  \
+        "that held most), `index` (the one `wanted` for it; one that is `there`), `unanswered` "   \
+        "(`what`, `why`).")                                                                     \
                                                                                                    \
     FIELD(rules, _id, LABEL, "", "rule", "Its number, as `weir ctl` has it.")                      \
     FIELD(rules, rule, TEXT, "", NULL, "What it says.")                                            \

@@ -71,6 +71,10 @@ static struct answer ask(const struct interview *interview, const char *database
 {
     bson_error_t error = {0};
     bson_t options = BSON_INITIALIZER;
+    if (interview->dismissed && atomic_load(interview->dismissed)) {
+        bson_init(ret_reply);
+        return (struct answer){.outcome = ANSWER_NOT_ASKED, .why = "weir is ending"};
+    }
     mongoc_read_prefs_t *here = mongoc_read_prefs_new(MONGOC_READ_SECONDARY_PREFERRED);
     BSON_APPEND_INT32(&options, "serverId", (int32_t)interview->server);
     if (interview->session) {
@@ -420,7 +424,9 @@ static void ask_about_indexes(const struct interview *interview, const struct qu
     index_for(needs, &wanted);
     if (wanted.count > 0) {
         index_keys_print(&wanted, consultation->index_wanted, sizeof consultation->index_wanted);
-        consultation->directions_known = needs->directions_known;
+        (void)index_command_print(consultation->ns, &wanted, consultation->index_command,
+                                  sizeof consultation->index_command);
+        consultation->directions_known = needs->directions_known || needs->sort.count < 2;
         consultation->indexes_answer = ask_indexes(interview, consultation->ns, indexes);
     }
     for (int i = 0; i < indexes->count; i++) {

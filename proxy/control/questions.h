@@ -7,6 +7,8 @@
 #ifndef PROXY_CONTROL_QUESTIONS_H
 #define PROXY_CONTROL_QUESTIONS_H
 
+#include <stdatomic.h>
+
 #include "proxy/control/answers.h"
 
 struct _mongoc_client_t;         // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
@@ -18,7 +20,8 @@ struct interview {
     struct _mongoc_client_session_t *session; // NULL: the deployment has none
     uint32_t server;                          // libmongoc's number
     bool is_mongos;
-    int64_t max_time_ms; // of what the server has to look for
+    int64_t max_time_ms;          // of what the server has to look for
+    const atomic_bool *dismissed; // nothing more is asked once it is true; NULL: never
 };
 
 // The client's server of that name (host:port). False: the client does not know it (any more), or
@@ -75,6 +78,7 @@ struct consultation {
     struct answer explanation_answer;
     struct explanation explanation;
     struct answer indexes_answer;
+    char index_command[INDEX_COMMAND_BYTES]; // that makes it; "": none, or too long
     char index_wanted[INDEX_TEXT_BYTES]; // by equality, sort, range: {status: 1, at: 1}; "": none
     bool directions_known;               // of the sort in it: else they are the query's to say
     char index_there[ANSWER_NAME_BYTES]; // one that exists and would serve; "": none

@@ -12,6 +12,7 @@ import pymongo
 import pytest
 import weir
 from pymongo.errors import PyMongoError
+from stubset import StubSet
 
 CAP = 4
 BLOCK_S = 2.0
@@ -32,13 +33,14 @@ def hold_one(uri: str) -> None:
         client.test.command("count", "orders", query={"owner": "kanarienvogel"})
 
 
-def exhaust(secantus, proxy) -> dict[str, str]:
-    """Lets a slow count hold all permits while somebody else asks; the line of the end."""
-    slow = {"blockConnection": True, "blockTimeMS": int(BLOCK_S * 1000)}
+def exhaust(slow, proxy) -> dict[str, str]:
+    """Lets counts, which `slow` makes so, hold all permits while somebody else asks; the line of
+    the end."""
     with pymongo.MongoClient(proxy.uri, appName="web", retryReads=False) as app:
+        app.test.orders.insert_one({"owner": 1})
         for i in range(50):
             app.test.things.find_one({"a": i})
-        with secantus.failing(["count"], {"times": CAP}, **slow):
+        with slow:
             holders = [threading.Thread(target=hold_one, args=(proxy.uri,)) for _ in range(CAP)]
             for holder in holders:
                 holder.start()
@@ -46,6 +48,11 @@ def exhaust(secantus, proxy) -> dict[str, str]:
                 with contextlib.suppress(PyMongoError):
                     app.test.things.find_one({"a": 1})
     return proxy.wait_for("exhaustion_end", timeout=10)
+
+
+def slow_counts(secantus):
+    slow = {"blockConnection": True, "blockTimeMS": int(BLOCK_S * 1000)}
+    return secantus.failing(["count"], {"times": CAP}, **slow)
 
 
 def explain(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -65,13 +72,24 @@ def check_explanation(done: subprocess.CompletedProcess[str], record: dict) -> N
     assert all(c.isprintable() or c == "\n" for c in done.stdout)
 
 
+def check_evidence(record: dict) -> None:
+    said = record["deployment"]
+    assert said["state"] == "answered" and record["begin"] < said["at"] < record["end"] + 60
+    assert said["connections"]["current"] > 0
+    assert said["plan"]["shape"] == "count test.orders {owner}"
+    assert said["plan"]["scans"] and said["index"] == {"wanted": "{owner: 1}", "there": ""}
+    assert record["verdict"].endswith("; it scans the collection")
+    make = 'db.getSiblingDB("test").getCollection("orders").createIndex({owner: 1})'
+    assert record["remedies"][0]["type"] == make
+
+
 def check_refusal(done: subprocess.CompletedProcess[str], says: str) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert says in done.stderr
 
 
 def test_a_slow_shape_is_named_with_evidence_and_remedy(secantus, proxy, tmp_path):
-    end = exhaust(secantus, proxy)
+    end = exhaust(slow_counts(secantus), proxy)
     begin = proxy.wait_for("exhaustion_begin")
     with pymongo.MongoClient(proxy.uri) as client:
         (record,) = client.weir.exhaustions.find()
@@ -89,7 +107,7 @@ def test_a_slow_shape_is_named_with_evidence_and_remedy(secantus, proxy, tmp_pat
     assert record["shapes"][0]["shape"] == "count test.orders {owner}"
     assert record["shapes"][0]["change"] > 1
     assert sum(waiter["shed"] for waiter in record["waiters"]) > 0
-    assert record["deployment"] == "absent"
+    check_evidence(record)
     check_explanation(explain("--port", str(proxy.port), record["_id"]), record)
     assert proxy.wait_for("exhaustion_kept")["id"] == record["_id"]
     (file,) = tmp_path.iterdir()
@@ -100,6 +118,23 @@ def test_a_slow_shape_is_named_with_evidence_and_remedy(secantus, proxy, tmp_pat
         explain("--port", str(proxy.port), "nothing"),
         f"nothing: no such event; there are: {record['_id']}",
     )
+
+
+def test_a_server_that_tells_little_and_late(tmp_path):
+    """What may not be seen, and what is not answered, is in the record as such; the file waits."""
+    arguments = ["--max-wait", "50ms", "--events-path", str(tmp_path)]
+    with StubSet(members=1) as stub, weir.Weir(stub.uri, *arguments, cap=CAP) as proxy:
+        stub.fail("count", times=CAP, delay_s=BLOCK_S)
+        stub.fail("serverStatus", times=None, code=13, message="not authorized")
+        stub.fail("aggregate", times=None, delay_s=60, when=lambda body: body["$db"] == "admin")
+        exhaust(contextlib.nullcontext(), proxy)
+        proxy.wait_for("exhaustion_kept", timeout=20)
+        stub.heal()
+    (file,) = tmp_path.iterdir()
+    said = json.loads(file.read_text())["deployment"]
+    why = {gap["what"]: gap["why"] for gap in said["unanswered"]}
+    assert said["state"] == "answered" and "connections" not in said
+    assert "clusterMonitor" in why["serverStatus"] and why["$currentOp"] == "it failed"
 
 
 def test_what_cannot_be_explained(secantus, proxy, tmp_path):

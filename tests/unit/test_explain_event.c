@@ -49,7 +49,16 @@ static const char whole[] =
     " 'shapes': [{'shape': '" SHAPE "', 'id': 'aa', 'before': 0.1, 'during': 1.25,"
     "   'meanBefore': 0.02, 'meanDuring': 2.0}],"
     " 'upstreams': {'opened': 4, 'openFailures': 5, 'lost': 6, 'away': 0.0},"
-    " 'left': {'cursorsIdle': 8, 'transactionsIdle': 9}}";
+    " 'left': {'cursorsIdle': 8, 'transactionsIdle': 9},"
+    " 'deployment': {'state': 'answered', 'at': 1795511702.0,"
+    "   'connections': {'current': 90, 'available': 10},"
+    "   'operations': {'ownOnly': false, 'threshold': 0.1, 'active': 41, 'long': 40,"
+    "     'longScans': 39, 'longest': [{'running': 2.5, 'shape': '" SHAPE "',"
+    "       'plan': 'COLLSCAN', 'waitsForLock': true}]},"
+    "   'members': [{'name': 'b:1', 'state': 'SECONDARY', 'healthy': false, 'lag': 3.0}],"
+    "   'plan': {'shape': '" SHAPE "', 'stages': 'COLLSCAN', 'scans': true},"
+    "   'index': {'wanted': '{owner: 1}', 'there': ''},"
+    "   'unanswered': [{'what': 'profile', 'why': 'forbidden', 'says': 'not authorized'}]}}";
 
 static void test_all_of_it_is_told(void **state)
 {
@@ -67,7 +76,16 @@ static void test_all_of_it_is_told(void **state)
         "\nShapes that held most\n  " SHAPE "\n"
         "    held 1.25 connections, 0.10 before; 2.0 s each, 20 ms before; id aa\n"
         "\nConnections to the server\n  4 opened, 5 could not be, 6 lost; away for 0 ms\n"
-        "\nLeft open and idle, at most\n  8 cursors, 9 transactions\n";
+        "\nLeft open and idle, at most\n  8 cursors, 9 transactions\n"
+        "\nWhat the server said of itself\n  answered, 2026-11-24 09:15:02 UTC\n"
+        "  90 connections, 10 more possible\n"
+        "  The plan of " SHAPE ": COLLSCAN, it scans the collection\n"
+        "  The index for it: {owner: 1}; there is none\n"
+        "  41 operations, 40 of them for more than 100 ms, 39 by a scan\n"
+        "\nUnder way there, longest first\n"
+        "  2.5 s  " SHAPE "\n    COLLSCAN, waits for a lock\n"
+        "\nMembers, as it sees them\n  b:1: SECONDARY (not healthy), 3.0 s behind\n"
+        "\nWhat it did not answer\n  profile: forbidden\n    not authorized\n";
     char *printed = print(whole);
     (void)state;
     assert_string_equal(printed, expected);
@@ -78,7 +96,7 @@ static void test_all_of_it_is_told(void **state)
 static void test_a_terminal_is_safe(void **state)
 {
     char bad[700] = "";
-    char json[8192];
+    char json[16384];
     (void)state;
     for (int i = 0; i < 12; i++) {
         strcat(bad, "\\u001b]0;x\\u0007\\u009b2J\\u202e\\u00e9\\r\\n%s%n");
@@ -87,8 +105,10 @@ static void test_a_terminal_is_safe(void **state)
              "{'_id': '%s', 'server': '%s', 'begin': 1e300, 'duration': 1e300, 'cap': -1e300,"
              " 'verdict': '%s', 'cause': 7, 'shed': {'%s': 1e300}, 'causes': [1, {'says': '%s'},"
              "  {'says': '%s', 'score': 'x'}], 'holders': {'a': {'app': '%s'}}, 'worst': [],"
-             " 'shapes': 'x', 'remedies': [{'type': '%s'}], 'waiters': [[], {'tenant': '%s'}]}",
-             bad, bad, bad, bad, bad, bad, bad, bad, bad);
+             " 'shapes': 'x', 'remedies': [{'type': '%s'}], 'waiters': [[], {'tenant': '%s'}],"
+             " 'deployment': {'state': '%s', 'operations': {'longest': [{'plan': '%s'}]},"
+             "  'plan': {'shape': '%s'}, 'index': 1, 'members': [{'name': '%s'}]}}",
+             bad, bad, bad, bad, bad, bad, bad, bad, bad, bad, bad, bad, bad);
     char *printed = print(json);
     assert_non_null(printed);
     size_t column = 0;
