@@ -20,6 +20,7 @@
 
 #include "proxy/mem.h"
 #include "proxy/net/errno_words.h"
+#include "proxy/net/inherited.h"
 #include "proxy/net/loop_ev.h"
 #include "proxy/net/socket.h"
 
@@ -35,7 +36,9 @@ struct listener {
     void (*accepted)(void *arg, int fd);
     void *arg;
     struct address address;
-    struct stat file; // a Unix socket's own, to tell it from one that took its path over
+    struct stat file;  // a Unix socket's own, to tell it from one that took its path over
+    bool is_inherited; // then the file is somebody else's
+    bool is_shared;    // another process listens on it as well, and has the file
 };
 
 static bool address_is_unix(const struct address *address)
@@ -51,6 +54,7 @@ static void unix_path(const struct address *address, struct sockaddr_un *ret_un)
 void listener_pause(struct listener *listener)
 {
     ev_io_stop(loop_ev(listener->loop), &listener->io);
+    timer_set(listener->again, INT64_MAX);
 }
 
 void listener_resume(struct listener *listener)
@@ -132,14 +136,9 @@ static int socket_bind(int fd, const struct address *address)
     return bind(fd, storage, address->len);
 }
 
-// The listening socket; -1 with errno.
-static int socket_listen(const struct address *address)
+static void socket_prepare(int fd, const struct address *address)
 {
     static const int on = 1;
-    int fd = socket_open(address);
-    if (fd < 0) {
-        return -1;
-    }
     if (!address_is_unix(address)) {
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     }
@@ -147,7 +146,25 @@ static int socket_listen(const struct address *address)
     if (address->storage.ss_family == AF_INET6) {
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     }
-    if (socket_bind(fd, address) == 0 && listen(fd, BACKLOG) == 0) {
+}
+
+// The listening socket; -1 with errno.
+static int socket_listen(const struct address *address, bool *ret_inherited)
+{
+    int fd = inherited_take(address);
+    int result;
+    *ret_inherited = fd >= 0;
+    if (fd >= 0) {
+        result = socket_adopt(fd, address) ? 0 : -1;
+    } else {
+        fd = socket_open(address);
+        if (fd < 0) {
+            return -1;
+        }
+        socket_prepare(fd, address);
+        result = socket_bind(fd, address);
+    }
+    if (result == 0 && listen(fd, BACKLOG) == 0) {
         return fd;
     }
     int error = errno;
@@ -174,7 +191,8 @@ struct listener *listener_open(struct loop *loop, const struct address *address,
                                void (*accepted)(void *arg, int fd), void *arg, char *ret_error,
                                size_t error_capacity)
 {
-    int fd = socket_listen(address);
+    bool inherited;
+    int fd = socket_listen(address, &inherited);
     if (fd < 0) {
         char words[ERRNO_WORDS_BYTES];
         errno_words(errno, words);
@@ -187,6 +205,7 @@ struct listener *listener_open(struct loop *loop, const struct address *address,
     listener->loop = loop;
     listener->accepted = accepted;
     listener->arg = arg;
+    listener->is_inherited = inherited;
     listener->again = timer_new(loop, listener_try_again, listener);
     ev_io_init(&listener->io, listener_ready, fd, EV_READ);
     ev_set_priority(&listener->io, TURN_STREAMS);
@@ -214,11 +233,21 @@ void listener_free(struct listener *listener)
     }
     ev_io_stop(loop_ev(listener->loop), &listener->io);
     timer_free(listener->again);
-    if (address_is_unix(&listener->address)) {
+    if (address_is_unix(&listener->address) && !listener->is_inherited && !listener->is_shared) {
         listener_remove_file(listener);
     }
     close(listener->io.fd);
     free(listener);
+}
+
+int listener_fd(const struct listener *listener)
+{
+    return listener->io.fd;
+}
+
+void listener_share(struct listener *listener, bool shared)
+{
+    listener->is_shared = shared;
 }
 
 void listener_address(const struct listener *listener, struct address *ret_address)

@@ -13,12 +13,12 @@
 
 struct listener;
 
-// Listens. `accepted` is called on the loop's thread with each new socket (non-blocking,
-// close-on-exec, TCP_NODELAY, keep-alive), which it owns. A Unix socket's path that nobody listens
-// on any more is taken over; the file is removed when the listener is freed. Out of file
-// descriptors: accepting pauses 100 ms and `accepted` is called with -1 so that somebody can say
-// so. NULL on failure, with one line for people in ret_error ("127.0.0.1:27017: address already in
-// use").
+// Listens, on the inherited socket if there is one for this address. `accepted` is called on the
+// loop's thread with each new socket (non-blocking, close-on-exec, TCP_NODELAY, keep-alive), which
+// it owns. A Unix socket's path that nobody listens on any more is taken over; the file is removed
+// when the listener is freed, unless it was inherited. Out of file descriptors: accepting pauses
+// 100 ms and `accepted` is called with -1 so that somebody can say so. NULL on failure, with one
+// line for people in ret_error ("127.0.0.1:27017: address already in use").
 struct listener *listener_open(struct loop *loop, const struct address *address,
                                void (*accepted)(void *arg, int fd), void *arg, char *ret_error,
                                size_t error_capacity);
@@ -30,6 +30,11 @@ void listener_resume(struct listener *listener);
 
 // Not from within `accepted`.
 void listener_free(struct listener *listener);
+
+// Its socket, so that another process can inherit it. While that is so, the file of a Unix socket
+// is not removed with the listener.
+int listener_fd(const struct listener *listener);
+void listener_share(struct listener *listener, bool shared);
 
 // Whether only this machine reaches it: a Unix socket, or loopback.
 bool listener_is_near(const struct listener *listener);

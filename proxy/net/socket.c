@@ -2,6 +2,7 @@
 
 #include "proxy/net/socket.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -19,18 +20,35 @@ static void option_set(int fd, int level, int name, int value)
     (void)setsockopt(fd, level, name, &value, sizeof value);
 }
 
-int socket_open(const struct address *address)
+static void set_tcp(int fd)
 {
-    int family = address->storage.ss_family;
-    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0 || family == AF_UNIX) {
-        return fd;
-    }
     option_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     option_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
     option_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
     option_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
     option_set(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
     option_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS);
+}
+
+int socket_open(const struct address *address)
+{
+    int family = address->storage.ss_family;
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && family != AF_UNIX) {
+        set_tcp(fd);
+    }
     return fd;
+}
+
+bool socket_adopt(int fd, const struct address *address)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
+        fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
+        return false;
+    }
+    if (address->storage.ss_family != AF_UNIX) {
+        set_tcp(fd);
+    }
+    return true;
 }

@@ -5,10 +5,15 @@
 #ifndef PROXY_NET_SOCKET_H
 #define PROXY_NET_SOCKET_H
 
+#include <stdbool.h>
+
 #include "proxy/net/address.h"
 
 // A new stream socket for the address's family; -1 with errno. What it is set to is inherited by
 // the sockets that it accepts.
 int socket_open(const struct address *address);
+
+// Sets one of the same family to the same, that somebody else has opened. False, with errno.
+bool socket_adopt(int fd, const struct address *address) __attribute__((warn_unused_result));
 
 #endif
