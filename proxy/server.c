@@ -1471,8 +1471,8 @@ static void expire(struct server *server, struct outcomes *outcomes, int64_t now
 // Whether it is upstream.maxTotalConnections, or those with pins, that keep waiters waiting.
 static bool is_crowded_out(const struct server *server)
 {
-    int most = server->servers->config->max_total_connections;
-    bool total = most > 0 && atomic_load(&server->servers->open_total) >= most;
+    const struct servers *servers = server->servers;
+    bool total = atomic_load(&servers->open_total) >= servers_total_cap(servers);
     bool own = server->ledger.open >= server->ledger.cap;
     return !server->failing && server->known && server->ledger.opening == 0 && (total || own);
 }

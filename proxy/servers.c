@@ -19,6 +19,8 @@ struct servers *servers_new(const struct config *config, struct worker **workers
     servers->lobby = server_new(servers, 0);
     servers->bounds = (struct server_bounds){.cap = config->max_connections, .cut_above = INT_MAX};
     servers->fleet_cap = INT_MAX;
+    servers->succession_cap = INT_MAX;
+    atomic_init(&servers->succession_total, INT_MAX);
     pthread_mutex_init(&servers->lock, NULL);
     return servers;
 }
@@ -81,7 +83,9 @@ static void bound(struct server *server)
     const struct servers *servers = server->servers;
     struct server_bounds bounds = servers->bounds;
     int cap = server->own_cap >= 0 ? server->own_cap : bounds.cap;
-    bounds.cap = cap < servers->fleet_cap ? cap : servers->fleet_cap;
+    int left =
+        servers->fleet_cap < servers->succession_cap ? servers->fleet_cap : servers->succession_cap;
+    bounds.cap = cap < left ? cap : left;
     server_bound(server, bounds);
 }
 
@@ -249,6 +253,18 @@ void servers_set_fleet_cap(struct servers *servers, int cap, bool cut)
     pthread_mutex_unlock(&servers->lock);
 }
 
+void servers_set_succession_cap(struct servers *servers, int cap, int total)
+{
+    pthread_mutex_lock(&servers->lock);
+    bool changed = servers->succession_cap != cap;
+    servers->succession_cap = cap;
+    atomic_store(&servers->succession_total, total);
+    if (changed) {
+        change_all(servers);
+    }
+    pthread_mutex_unlock(&servers->lock);
+}
+
 // --- time ---------------------------------------------------------------------------------------
 
 static void tick(struct server *server, struct worker *worker, void *arg)
@@ -264,11 +280,18 @@ void servers_tick(struct servers *servers, struct worker *worker, int64_t now_us
 
 // --- all upstreams together ---------------------------------------------------------------------
 
-bool servers_enter(struct servers *servers)
+int servers_total_cap(const struct servers *servers)
 {
     int most = servers->config->max_total_connections;
+    int left = atomic_load(&servers->succession_total);
+    return most > 0 && most < left ? most : left;
+}
+
+// The cap is read last: whoever has lowered it and then counts, counts this one.
+bool servers_enter(struct servers *servers)
+{
     int total = atomic_fetch_add(&servers->open_total, 1);
-    if (most == 0 || total < most) {
+    if (total < servers_total_cap(servers)) {
         return true;
     }
     atomic_fetch_sub(&servers->open_total, 1);

@@ -24,9 +24,11 @@ struct servers {
     struct worker **workers;
     int worker_count;
     struct server *lobby;
-    struct mail adapt;           // to the first worker: MAIL_ADAPT
-    atomic_bool adapting;        // it is under way
-    atomic_int open_total;       // upstreams open or opening, at all servers
+    struct mail adapt;     // to the first worker: MAIL_ADAPT
+    atomic_bool adapting;  // it is under way
+    atomic_int open_total; // upstreams open or opening, at all servers
+    atomic_int
+        succession_total; // of these, besides upstream.maxTotalConnections; INT_MAX: no bound
     atomic_bool in_transactions; // some are open
     atomic_int hungry;    // a server waits for upstream.maxTotalConnections to let it open one: one
                           // more than the fewest that such a server has; 0: there is none
@@ -34,6 +36,7 @@ struct servers {
     struct server *list;  // without the lobby
     struct server_bounds bounds; // of servers without a cap of their own
     int fleet_cap;               // of each one, besides; INT_MAX: none
+    int succession_cap;          // likewise
     bool ending;                 // the workers take no more mail
     uint32_t last_id;
 };
@@ -72,6 +75,10 @@ bool servers_set_cap(struct servers *servers, const char *name, int cap);
 // by the next sweep, whatever it is doing.
 void servers_set_fleet_cap(struct servers *servers, int cap, bool cut);
 
+// What there is for each server, and for all together, while one weir takes another's place;
+// INT_MAX: no such bound. Above the first is closed as above a cap; the second lets nothing open.
+void servers_set_succession_cap(struct servers *servers, int cap, int total);
+
 // Likewise the most that each may have in flight, besides its cap; 0: no such bound.
 void servers_set_limit(struct servers *servers, int limit);
 
@@ -82,7 +89,10 @@ bool servers_are_paused(struct servers *servers);
 // Does what time brings, at each server. Called by any worker's tick.
 void servers_tick(struct servers *servers, struct worker *worker, int64_t now_us);
 
-// A place among upstream.maxTotalConnections: false if there is none left.
+// How many upstreams there may be at all servers together; INT_MAX: no such bound.
+int servers_total_cap(const struct servers *servers);
+
+// A place among these: false if there is none left.
 bool servers_enter(struct servers *servers) __attribute__((warn_unused_result));
 void servers_leave(struct servers *servers);
 

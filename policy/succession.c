@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "policy/succession.h"
+
+static int lesser(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+static int greater(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+int succession_keeps(int kept, int cap, int clients, int successors_clients)
+{
+    long long all = (long long)clients + successors_clients;
+    int share = all > 0 ? (int)((cap * (long long)clients + all - 1) / all) : 0;
+    int most = cap - greater(cap / 4, 1);
+    return greater(lesser(kept, lesser(share, most)), 1);
+}
+
+int succession_held(int keeps, int open)
+{
+    return greater(keeps, open);
+}
+
+int succession_leaves(int cap, int held)
+{
+    return greater(cap - held, 0);
+}
