@@ -46,7 +46,7 @@ test-asan:  ## the same under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(call test-build,asan,-DWEIR_SANITIZE=address$(comma)undefined)
 	$(call ctest,asan)
 
-test-tsan:  ## the same under ThreadSanitizer, but for the simulation
+test-tsan:  ## the same under ThreadSanitizer, but for what has no threads
 	$(call test-build,tsan,-DWEIR_SANITIZE=thread)
 	$(call ctest,tsan)
 
@@ -88,7 +88,7 @@ test-stubset: $(VENV)/.tests-ready certs  ## the stub of a deployment that other
 	@$(PYTEST) tests/stubset
 
 test-faults: build certs $(VENV)/.tests-ready  ## what goes wrong, on real sockets, around real servers
-	@$(PYTEST) tests/faults
+	@$(PYTEST) -n 2 --dist loadfile tests/faults
 
 test-spec: build $(VENV)/.tests-ready $(SPEC)/.ready  ## a driver's own tests, both ways
 	@$(PYTEST) tests/spec
