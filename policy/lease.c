@@ -56,18 +56,6 @@ bool lease_must_cut(const struct lease *lease, int64_t now_us)
     return lease->held > 0 && now_us >= lease->ends_us - lease->terms.us / 4;
 }
 
-int64_t lease_next_us(const struct lease *lease, int64_t now_us)
-{
-    if (!lease->settled && !lease->refused) {
-        return lease->started_us + LEASE_START_US;
-    }
-    if (lease->held == 0) {
-        return INT64_MAX;
-    }
-    int64_t drains_us = lease->ends_us - lease->terms.us / 2;
-    return now_us < drains_us ? drains_us : lease->ends_us - lease->terms.us / 4;
-}
-
 int64_t lease_dies_us(const struct lease *lease)
 {
     return lease->held > 0 ? lease->ends_us : INT64_MAX;

@@ -105,9 +105,6 @@ int lease_allows(struct lease *lease, int64_t now_us);
 // Whether what is open above that is to be closed at once.
 bool lease_must_cut(const struct lease *lease, int64_t now_us);
 
-// When lease_allows or lease_must_cut next change if nothing is heard; INT64_MAX: never.
-int64_t lease_next_us(const struct lease *lease, int64_t now_us);
-
 // When nothing above the floor may be open any more, whoever sees to it: INT64_MAX if nothing is.
 // To be followed before anything is opened by what lease_allows says.
 int64_t lease_dies_us(const struct lease *lease);

@@ -216,14 +216,25 @@
         "Where the record of each exhaustion is kept as ID.json when it has ended, for weir "      \
         "explain-event and programs; the latest 256. A directory of its own for each weir. By "    \
         "default records are kept in memory alone.")                                               \
-    OPTION(fleet_redis, "fleet.redis", "fleet-redis", STRING, NULL, "1", "255", "HOST[:PORT]",     \
+    OPTION(fleet_redis, "fleet.redis", "fleet-redis", STRING, NULL, "1", "1000", "ADDRESS",       \
         false,                                                                                     \
-        "Redis or Valkey (or the path of its Unix socket) from which several weirs lease their "   \
-        "parts of one cap; docs/fleet.md. Without TLS.")                                    \
+        "Redis or Valkey, from which several weirs lease their parts of one cap (docs/fleet.md): " \
+        "HOST[:PORT], rediss://HOST[:PORT] for TLS, the path of a Unix socket, or "                \
+        "redis+sentinel://HOST[:PORT],.../MASTER (rediss+sentinel:// for TLS) where Sentinels "    \
+        "tell who is the master.")                                                                 \
     OPTION(fleet_user, "fleet.user", "fleet-user", STRING, NULL, "1", "255", "NAME", false,        \
-        "As whom to log in there.")                                                                \
+        "As whom to log in there. By default the user \"default\".")                               \
     OPTION(fleet_password_file, "fleet.passwordFile", "fleet-password-file", STRING, NULL, "1",    \
-        "4096", "PATH", false, "A file with the password for that.")                               \
+        "4096", "PATH", false,                                                                     \
+        "A file with the password for that. Sentinels that want a login get the same.")            \
+    OPTION(fleet_tls_ca_file, "fleet.tls.CAFile", "fleet-tls-ca-file", STRING, NULL, "1", "4095",  \
+        "FILE", false,                                                                             \
+        "PEM file with the CAs that the store's certificate is verified against. By default the "  \
+        "system's.")                                                                               \
+    OPTION(fleet_tls_certificate_key_file, "fleet.tls.certificateKeyFile",                         \
+        "fleet-tls-certificate-key-file", STRING, NULL, "1", "4095", "FILE", false,                \
+        "PEM file with weir's certificate and key, for a store that asks for one. It and the "     \
+        "CAs' are read each time weir connects.")                                                  \
     OPTION(fleet_name, "fleet.name", "fleet-name", STRING, "default", "1", "100", "NAME", false,   \
         "Which fleet: those with one name share one cap.")                                         \
     OPTION(fleet_cap, "fleet.cap", "fleet-cap", INT, "100", "1", "100000", "N", false,             \

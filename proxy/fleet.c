@@ -3,7 +3,6 @@
 #include "proxy/fleet.h"
 
 #include <assert.h>
-#include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
@@ -16,38 +15,27 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "policy/lease.h"
 #include "proxy/config.h"
 #include "proxy/fleet_script.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
 #include "proxy/servers.h"
+#include "proxy/store.h"
 
 #define ROUND_US INT64_C(700000)
-#define LOOK_NS 20000000           // how often what is open and wanted is looked at
+#define LOOK_US 20000              // how often what is open and wanted is looked at
 #define BETWEEN_US INT64_C(500000) // two questions, on average
-#define CALL_US 400000             // the longest a call to the store may take
-#define FLEET_INSTANCES_MAX 256
 
 struct fleet {
     struct servers *servers;
-    struct lease lease;
-    struct lease_peer peers[FLEET_INSTANCES_MAX];
+    struct store *store;
+    struct loop *loop;
+    struct timer *look;
     char terms[64];
     char key[160];
-    char name[LEASE_NAME_BYTES];
-    char host[256]; // or the path of a Unix socket
-    int port;
-    char user[256]; // "": none
-    char password[256];
-    redisContext *redis;
-    char digest[64]; // of the script that the store has; "": it may not have it
-    bool was_lost;   // the last call failed
-    bool was_heard;  // the last call was answered
+    char host[LEASE_NAME_BYTES]; // this machine's name
+    bool was_lost;               // the last question had no answer
     enum lease_answer_kind last_kind;
-    int allowed; // in force
-    bool cuts;
-    int open;
     int want; // the most since the last question
     int asked_need;
     int asked_held;
@@ -57,6 +45,8 @@ struct fleet {
     int64_t dies_us;
     atomic_bool ending;
     pthread_t thread;
+    pthread_mutex_t lock; // guards `now` for who looks; its own thread alone changes it
+    struct fleet_look now;
 };
 
 // The lease runs while the machine sleeps, too.
@@ -96,9 +86,14 @@ static void die_by(struct fleet *fleet, int64_t at_us)
 
 // --- what is there ------------------------------------------------------------------------------
 
+struct tally {
+    int open;
+    int want;
+};
+
 static void count_server(struct server *server, void *arg)
 {
-    struct fleet *fleet = arg;
+    struct tally *most = arg;
     struct server_counts counts;
     if (server->id == 0) {
         return;
@@ -106,78 +101,75 @@ static void count_server(struct server *server, void *arg)
     server_count(server, 0, &counts);
     int open = counts.open + counts.opening;
     int want = counts.gate.in_flight + (int)counts.gate.queued;
-    fleet->open = open > fleet->open ? open : fleet->open;
-    fleet->want = want > fleet->want ? want : fleet->want;
+    most->open = open > most->open ? open : most->open;
+    most->want = want > most->want ? want : most->want;
+}
+
+// Returns whether other bounds than before are to be put in force.
+static bool read_lease(struct fleet *fleet, int64_t *ret_dies_us)
+{
+    struct fleet_look *now = &fleet->now;
+    int64_t now_us = boot_us();
+    pthread_mutex_lock(&fleet->lock);
+    int allowed = lease_allows(&now->lease, now_us);
+    bool cuts = lease_must_cut(&now->lease, now_us);
+    bool differs = allowed != now->allowed || cuts != now->cuts;
+    now->allowed = allowed;
+    now->cuts = cuts;
+    *ret_dies_us = lease_dies_us(&now->lease);
+    pthread_mutex_unlock(&fleet->lock);
+    return differs;
 }
 
 static void follow_lease(struct fleet *fleet)
 {
-    int64_t now_us = boot_us();
-    int allowed = lease_allows(&fleet->lease, now_us);
-    bool cuts = lease_must_cut(&fleet->lease, now_us);
-    int64_t dies_us = lease_dies_us(&fleet->lease);
+    int64_t dies_us;
+    struct tally most = {0};
+    bool differs = read_lease(fleet, &dies_us);
     if (dies_us != INT64_MAX) {
         die_by(fleet, dies_us); // before anything is opened by it
     }
-    if (allowed != fleet->allowed || cuts != fleet->cuts) {
-        fleet->allowed = allowed;
-        fleet->cuts = cuts;
-        servers_set_fleet_cap(fleet->servers, allowed, cuts);
+    if (differs) {
+        servers_set_fleet_cap(fleet->servers, fleet->now.allowed, fleet->now.cuts);
     }
-    fleet->open = 0;
-    servers_visit(fleet->servers, count_server, fleet);
+    servers_visit(fleet->servers, count_server, &most);
     if (dies_us == INT64_MAX) {
         die_by(fleet, dies_us);
     }
+    pthread_mutex_lock(&fleet->lock);
+    fleet->now.open = most.open;
+    fleet->now.want = most.want;
+    pthread_mutex_unlock(&fleet->lock);
+    fleet->want = most.want > fleet->want ? most.want : fleet->want;
 }
 
 // --- the store ----------------------------------------------------------------------------------
 
-static void hang_up(struct fleet *fleet, const char *why)
+static void lose_store(struct fleet *fleet)
 {
     if (!fleet->was_lost) {
-        log_fleet(LOG_WARN, "fleet_store_lost", why);
+        log_fleet(LOG_WARN, "fleet_store_lost", store_error(fleet->store));
     }
-    fleet->was_heard = false;
     fleet->was_lost = true;
-    if (fleet->redis) {
-        redisFree(fleet->redis);
-        fleet->redis = NULL;
-    }
+    pthread_mutex_lock(&fleet->lock);
+    snprintf(fleet->now.error, sizeof fleet->now.error, "%s", store_error(fleet->store));
+    pthread_mutex_unlock(&fleet->lock);
 }
 
-static bool is_good(struct fleet *fleet, redisReply *reply)
+static void find_store(struct fleet *fleet)
 {
-    bool good = reply && reply->type != REDIS_REPLY_ERROR;
-    if (!good) {
-        hang_up(fleet, reply ? reply->str : fleet->redis->errstr);
+    struct fleet_look *now = &fleet->now;
+    if (fleet->was_lost || !now->store[0] || strcmp(now->store, store_peer(fleet->store)) != 0) {
+        struct log_line line;
+        log_begin(&line, LOG_INFO, "fleet_store_found");
+        log_str(&line, "address", store_peer(fleet->store));
+        log_end(&line);
     }
-    if (reply) {
-        freeReplyObject(reply);
-    }
-    return good;
-}
-
-static bool call_in(struct fleet *fleet)
-{
-    struct timeval patience = {.tv_usec = CALL_US};
-    if (fleet->redis) {
-        return true;
-    }
-    fleet->redis = fleet->host[0] == '/'
-                       ? redisConnectUnixWithTimeout(fleet->host, patience)
-                       : redisConnectWithTimeout(fleet->host, fleet->port, patience);
-    if (!fleet->redis || fleet->redis->err) {
-        hang_up(fleet, fleet->redis ? fleet->redis->errstr : "no memory");
-        return false;
-    }
-    redisSetTimeout(fleet->redis, patience);
-    if (!fleet->password[0]) {
-        return true;
-    }
-    return is_good(fleet, fleet->user[0] ? redisCommand(fleet->redis, "AUTH %s %s", fleet->user,
-                                                        fleet->password)
-                                         : redisCommand(fleet->redis, "AUTH %s", fleet->password));
+    fleet->was_lost = false;
+    pthread_mutex_lock(&fleet->lock);
+    now->error[0] = '\0';
+    snprintf(now->store, sizeof now->store, "%s", store_peer(fleet->store));
+    pthread_mutex_unlock(&fleet->lock);
 }
 
 struct arguments {
@@ -208,39 +200,24 @@ static void add_over(const struct lease *lease, int64_t now_us, struct arguments
     }
 }
 
-// By name, which a store that has just started does not know: then it is told the script.
-static bool load(struct fleet *fleet)
-{
-    if (fleet->digest[0]) {
-        return true;
-    }
-    redisReply *reply = redisCommand(fleet->redis, "SCRIPT LOAD %s", fleet_script);
-    if (reply && reply->type == REDIS_REPLY_STRING && reply->len < sizeof fleet->digest) {
-        memcpy(fleet->digest, reply->str, reply->len + 1);
-    }
-    return is_good(fleet, reply) && fleet->digest[0];
-}
-
 static redisReply *send_ask(struct fleet *fleet, const struct lease_ask *ask, bool leaves,
                             int64_t now_us)
 {
     struct arguments arguments = {0};
-    add_text(&arguments, "EVALSHA");
-    add_text(&arguments, fleet->digest);
     add_number(&arguments, 1);
     add_text(&arguments, fleet->key);
-    add_number(&arguments, fleet->lease.id);
+    add_number(&arguments, fleet->now.lease.id);
     add_number(&arguments, ask->seq);
     add_text(&arguments, fleet->terms);
-    add_text(&arguments, fleet->lease.epoch);
+    add_text(&arguments, fleet->now.lease.epoch);
     add_text(&arguments, ask->mature ? "1" : "");
     add_number(&arguments, (uint64_t)ask->held);
     add_number(&arguments, (uint64_t)ask->need);
     add_number(&arguments, (uint64_t)ask->room);
-    add_text(&arguments, fleet->name);
+    add_text(&arguments, fleet->host);
     add_text(&arguments, leaves ? "1" : "");
-    add_over(&fleet->lease, now_us, &arguments);
-    return redisCommandArgv(fleet->redis, arguments.count, arguments.items, NULL);
+    add_over(&fleet->now.lease, now_us, &arguments);
+    return store_run(fleet->store, arguments.count, arguments.items);
 }
 
 // --- what it says: from outside, so each element is looked at ---------------------------------
@@ -260,8 +237,7 @@ static int number_at(const redisReply *reply, size_t i, int most)
     return good ? (int)element->integer : -1;
 }
 
-static bool read_peer(const struct fleet *fleet, const redisReply *reply, size_t i,
-                      struct lease_peer *ret_peer)
+static bool read_peer(const redisReply *reply, size_t i, struct lease_peer *ret_peer)
 {
     const char *id = text_at(reply, i);
     const char *seq = text_at(reply, i + 1);
@@ -274,14 +250,13 @@ static bool read_peer(const struct fleet *fleet, const redisReply *reply, size_t
     ret_peer->id = strtoull(id, NULL, 10);
     ret_peer->seq = strtoull(seq, NULL, 10);
     snprintf(ret_peer->name, sizeof ret_peer->name, "%.*s", LEASE_NAME_BYTES - 1, name);
-    (void)fleet;
     return true;
 }
 
 static bool read_granted(const struct fleet *fleet, const redisReply *reply,
                          struct lease_answer *ret_answer)
 {
-    const struct lease_terms *terms = &fleet->lease.terms;
+    const struct lease_terms *terms = &fleet->now.lease.terms;
     int pool = terms->cap - terms->instances * terms->floor;
     const char *epoch = text_at(reply, 1);
     const char *mature = text_at(reply, 2);
@@ -298,7 +273,7 @@ static bool read_granted(const struct fleet *fleet, const redisReply *reply,
                                         .told = told};
     for (size_t i = 5; i < reply->elements; i += 5) {
         struct lease_peer peer;
-        if (!read_peer(fleet, reply, i, &peer)) {
+        if (!read_peer(reply, i, &peer)) {
             return false;
         }
     }
@@ -336,55 +311,69 @@ static void log_refusal(struct fleet *fleet, enum lease_answer_kind kind)
     fleet->last_kind = kind;
 }
 
-static void learn(struct fleet *fleet, const redisReply *reply, uint64_t seq)
+// With the lock.
+static void meet_all(struct lease *lease, const redisReply *reply, int64_t now_us)
 {
-    struct lease *lease = &fleet->lease;
-    struct lease_answer answer;
-    if (!read_answer(fleet, reply, &answer)) {
-        hang_up(fleet, "nonsense");
-        return;
-    }
-    if (!fleet->was_heard) {
-        log_fleet(LOG_INFO, "fleet_store_found", "");
-    }
-    fleet->was_heard = true;
-    fleet->was_lost = false;
-    log_refusal(fleet, answer.kind);
-    answer.seq = seq;
-    int64_t now_us = boot_us();
-    if (!lease_learn(lease, &answer, now_us) || answer.kind != LEASE_GRANTED) {
-        return;
-    }
     for (size_t i = 5; i < reply->elements; i += 5) {
         struct lease_peer peer;
-        if (read_peer(fleet, reply, i, &peer)) {
+        if (read_peer(reply, i, &peer)) {
             lease_meet(lease, &peer, now_us);
         }
     }
     lease_part(lease);
 }
 
+static void learn(struct fleet *fleet, const redisReply *reply, uint64_t seq)
+{
+    struct lease *lease = &fleet->now.lease;
+    struct lease_answer answer;
+    if (!read_answer(fleet, reply, &answer)) {
+        store_reject(fleet->store, "nonsense");
+        lose_store(fleet);
+        return;
+    }
+    find_store(fleet);
+    log_refusal(fleet, answer.kind);
+    answer.seq = seq;
+    int64_t now_us = boot_us();
+    pthread_mutex_lock(&fleet->lock);
+    fleet->now.answered_us = now_us;
+    if (lease_learn(lease, &answer, now_us) && answer.kind == LEASE_GRANTED) {
+        meet_all(lease, reply, now_us);
+    }
+    pthread_mutex_unlock(&fleet->lock);
+}
+
+static struct lease_ask begin_ask(struct fleet *fleet, int64_t now_us)
+{
+    pthread_mutex_lock(&fleet->lock);
+    struct lease_ask asked = lease_ask(&fleet->now.lease, fleet->now.open, fleet->want, now_us);
+    fleet->now.need = asked.need;
+    pthread_mutex_unlock(&fleet->lock);
+    fleet->asked_need = asked.need;
+    fleet->asked_held = asked.held;
+    fleet->want = 0;
+    return asked;
+}
+
 static void ask(struct fleet *fleet, bool leaves)
 {
-    if (!call_in(fleet) || !load(fleet)) {
+    if (!store_reach(fleet->store)) {
+        lose_store(fleet);
         return;
     }
     follow_lease(fleet); // that took time
     int64_t now_us = boot_us();
-    struct lease_ask asked = lease_ask(&fleet->lease, fleet->open, fleet->want, now_us);
-    fleet->asked_need = asked.need;
-    fleet->asked_held = asked.held;
-    fleet->want = 0;
+    struct lease_ask asked = begin_ask(fleet, now_us);
     redisReply *reply = send_ask(fleet, &asked, leaves, now_us);
-    if (!reply || reply->type == REDIS_REPLY_ERROR) {
-        fleet->digest[0] = '\0';
-        (void)is_good(fleet, reply);
-        return;
-    }
-    if (!leaves) {
+    if (!reply) {
+        lose_store(fleet);
+    } else if (!leaves) {
         learn(fleet, reply, asked.seq);
     }
-    freeReplyObject(reply);
+    if (reply) {
+        freeReplyObject(reply);
+    }
 }
 
 // --- its thread ---------------------------------------------------------------------------------
@@ -392,80 +381,85 @@ static void ask(struct fleet *fleet, bool leaves)
 // More is needed than was said, or something that others wait for has been closed.
 static bool has_news(const struct fleet *fleet)
 {
-    const struct lease *lease = &fleet->lease;
+    const struct lease *lease = &fleet->now.lease;
     int floor = lease->terms.floor;
     int need = fleet->want - floor;
-    int closed = fleet->open - floor > lease->told ? fleet->open - floor : lease->told;
+    int open = fleet->now.open - floor;
+    int closed = open > lease->told ? open : lease->told;
     return (need > fleet->asked_need && fleet->asked_need < lease->most - floor) ||
            need > lease->held || (lease->told < lease->held && closed < lease->held);
+}
+
+// Also while an answer is waited for.
+static void look(void *arg)
+{
+    struct fleet *fleet = arg;
+    follow_lease(fleet);
+    timer_set(fleet->look, loop_now_us(fleet->loop) + LOOK_US);
+    loop_stop(fleet->loop);
+}
+
+static bool is_due(struct fleet *fleet, int64_t now_us)
+{
+    return now_us >= fleet->round_us ||
+           (has_news(fleet) && fleet->earliest_us - now_us <= BETWEEN_US);
 }
 
 static void *run(void *arg)
 {
     struct fleet *fleet = arg;
-    static const struct timespec pause = {.tv_nsec = LOOK_NS};
+    timer_set(fleet->look, 0);
     while (!atomic_load(&fleet->ending)) {
-        follow_lease(fleet);
         int64_t now_us = boot_us();
-        bool news = has_news(fleet) && fleet->earliest_us - now_us <= BETWEEN_US;
-        if (now_us >= fleet->round_us || news) {
+        if (is_due(fleet, now_us)) {
             fleet->round_us = now_us + ROUND_US;
             fleet->earliest_us =
                 (fleet->earliest_us > now_us ? fleet->earliest_us : now_us) + BETWEEN_US;
             ask(fleet, false);
             follow_lease(fleet);
         }
-        nanosleep(&pause, NULL);
+        loop_run(fleet->loop);
+    }
+    if (store_is_there(fleet->store)) {
+        ask(fleet, true);
     }
     return NULL;
 }
 
 // --- life ---------------------------------------------------------------------------------------
 
-// "host", "host:port", "[::1]:port", or the path of a Unix socket.
-static void split_address(struct fleet *fleet, const char *address)
+// NULL, or what is wrong with the address.
+static const char *read_options(const struct config *config, struct store_options *ret_options)
 {
-    snprintf(fleet->host, sizeof fleet->host, "%s", address);
-    fleet->port = 6379;
-    char *colon = strrchr(fleet->host, ':');
-    if (fleet->host[0] != '/' && colon && !strchr(colon, ']')) {
-        *colon = '\0';
-        fleet->port = (int)strtol(colon + 1, NULL, 10);
-    }
-    if (fleet->host[0] == '[') {
-        fleet->host[strcspn(fleet->host, "]")] = '\0';
-        memmove(fleet->host, fleet->host + 1, strlen(fleet->host));
-    }
-}
-
-static bool read_password(struct fleet *fleet, const char *path)
-{
-    FILE *file = path ? fopen(path, "re") : NULL;
-    if (!file) {
-        return path == NULL;
-    }
-    bool good = fgets(fleet->password, sizeof fleet->password, file) != NULL;
-    fleet->password[strcspn(fleet->password, "\r\n")] = '\0';
-    fclose(file);
-    return good && fleet->password[0];
+    *ret_options = (struct store_options){
+        .user = config->fleet_user,
+        .password_file = config->fleet_password_file,
+        .tls = {.ca_file = config->fleet_tls_ca_file,
+                .certificate_key_file = config->fleet_tls_certificate_key_file},
+        .script = fleet_script,
+    };
+    return store_address_parse(config->fleet_redis, &ret_options->address);
 }
 
 bool fleet_check(const struct config *config, char *ret_error, size_t capacity)
 {
+    struct store_options options;
     long long floors = (long long)config->fleet_instances * config->fleet_floor;
-    if (config->fleet_redis && strstr(config->fleet_redis, "://")) {
-        snprintf(ret_error, capacity,
-                 "fleet.redis: must be HOST[:PORT] or the path of a Unix socket, not a URI; TLS "
-                 "(rediss://) is not supported");
+    if (!config->fleet_redis) {
+        return true;
+    }
+    const char *error = read_options(config, &options);
+    if (error) {
+        snprintf(ret_error, capacity, "fleet.redis: %s", error); // it may have a password
         return false;
     }
-    if (config->fleet_redis && config->fleet_cap < floors) {
+    if (config->fleet_cap < floors) {
         snprintf(ret_error, capacity,
                  "fleet.cap %d: must be at least fleet.instances times fleet.floor, %lld",
                  config->fleet_cap, floors);
         return false;
     }
-    return true;
+    return store_check(&options, ret_error, capacity);
 }
 
 static bool set_up(struct fleet *fleet, const struct config *config, char *ret_error,
@@ -474,25 +468,24 @@ static bool set_up(struct fleet *fleet, const struct config *config, char *ret_e
     struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
     struct lease_terms terms = {config->fleet_cap, config->fleet_floor, config->fleet_instances,
                                 config->fleet_lease_us};
+    struct store_options options;
     uint64_t id;
-    if (!read_password(fleet, config->fleet_password_file)) {
-        snprintf(ret_error, capacity, "fleet.passwordFile %s: cannot be read, or is empty",
-                 config->fleet_password_file);
-        return false;
-    }
     if (getentropy(&id, sizeof id) != 0 || timer_create(CLOCK_BOOTTIME, &event, &fleet->end) != 0) {
         snprintf(ret_error, capacity, "no random numbers, or no timer, to be had");
         return false;
     }
-    split_address(fleet, config->fleet_redis);
-    snprintf(fleet->user, sizeof fleet->user, "%s", config->fleet_user ? config->fleet_user : "");
+    (void)read_options(config, &options); // it has been checked
+    fleet->loop = loop_new();
+    fleet->look = timer_new(fleet->loop, look, fleet);
+    fleet->store = store_new(&options, fleet->loop);
+    pthread_mutex_init(&fleet->lock, NULL);
     snprintf(fleet->key, sizeof fleet->key, "weir:%s", config->fleet_name);
     snprintf(fleet->terms, sizeof fleet->terms, "%d %d %d %lld", terms.cap, terms.floor,
              terms.instances, (long long)(terms.us / 1000));
-    if (gethostname(fleet->name, sizeof fleet->name - 1) != 0) {
-        fleet->name[0] = '\0';
+    if (gethostname(fleet->host, sizeof fleet->host - 1) != 0) {
+        fleet->host[0] = '\0';
     }
-    lease_init(&fleet->lease, &terms, config->max_connections, id, fleet->peers, boot_us());
+    lease_init(&fleet->now.lease, &terms, config->max_connections, id, fleet->now.peers, boot_us());
     return true;
 }
 
@@ -500,12 +493,15 @@ struct fleet *fleet_start(const struct config *config, struct servers *servers, 
                           size_t capacity)
 {
     ret_error[0] = '\0';
-    if (!config->fleet_redis) {
+    if (!config->fleet_redis || !fleet_check(config, ret_error, capacity)) {
         return NULL;
     }
     struct fleet *fleet = xcalloc(1, sizeof *fleet);
-    *fleet = (struct fleet){.servers = servers, .dies_us = INT64_MAX, .allowed = -1};
-    if (!fleet_check(config, ret_error, capacity) || !set_up(fleet, config, ret_error, capacity)) {
+    fleet->servers = servers;
+    fleet->dies_us = INT64_MAX;
+    fleet->now.allowed = -1;
+    fleet->now.answered_us = -1;
+    if (!set_up(fleet, config, ret_error, capacity)) {
         free(fleet);
         return NULL;
     }
@@ -516,6 +512,15 @@ struct fleet *fleet_start(const struct config *config, struct servers *servers, 
     return fleet;
 }
 
+int64_t fleet_look(struct fleet *fleet, struct fleet_look *ret_look)
+{
+    pthread_mutex_lock(&fleet->lock);
+    *ret_look = fleet->now;
+    pthread_mutex_unlock(&fleet->lock);
+    ret_look->lease.peers = ret_look->peers;
+    return boot_us();
+}
+
 void fleet_stop(struct fleet *fleet)
 {
     if (!fleet) {
@@ -523,10 +528,10 @@ void fleet_stop(struct fleet *fleet)
     }
     atomic_store(&fleet->ending, true);
     pthread_join(fleet->thread, NULL);
-    ask(fleet, true);
-    if (fleet->redis) {
-        redisFree(fleet->redis);
-    }
+    store_free(fleet->store);
+    timer_free(fleet->look);
+    loop_free(fleet->loop);
     timer_delete(fleet->end);
+    pthread_mutex_destroy(&fleet->lock);
     free(fleet);
 }

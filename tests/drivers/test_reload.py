@@ -89,6 +89,8 @@ OTHERS = {
     "fleet.redis": "127.0.0.1:1",
     "fleet.user": "weir",
     "fleet.passwordFile": str(CERTIFICATES / "ca.pem"),
+    "fleet.tls.CAFile": str(CERTIFICATES / "ca.pem"),
+    "fleet.tls.certificateKeyFile": str(CERTIFICATES / "client.pem"),
     "fleet.name": "other",
     "fleet.cap": 99,
     "fleet.floor": 2,
