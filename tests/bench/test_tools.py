@@ -211,7 +211,7 @@ def test_stub_on_several_ports_is_a_replica_set():
 @pytest.mark.parametrize("bytes_", [
     struct.pack("<iiii", 15, 1, 0, OP_MSG), struct.pack("<iiii", -1, 1, 0, OP_MSG),
     message(2010, b"\0" * 20), message(OP_MSG, b""), op_msg(b"\xff\xff\xff\x7f\x10a\0"),
-    message(OP_MSG, b"\0" * 4 + b"\x02" + bson(ping=1)), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    message(OP_MSG, b"\0" * 4 + b"\x02" + bson(ping=1)), b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
 ])
 def test_stub_ends_only_the_connection_that_talks_nonsense(bytes_):
     with stub() as (port, process):

@@ -451,7 +451,7 @@ def test_scrapes_that_never_read(proxy, database):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.connect((proxy.host, proxy.http_port))
             stack.callback(connection.close)
-            connection.sendall(b"GET /state HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
+            connection.sendall(b"GET /state HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
             silent.append(connection)
         begun = time.monotonic()
         assert len(json.loads(proxy.get("/state"))["clients"]) >= 500
