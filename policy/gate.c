@@ -127,15 +127,25 @@ static int floor_below(const struct gate_limits *limits, int cap)
     return limits->floor > 0 && limits->floor < cap ? limits->floor : cap;
 }
 
-struct gate *gate_new(const struct gate_limits *limits)
+static void take_limits(struct gate *gate, const struct gate_limits *limits)
 {
-    assert(limits->limit >= 1 && limits->slow_us > 0);
-    assert(limits->floor >= 0 && limits->floor <= limits->limit);
+    assert(limits->limit >= 1 && limits->slow_us > 0 && limits->floor >= 0);
     assert(limits->slow_share > 0 && limits->slow_share <= 1);
     assert(limits->stream_share >= 0 && limits->stream_share <= 1);
     assert(limits->max_wait_us >= 0 && limits->server_wait_us >= 0);
-    struct gate *gate = memory_new(1, sizeof(*gate));
     gate->limits = *limits;
+}
+
+// What is slow while the server as a whole is as slow as it is now.
+static int64_t slow_now(const struct gate *gate)
+{
+    return (int64_t)((double)gate->limits.slow_us * limit_slowness(&gate->limit));
+}
+
+struct gate *gate_new(const struct gate_limits *limits)
+{
+    struct gate *gate = memory_new(1, sizeof(*gate));
+    take_limits(gate, limits);
     gate->slow_us = limits->slow_us;
     limit_init(&gate->limit, floor_below(limits, limits->limit), limits->limit);
     follow_limit(gate);
@@ -145,12 +155,11 @@ struct gate *gate_new(const struct gate_limits *limits)
     return gate;
 }
 
-void gate_restrain(struct gate *gate, int limit, int64_t max_wait_us)
+void gate_bound(struct gate *gate, const struct gate_limits *limits)
 {
-    assert(limit >= 1 && max_wait_us >= 0);
-    gate->limits.max_wait_us = max_wait_us;
-    gate->limits.limit = limit;
-    limit_bound(&gate->limit, floor_below(&gate->limits, limit), limit);
+    take_limits(gate, limits);
+    gate->slow_us = slow_now(gate);
+    limit_bound(&gate->limit, floor_below(limits, limits->limit), limits->limit);
     follow_limit(gate);
 }
 
@@ -589,7 +598,7 @@ static void learn_limit(struct gate *gate, const struct ticket *ticket)
         .waiting = gate->by_expiry.count > 0,
     };
     limit_learn(&gate->limit, &ticket->shape->time, &sample, gate->now_us);
-    gate->slow_us = (int64_t)((double)gate->limits.slow_us * limit_slowness(&gate->limit));
+    gate->slow_us = slow_now(gate);
 }
 
 void gate_done(struct gate *gate, struct ticket *ticket, bool learn, int64_t now_us)

@@ -35,7 +35,7 @@
 //
 // Invariants: nothing is granted unless in flight < limit <= cap; a permit is given back exactly
 // once; a queued ticket leaves by exactly one of grant, refusal, cancel. After gate_grant_next has
-// returned NULL nobody waits who could go: only gate_done, gate_expire_next, gate_restrain and
+// returned NULL nobody waits who could go: only gate_done, gate_expire_next, gate_bound and
 // gate_set_available change that.
 
 #ifndef POLICY_GATE_H
@@ -103,7 +103,8 @@ struct ticket {
 
 struct gate_limits {
     int limit;              // permits, 1 or more: at most so many
-    int floor;              // and how few, if what the server does asks for that; 0: always all
+    int floor;              // and how few, if what the server does asks for that; 0, or one that
+                            // is not below the limit: always all
     double slow_share;      // of the permits for the slow lane, above 0 to 1; at least one permit
     double stream_share;    // of all there may be for the stream lane, 0 to 1; likewise
     int64_t slow_us;        // what is slow while the server is not
@@ -122,9 +123,9 @@ struct gate;
 struct gate *gate_new(const struct gate_limits *limits);
 void gate_free(struct gate *gate); // nothing may be queued or in flight
 
-// The limit and max_wait_us are these from now on. Who is in flight above the limit stays so; who
-// is queued waits as long as it was told. Then call gate_grant_next.
-void gate_restrain(struct gate *gate, int limit, int64_t max_wait_us);
+// These are the limits from now on. Who is in flight above the limit stays so; who is queued waits
+// as long as it was told, also if more are queued now than may be. Then call gate_grant_next.
+void gate_bound(struct gate *gate, const struct gate_limits *limits);
 
 struct gate_ask {
     struct shape *shape;   // borrowed while the ticket is queued or in flight

@@ -4,9 +4,11 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "proxy/log.h"
@@ -14,7 +16,15 @@
 #include "proxy/net/listener.h"
 #include "proxy/worker.h"
 
-#define LISTENERS_MAX 32
+#define DOORS_MAX 32 // as many bits as there are in what acceptor_settle returns
+
+struct door {
+    struct acceptor *acceptor;
+    struct listener *listener; // NULL: there is none
+    struct address asked;      // whose port may be 0
+    bool is_new;               // to be opened, or to be taken away again
+    bool leaves;               // to be closed, or to stay after all
+};
 
 struct acceptor {
     const struct shared *shared;
@@ -23,11 +33,10 @@ struct acceptor {
     pthread_t thread;
     struct loop *loop;
     struct mailbox *mailbox;
-    struct timer *door;
-    struct mail less; // of acceptor_accept_less
+    struct timer *again; // when the doors are looked at
+    struct mail less;    // of acceptor_accept_less
     struct mail end;
-    struct listener *listeners[LISTENERS_MAX];
-    int listener_count;
+    struct door doors[DOORS_MAX];
 };
 
 static struct worker *least_loaded(const struct acceptor *acceptor, int *ret_total)
@@ -56,38 +65,44 @@ static void log_not_accepted(const struct acceptor *acceptor, const char *reason
     }
 }
 
-// --- the door: while many knock, others wait in the kernel's backlog
+// --- while many knock, others wait in the kernel's backlog
 
-#define DOOR_US 2000 // how soon it is looked at again
+#define AGAIN_US 2000
 
 static bool is_crowded(struct acceptor *acceptor)
 {
     return atomic_load(&acceptor->shared->knocking) >= acceptor->shared->config->max_handshakes;
 }
 
-static void close_door(struct acceptor *acceptor)
+static void each_door(struct acceptor *acceptor, void (*fn)(struct listener *listener))
 {
-    for (int i = 0; i < acceptor->listener_count; i++) {
-        listener_pause(acceptor->listeners[i]);
+    for (struct door *door = acceptor->doors; door < acceptor->doors + DOORS_MAX; door++) {
+        if (door->listener && !door->is_new) {
+            fn(door->listener);
+        }
     }
-    timer_set(acceptor->door, loop_now_us(acceptor->loop) + DOOR_US);
 }
 
-static void open_door(void *arg)
+static void close_doors(struct acceptor *acceptor)
+{
+    each_door(acceptor, listener_pause);
+    timer_set(acceptor->again, loop_now_us(acceptor->loop) + AGAIN_US);
+}
+
+static void open_doors(void *arg)
 {
     struct acceptor *acceptor = arg;
     if (is_crowded(acceptor)) {
-        timer_set(acceptor->door, loop_now_us(acceptor->loop) + DOOR_US);
+        timer_set(acceptor->again, loop_now_us(acceptor->loop) + AGAIN_US);
         return;
     }
-    for (int i = 0; i < acceptor->listener_count; i++) {
-        listener_resume(acceptor->listeners[i]);
-    }
+    each_door(acceptor, listener_resume);
 }
 
 static void accepted(void *arg, int fd)
 {
-    struct acceptor *acceptor = arg;
+    struct door *door = arg;
+    struct acceptor *acceptor = door->acceptor;
     if (fd < 0) {
         log_not_accepted(acceptor, "out of file descriptors");
         return;
@@ -100,68 +115,45 @@ static void accepted(void *arg, int fd)
         close(fd);
         return;
     }
-    worker_give_client(worker, fd);
+    worker_give_client(worker, fd, (int)(door - acceptor->doors));
     if (is_crowded(acceptor)) {
-        close_door(acceptor);
+        close_doors(acceptor);
     }
 }
 
-static void log_listening(const struct listener *listener)
-{
-    struct address address;
-    char text[160];
-    listener_address(listener, &address);
-    address_format(&address, text, sizeof text);
-    struct log_line line;
-    log_begin(&line, LOG_INFO, "listening");
-    log_str(&line, "address", text);
-    log_end(&line);
-}
+// --- where to listen ----------------------------------------------------------------------------
 
-static bool listen_on(struct acceptor *acceptor, const struct address *address,
-                      enum config_option option, char *ret_error, size_t capacity)
-{
-    char error[CONFIG_REASON_BYTES];
-    struct listener *listener =
-        acceptor->listener_count < LISTENERS_MAX
-            ? listener_open(acceptor->loop, address, accepted, acceptor, error, sizeof error)
-            : NULL;
-    if (!listener) {
-        if (acceptor->listener_count == LISTENERS_MAX) {
-            snprintf(error, sizeof error, "more than %d addresses", LISTENERS_MAX);
-        }
-        config_blame(acceptor->shared->config, option, error, ret_error, capacity);
-        return false;
-    }
-    acceptor->listeners[acceptor->listener_count++] = listener;
-    log_listening(listener);
-    return true;
-}
+// What a configuration asks for.
+struct plan {
+    struct address addresses[DOORS_MAX];
+    enum config_option options[DOORS_MAX]; // which says so
+    int count;
+};
 
-static bool listen_on_host(struct acceptor *acceptor, const char *host, uint16_t port,
-                           enum config_option option, char *ret_error, size_t capacity)
+static bool plan_host(struct plan *plan, const char *host, uint16_t port, enum config_option option,
+                      const char **ret_error)
 {
     struct address addresses[ADDRESS_MAX];
-    const char *error;
-    size_t count = address_resolve(host, port, addresses, ADDRESS_MAX, &error);
-    if (count == 0) {
-        config_blame(acceptor->shared->config, option, error, ret_error, capacity);
-        return false;
-    }
+    size_t count = address_resolve(host, port, addresses, ADDRESS_MAX, ret_error);
     for (size_t i = 0; i < count; i++) {
-        if (!listen_on(acceptor, &addresses[i], option, ret_error, capacity)) {
+        if (plan->count == DOORS_MAX) {
+            *ret_error = "more than 32 addresses";
             return false;
         }
+        plan->options[plan->count] = option;
+        plan->addresses[plan->count++] = addresses[i];
     }
-    return true;
+    return count > 0;
 }
 
-bool acceptor_listen(struct acceptor *acceptor, char *ret_error, size_t capacity)
+static bool plan_doors(struct plan *plan, const struct config *config, char *ret_error,
+                       size_t capacity)
 {
-    const struct config *config = acceptor->shared->config;
+    const char *error;
     for (size_t i = 0; i < config->bind_ip.count; i++) {
-        if (!listen_on_host(acceptor, config->bind_ip.items[i], (uint16_t)config->port,
-                            CONFIG_OPTION_port, ret_error, capacity)) {
+        if (!plan_host(plan, config->bind_ip.items[i], (uint16_t)config->port, CONFIG_OPTION_port,
+                       &error)) {
+            config_blame(config, CONFIG_OPTION_port, error, ret_error, capacity);
             return false;
         }
     }
@@ -172,31 +164,208 @@ bool acceptor_listen(struct acceptor *acceptor, char *ret_error, size_t capacity
     char path[CONFIG_REASON_BYTES];
     bool plain = strchr(config->unix_socket, '/') == NULL;
     snprintf(path, sizeof path, "%s%s", plain ? "./" : "", config->unix_socket);
-    return listen_on_host(acceptor, path, 0, CONFIG_OPTION_unix_socket, ret_error, capacity);
+    if (!plan_host(plan, path, 0, CONFIG_OPTION_unix_socket, &error)) {
+        config_blame(config, CONFIG_OPTION_unix_socket, error, ret_error, capacity);
+        return false;
+    }
+    return true;
+}
+
+static void log_listening(const struct listener *listener, const char *event)
+{
+    struct address address;
+    char text[160];
+    listener_address(listener, &address);
+    address_format(&address, text, sizeof text);
+    struct log_line line;
+    log_begin(&line, LOG_INFO, event);
+    log_str(&line, "address", text);
+    log_end(&line);
+}
+
+static bool is_same(const struct address *a, const struct address *b)
+{
+    return a->len == b->len && memcmp(&a->storage, &b->storage, a->len) == 0;
+}
+
+static bool is_planned(const struct door *door, const struct plan *plan)
+{
+    int i = 0;
+    while (i < plan->count && !is_same(&door->asked, &plan->addresses[i])) {
+        i++;
+    }
+    return i < plan->count;
+}
+
+// The door to that address; with NULL, a place for one. NULL if there is none.
+static struct door *find_door(struct acceptor *acceptor, const struct address *address)
+{
+    for (struct door *door = acceptor->doors; door < acceptor->doors + DOORS_MAX; door++) {
+        if (address ? door->listener && is_same(&door->asked, address) : !door->listener) {
+            return door;
+        }
+    }
+    return NULL;
+}
+
+static bool build_door(struct acceptor *acceptor, const struct address *address, char *ret_error,
+                       size_t capacity)
+{
+    struct door *door = find_door(acceptor, NULL);
+    if (!door) {
+        snprintf(ret_error, capacity, "more than %d addresses", DOORS_MAX);
+        return false;
+    }
+    struct listener *listener =
+        listener_open(acceptor->loop, address, accepted, door, ret_error, capacity);
+    if (listener) {
+        listener_pause(listener);
+        *door = (struct door){acceptor, listener, *address, .is_new = true};
+    }
+    return listener != NULL;
+}
+
+static void take_away(struct door *door)
+{
+    listener_free(door->listener);
+    *door = (struct door){0};
+}
+
+// Returns which doors were closed, as bits.
+static uint32_t settle(struct acceptor *acceptor, bool adopt)
+{
+    uint32_t closed = 0;
+    for (int i = 0; i < DOORS_MAX; i++) {
+        struct door *door = &acceptor->doors[i];
+        if (adopt ? door->leaves : door->is_new) {
+            closed |= UINT32_C(1) << i;
+            if (adopt) {
+                log_listening(door->listener, "not_listening");
+            }
+            take_away(door);
+        } else if (door->is_new) {
+            log_listening(door->listener, "listening");
+            listener_resume(door->listener);
+        }
+        door->is_new = door->leaves = false;
+    }
+    return closed;
+}
+
+static bool prepare(struct acceptor *acceptor, const struct plan *plan, const struct config *config,
+                    char *ret_error, size_t capacity)
+{
+    char error[CONFIG_REASON_BYTES];
+    for (struct door *door = acceptor->doors; door < acceptor->doors + DOORS_MAX; door++) {
+        door->leaves = door->listener && !is_planned(door, plan);
+    }
+    for (int i = 0; i < plan->count; i++) {
+        const struct address *address = &plan->addresses[i];
+        if (!find_door(acceptor, address) && !build_door(acceptor, address, error, sizeof error)) {
+            config_blame(config, plan->options[i], error, ret_error, capacity);
+            settle(acceptor, false);
+            return false;
+        }
+    }
+    return true;
 }
 
 static void stop_listening(struct acceptor *acceptor, bool near)
 {
-    int kept = 0;
-    for (int i = 0; i < acceptor->listener_count; i++) {
-        if (!near && listener_is_near(acceptor->listeners[i])) {
-            acceptor->listeners[kept++] = acceptor->listeners[i];
-        } else {
-            listener_free(acceptor->listeners[i]);
+    for (struct door *door = acceptor->doors; door < acceptor->doors + DOORS_MAX; door++) {
+        if (door->listener && (near || !listener_is_near(door->listener))) {
+            take_away(door);
         }
     }
-    acceptor->listener_count = kept;
 }
 
-enum acceptor_mail { ACCEPT_NEAR, ACCEPT_NONE, ACCEPTOR_END };
+// --- the thread ---------------------------------------------------------------------------------
+
+enum acceptor_mail { ACCEPT_NEAR, ACCEPT_NONE, ACCEPT_ELSEWHERE, ACCEPT_SETTLED, ACCEPTOR_END };
+
+// Somebody waits until it is done.
+struct errand {
+    struct mail mail;
+    const struct plan *plan; // of ACCEPT_ELSEWHERE, as are the next three
+    const struct config *config;
+    char *error;
+    size_t capacity;
+    bool adopt; // of ACCEPT_SETTLED
+    bool good;
+    uint32_t closed;
+    atomic_bool done;
+};
+
+static void run_errand(struct acceptor *acceptor, struct errand *errand)
+{
+    if (errand->mail.kind == ACCEPT_ELSEWHERE) {
+        errand->good =
+            prepare(acceptor, errand->plan, errand->config, errand->error, errand->capacity);
+    } else {
+        errand->closed = settle(acceptor, errand->adopt);
+    }
+    atomic_store(&errand->done, true);
+}
 
 static void deliver(void *arg, struct mail *mail)
 {
     struct acceptor *acceptor = arg;
-    stop_listening(acceptor, mail->kind != ACCEPT_NEAR);
-    if (mail->kind == ACCEPTOR_END) {
+    switch ((enum acceptor_mail)mail->kind) {
+    case ACCEPT_NEAR:
+    case ACCEPT_NONE:
+        stop_listening(acceptor, mail->kind == ACCEPT_NONE);
+        break;
+    case ACCEPT_ELSEWHERE:
+    case ACCEPT_SETTLED:
+        run_errand(acceptor, (struct errand *)mail);
+        break;
+    case ACCEPTOR_END:
+        stop_listening(acceptor, true);
         loop_stop(acceptor->loop);
+        break;
     }
+}
+
+static void run_there(struct acceptor *acceptor, struct errand *errand, enum acceptor_mail kind)
+{
+    static const struct timespec pause = {.tv_nsec = 200000};
+    errand->mail.kind = (int)kind;
+    mailbox_post(acceptor->mailbox, &errand->mail);
+    while (!atomic_load(&errand->done)) {
+        nanosleep(&pause, NULL);
+    }
+}
+
+bool acceptor_listen(struct acceptor *acceptor, const struct config *config, char *ret_error,
+                     size_t capacity)
+{
+    struct plan plan = {.count = 0};
+    if (!plan_doors(&plan, config, ret_error, capacity) ||
+        !prepare(acceptor, &plan, config, ret_error, capacity)) {
+        return false;
+    }
+    settle(acceptor, true);
+    return true;
+}
+
+bool acceptor_prepare(struct acceptor *acceptor, const struct config *config, char *ret_error,
+                      size_t capacity)
+{
+    struct plan plan = {.count = 0};
+    struct errand errand = {
+        .plan = &plan, .config = config, .error = ret_error, .capacity = capacity};
+    if (!plan_doors(&plan, config, ret_error, capacity)) {
+        return false;
+    }
+    run_there(acceptor, &errand, ACCEPT_ELSEWHERE);
+    return errand.good;
+}
+
+uint32_t acceptor_settle(struct acceptor *acceptor, bool adopt)
+{
+    struct errand errand = {.adopt = adopt};
+    run_there(acceptor, &errand, ACCEPT_SETTLED);
+    return errand.closed;
 }
 
 struct acceptor *acceptor_new(const struct shared *shared)
@@ -205,7 +374,7 @@ struct acceptor *acceptor_new(const struct shared *shared)
     acceptor->shared = shared;
     acceptor->loop = loop_new();
     acceptor->mailbox = mailbox_new(acceptor->loop, deliver, acceptor);
-    acceptor->door = timer_new(acceptor->loop, open_door, acceptor);
+    acceptor->again = timer_new(acceptor->loop, open_doors, acceptor);
     return acceptor;
 }
 
@@ -227,7 +396,7 @@ void acceptor_start(struct acceptor *acceptor, struct worker *const *workers, in
 
 void acceptor_address(const struct acceptor *acceptor, struct address *ret_address)
 {
-    listener_address(acceptor->listeners[0], ret_address);
+    listener_address(acceptor->doors[0].listener, ret_address);
 }
 
 void acceptor_accept_less(struct acceptor *acceptor, bool near_only)
@@ -250,7 +419,7 @@ void acceptor_free(struct acceptor *acceptor)
     }
     stop_listening(acceptor, true);
     mailbox_free(acceptor->mailbox);
-    timer_free(acceptor->door);
+    timer_free(acceptor->again);
     loop_free(acceptor->loop);
     free(acceptor);
 }

@@ -8,19 +8,31 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "proxy/net/address.h"
 
 struct acceptor;
+struct config;
 struct shared;
 struct worker;
 
 struct acceptor *acceptor_new(const struct shared *shared);
 
-// Listens wherever the configuration says. False, with one line in ret_error.
-bool acceptor_listen(struct acceptor *acceptor, char *ret_error, size_t capacity);
+// Listens wherever the configuration says. False, with one line in ret_error. Before it is started.
+bool acceptor_listen(struct acceptor *acceptor, const struct config *config, char *ret_error,
+                     size_t capacity);
 
-// The first address it listens on. Before it is told to accept less.
+// The same while it accepts, in two steps. The first takes the new addresses, without accepting
+// there yet; false, with one line in ret_error: nothing has changed. The second, which must follow
+// if not, either goes over to where the configuration says, and returns by which doors (as bits,
+// worker_give_client) nobody comes in any more; or leaves everything as it was. Before it is told
+// to accept less; for one thread.
+bool acceptor_prepare(struct acceptor *acceptor, const struct config *config, char *ret_error,
+                      size_t capacity);
+uint32_t acceptor_settle(struct acceptor *acceptor, bool adopt);
+
+// The first address it listened on at the start. Before it listens elsewhere, or less.
 void acceptor_address(const struct acceptor *acceptor, struct address *ret_address);
 
 // Accepts, on a thread of its own. Borrows the workers until it has stopped.

@@ -14,7 +14,7 @@
 #include <stddef.h>
 
 struct budget {
-    size_t limit;
+    atomic_size_t limit; // changes with the configuration
     atomic_size_t used;
 };
 

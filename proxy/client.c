@@ -364,11 +364,22 @@ void client_follow(struct client *client, struct users *users)
     }
 }
 
-void client_accept(struct worker *worker, int fd)
+// A name that was cut is not known any more.
+void client_weigh(struct client *client)
+{
+    size_t len = strlen(client->tenant.name);
+    if (!has_own_tenant(client) && len < sizeof client->tenant.name - 1) {
+        client->tenant.weight =
+            weight_of(client->worker->shared->config, text(client->tenant.name));
+    }
+}
+
+void client_accept(struct worker *worker, int fd, int door)
 {
     const struct config *config = worker->shared->config;
     struct client *client = xcalloc(1, sizeof *client);
     client->worker = worker;
+    client->door = door;
     client->id = atomic_fetch_add(&worker->shared->next_client_id, 1);
     client->next = worker->clients;
     if (client->next) {
@@ -382,8 +393,9 @@ void client_accept(struct worker *worker, int fd)
     }
     struct stream_handler handler = {client_ready, client};
     bool plain_allowed = config->tls_mode != CONFIG_TLS_REQUIRE;
-    client->stream =
-        stream_accept(worker->loop, fd, worker->shared->tls_server, plain_allowed, handler);
+    struct tls_server *tls =
+        config->tls_mode != CONFIG_TLS_DISABLED ? worker->shared->tls_server : NULL;
+    client->stream = stream_accept(worker->loop, fd, tls, plain_allowed, handler);
     set_tenant_by_address(client);
     line_up(client); // who gave it to us has counted it
 }

@@ -60,6 +60,7 @@ struct client {
     struct client *prev;
     struct client *next_knocking;
     struct worker *worker;
+    int door; // where it came in: the listener's place
     struct stream *stream;
     struct request *request; // NULL: idle
     struct buffer ahead;     // came while a request was under way
@@ -77,7 +78,8 @@ struct client {
     bool shaken;          // the stream's handshake is done
     bool greeted;         // has sent a first message
     bool has_asked;       // for something else than hello
-    uint8_t quiet_sweeps; // while the worker drains: for so many it has been idle
+    bool leaves;          // it came in by a door that is closed
+    uint8_t quiet_sweeps; // while it is to go: for so many it has been idle
     bool ended;           // will send no more, but what it sent unacknowledged is still to be done
     bool paused;          // not read from: it sends faster than it is answered
     bool dead;
@@ -92,7 +94,10 @@ struct client {
 };
 
 // Takes the socket over. The client lives on the worker until client_close.
-void client_accept(struct worker *worker, int fd);
+void client_accept(struct worker *worker, int fd, int door);
+
+// admission.tenantWeights may have changed.
+void client_weigh(struct client *client);
 
 // Goes on with the handshake of a client that knocks, as far as it goes.
 void client_let_in(struct client *client);

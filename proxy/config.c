@@ -511,7 +511,7 @@ struct config *config_load(int argc, char *const argv[], char *const env[],
     return NULL;
 }
 
-static void free_entries(struct config_entries *entries)
+static void entries_free(struct config_entries *entries)
 {
     for (size_t i = 0; i < entries->count; i++) {
         for (size_t j = 0; j < entries->items[i].count; j++) {
@@ -521,6 +521,14 @@ static void free_entries(struct config_entries *entries)
         free(entries->items[i].fields);
     }
     free(entries->items);
+    *entries = (struct config_entries){0};
+}
+
+void config_free_entries(struct config *config)
+{
+    entries_free(&config->rules);
+    entries_free(&config->users);
+    entries_free(&config->identities);
 }
 
 void config_free(struct config *config)
@@ -528,9 +536,8 @@ void config_free(struct config *config)
     if (config == NULL) {
         return;
     }
-    free_entries(&config->rules);
-    free_entries(&config->users);
-    free_entries(&config->identities);
+    config_free(config->former);
+    config_free_entries(config);
     for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
         option_clear(&option_rows[i], config);
     }

@@ -97,6 +97,7 @@ struct config {
     struct config_entries users;      // who may log in (users.h)
     struct config_entries identities; // as whom weir logs in for them
     char *file;                       // as it was given; NULL: none
+    struct config *former;            // that it has taken the place of; freed with it
     struct config_origin origins[CONFIG_OPTION_COUNT];
 };
 #undef CONFIG_FIELD
@@ -119,6 +120,9 @@ bool config_is_open(const struct config *config);
 
 // Frees what config_load returned; NULL is allowed.
 void config_free(struct config *config);
+
+// Frees what only the file can have, once all of it was read.
+void config_free_entries(struct config *config);
 
 // Writes what an error about this setting begins with, whoever finds it: where it was set, its name
 // there and its value; for example "weir.yaml:7: net.tls.certificateKeyFile /etc/weir.pem",

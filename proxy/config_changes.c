@@ -2,70 +2,33 @@
 
 #include "proxy/config_changes.h"
 
-#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "proxy/config_option.h"
 
-struct names {
-    const struct config *other;
-    char *text;
-    size_t capacity;
-    const char *name; // that is looked for in `other`
-    const char *value;
-    bool same;
-    bool found;
-};
-
-static void add(struct names *names, const char *name)
+static void show(const struct option_row *row, const struct config *config,
+                 char ret_value[CONFIG_VALUE_BYTES])
 {
-    size_t used = strlen(names->text);
-    snprintf(names->text + used, names->capacity - used, "%s%s", used > 0 ? ", " : "", name);
+    ret_value[0] = '\0';
+    if (option_has_value(row, config)) {
+        option_show(row, config, ret_value, CONFIG_VALUE_BYTES);
+    }
 }
 
-// upstream.uri is shown without its secrets, so it is compared by itself.
-static bool is_taken_over(const char *name)
+void config_changes_each(const struct config *running, const struct config *fresh,
+                         void (*each)(void *context, const char *name, const char *former,
+                                      const char *value),
+                         void *context)
 {
-    for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++) {
-        if (strcmp(option_rows[i].name, name) == 0) {
-            return option_rows[i].reloadable || i == CONFIG_OPTION_uri;
+    for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
+        const struct option_row *row = &option_rows[i];
+        char former[CONFIG_VALUE_BYTES], value[CONFIG_VALUE_BYTES];
+        if (row->reloadable && !option_is_same(row, running, fresh)) {
+            show(row, running, former);
+            show(row, fresh, value);
+            each(context, row->name, former, value);
         }
-    }
-    return false;
-}
-
-static void look(void *context, const char *name, const char *value)
-{
-    struct names *names = context;
-    if (strcmp(name, names->name) == 0) {
-        names->found = true;
-        names->same = strcmp(value, names->value) == 0;
-    }
-}
-
-static void look_for(struct names *names, const char *name, const char *value)
-{
-    names->name = name;
-    names->value = value;
-    names->found = names->same = false;
-    config_each(names->other, look, names);
-}
-
-static void add_if_other(void *context, const char *name, const char *value)
-{
-    struct names *names = context;
-    look_for(names, name, value);
-    if (!names->same && !is_taken_over(name)) {
-        add(names, name);
-    }
-}
-
-static void add_if_gone(void *context, const char *name, const char *value)
-{
-    struct names *names = context;
-    look_for(names, name, value);
-    if (!names->found && !is_taken_over(name)) {
-        add(names, name);
     }
 }
 
@@ -96,31 +59,30 @@ bool config_changes_keep_logins(const struct config *running, const struct confi
            entries_are_same(&running->identities, &fresh->identities);
 }
 
-void config_changes_need_restart(const struct config *running, const struct config *fresh,
-                                 char *ret_names, size_t capacity)
+static void add(char *names, size_t capacity, const char *name)
 {
-    struct names names = {.other = running, .text = ret_names, .capacity = capacity};
-    ret_names[0] = '\0';
-    if (strcmp(running->uri, fresh->uri) != 0) {
-        add(&names, "upstream.uri");
-    }
-    config_each(fresh, add_if_other, &names);
-    names.other = fresh;
-    config_each(running, add_if_gone, &names);
-    if (!config_changes_keep_logins(running, fresh) &&
-        running->users.count + fresh->users.count > 0) {
-        add(&names, "users");
-    }
-    if (!entries_are_same(&running->identities, &fresh->identities)) {
-        add(&names, "identities");
-    }
+    size_t used = strlen(names);
+    snprintf(names + used, capacity - used, "%s%s", used > 0 ? ", " : "", name);
 }
 
-bool config_changes_open_a_door(const struct config *running, const struct config *fresh)
+void config_changes_keep(const struct config *running, struct config *fresh, char *ret_names,
+                         size_t capacity)
 {
-    struct config then = *running;
-    then.tls_ca_file = fresh->tls_ca_file;
-    then.tls_allow_connections_without_certificates =
-        fresh->tls_allow_connections_without_certificates;
-    return !running->allow_remote_without_auth && config_is_open(&then);
+    ret_names[0] = '\0';
+    bool same_identities = entries_are_same(&running->identities, &fresh->identities);
+    if (!config_changes_keep_logins(running, fresh) &&
+        running->users.count + fresh->users.count > 0) {
+        add(ret_names, capacity, "users");
+    }
+    if (!same_identities) {
+        add(ret_names, capacity, "identities");
+    }
+    for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
+        const struct option_row *row = &option_rows[i];
+        if (!row->reloadable && !option_is_same(row, running, fresh)) {
+            add(ret_names, capacity, row->name);
+            option_copy(row, fresh, running);
+            fresh->origins[i] = running->origins[i];
+        }
+    }
 }

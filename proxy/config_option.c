@@ -272,6 +272,72 @@ void option_clear(const struct option_row *row, void *values)
     }
 }
 
+static size_t bytes_of(const struct option_row *row)
+{
+    static const size_t bytes[] = {
+        [OPTION_STRING] = sizeof(char *),
+        [OPTION_URI] = sizeof(char *),
+        [OPTION_LIST] = sizeof(struct config_list),
+        [OPTION_INT] = sizeof(int),
+        [OPTION_BOOL] = sizeof(bool),
+        [OPTION_DURATION] = sizeof(int64_t),
+        [OPTION_BYTES] = sizeof(int64_t),
+        [OPTION_FRACTION] = sizeof(double),
+        [OPTION_ENUM] = sizeof(int),
+    };
+    return bytes[row->type];
+}
+
+static bool texts_are_same(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool lists_are_same(const struct config_list *a, const struct config_list *b)
+{
+    for (size_t i = 0; i < a->count && a->count == b->count; i++) {
+        if (strcmp(a->items[i], b->items[i]) != 0) {
+            return false;
+        }
+    }
+    return a->count == b->count;
+}
+
+bool option_is_same(const struct option_row *row, const void *a, const void *b)
+{
+    const void *one = field_in(row, a);
+    const void *other = field_in(row, b);
+    if (row->type == OPTION_LIST) {
+        return lists_are_same(one, other);
+    }
+    return is_text(row) ? texts_are_same(*(char *const *)one, *(char *const *)other)
+                        : memcmp(one, other, bytes_of(row)) == 0;
+}
+
+static void list_copy(struct config_list *list, const struct config_list *other)
+{
+    list->count = other->count;
+    list->items = xcalloc(other->count + 1, sizeof *list->items);
+    for (size_t i = 0; i < other->count; i++) {
+        list->items[i] = xstrdup(other->items[i]);
+    }
+}
+
+void option_copy(const struct option_row *row, void *values, const void *others)
+{
+    void *field = field_of(row, values);
+    const void *other = field_in(row, others);
+    option_clear(row, values);
+    if (row->type == OPTION_LIST) {
+        list_copy(field, other);
+    } else if (is_text(row)) {
+        const char *text = *(char *const *)other;
+        *(char **)field = text ? xstrdup(text) : NULL;
+    } else {
+        memcpy(field, other, bytes_of(row));
+    }
+}
+
 bool option_has_value(const struct option_row *row, const void *values)
 {
     const void *field = field_in(row, values);

@@ -48,6 +48,12 @@ bool option_set(const struct option_row *row, void *values, const char *text,
 bool option_refuse(char ret_reason[OPTION_REASON_BYTES], const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+// Whether the fields hold the same.
+bool option_is_same(const struct option_row *row, const void *a, const void *b);
+
+// Puts a copy of the other's value into its field, whose earlier value is freed.
+void option_copy(const struct option_row *row, void *values, const void *others);
+
 // Frees the value's memory.
 void option_clear(const struct option_row *row, void *values);
 

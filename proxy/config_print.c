@@ -82,9 +82,8 @@ static const char introduction[] =
     "\n"
     "A variable `WEIR_...` that is none of these is refused if it is nearly one of them.\n"
     "\n"
-    "*Reloadable* marks what a reload (operations.md) takes over while weir runs, as it does "
-    "rules\n"
-    "and what is in the certificates' files. Any other change takes a restart.\n";
+    "*Reloadable* is what a reload (operations.md) takes over while weir runs, as it does rules,\n"
+    "users and what is in the certificates' files; if anything else differs, it says so by name.\n";
 
 // Prints text in lines of at most width, each after indent, broken at spaces.
 static void print_wrapped(FILE *out, const char *text, const char *indent, size_t width)
@@ -145,7 +144,7 @@ static void print_reference_row(FILE *out, const struct option_row *row)
     if (row->preset != NULL) {
         fprintf(out, "; default `%s`", row->preset);
     }
-    fprintf(out, "%s.\n\n", row->reloadable ? "; *reloadable*" : "");
+    fprintf(out, "%s.\n\n", row->reloadable ? "; *reloadable*" : "; *needs a restart*");
     print_wrapped(out, row->help, "", 100);
 }
 

@@ -25,73 +25,73 @@
         "100", "1", "100000", "N", true,                                                           \
         "The cap: the most connections weir has open or opening to one server, ever.")             \
     OPTION(max_total_connections, "upstream.maxTotalConnections", "max-total-connections", INT,    \
-        "0", "0", "1000000", "N", false,                                                           \
+        "0", "0", "1000000", "N", true,                                                            \
         "The most connections weir has open or opening to all servers together. 0: each has its "  \
         "cap.")                                                                                    \
     OPTION(pinned_share, "upstream.pinnedShare", "pinned-share", FRACTION,                         \
-        "0.5", "0.01", "1", "SHARE", false,                                                        \
+        "0.5", "0.01", "1", "SHARE", true,                                                         \
         "Behind a load balancer (loadBalanced=true), an open cursor or transaction keeps its "     \
         "connection: the largest part of the cap that these may keep; over it, what would open "   \
         "one more is refused.")                                                                    \
     OPTION(connect_timeout_us, "upstream.connectTimeout", "connect-timeout", DURATION,             \
-        "10s", "100ms", "10m", "TIME", false,                                                      \
+        "10s", "100ms", "10m", "TIME", true,                                                       \
         "How long a connection to a server may take until it is ready: TCP, TLS, hello and "       \
         "authentication.")                                                                         \
     OPTION(upstream_max_idle_time_us, "upstream.maxIdleTime", "upstream-max-idle-time", DURATION,  \
-        "10m", "0", "720h", "TIME", false,                                                         \
+        "10m", "0", "720h", "TIME", true,                                                          \
         "A connection to a server that was idle this long is closed. 0: never.")                   \
     OPTION(upstream_max_age_us, "upstream.maxAge", "upstream-max-age", DURATION,                   \
-        "1h", "0", "720h", "TIME", false,                                                          \
+        "1h", "0", "720h", "TIME", true,                                                           \
         "A connection to a server that is this old is closed when it is next idle. 0: never.")     \
     OPTION(server_wait_us, "upstream.serverWait", "server-wait", DURATION,                         \
-        "12s", "0", "10m", "TIME", false,                                                          \
+        "12s", "0", "10m", "TIME", true,                                                           \
         "How long a request waits for a server that is not there (not yet started, or an "         \
         "election) before it gets error 6, HostUnreachable.")                                      \
     OPTION(response_timeout_us, "upstream.responseTimeout", "response-timeout", DURATION,          \
-        "0", "0", "24h", "TIME", false,                                                            \
+        "0", "0", "24h", "TIME", true,                                                             \
         "A server that discovery is content with, but that has answered nothing at all for this "  \
         "long while several requests wait, is given up: they are treated as lost, and new ones "   \
         "are sent elsewhere or refused until it answers again. Longer than the longest "           \
         "operation. 0: never.")                                                                    \
     OPTION(bind_ip, "net.bindIp", "bind-ip", LIST, "127.0.0.1", "1", "4096", "ADDRESS[,...]",      \
-        false,                                                                                     \
+        true,                                                                                      \
         "Addresses to listen on: IPv4, IPv6 or names. One that other machines can reach needs "    \
         "security.authorization, client certificates, or security.allowRemoteWithoutAuth.")        \
     OPTION(port, "net.port", "port", INT, "27017", "0", "65535", "N", false,                       \
         "Port to listen on. 0: any free one; the log says which.")                                 \
-    OPTION(unix_socket, "net.unixSocket", "unix-socket", STRING, NULL, "1", "107", "PATH", false,  \
+    OPTION(unix_socket, "net.unixSocket", "unix-socket", STRING, NULL, "1", "107", "PATH", true,   \
         "A Unix socket to listen on as well.")                                                     \
     OPTION(threads, "net.threads", "threads", INT, "0", "0", "256", "N", false,                    \
         "Worker threads. 0: as many as the machine has cores.")                                    \
     OPTION(max_incoming_connections, "net.maxIncomingConnections", "max-incoming-connections",     \
-        INT, "65536", "1", "1000000", "N", false,                                                  \
+        INT, "65536", "1", "1000000", "N", true,                                                   \
         "The most connections of apps that are served at one time. A quarter more are let in, so " \
         "that drivers see a living server, but what they ask for is refused as overload until a "  \
         "place is free; beyond that a connection is closed at once.")                              \
     OPTION(handshake_timeout_us, "net.handshakeTimeout", "handshake-timeout", DURATION,            \
-        "10s", "100ms", "10m", "TIME", false,                                                      \
+        "10s", "100ms", "10m", "TIME", true,                                                       \
         "How long an app's connection may take over TLS and its first message.")                   \
     OPTION(max_handshakes, "net.maxHandshakes", "max-handshakes", INT,                             \
-        "64", "1", "65536", "N", false,                                                            \
+        "64", "1", "65536", "N", true,                                                             \
         "How many connections of apps may wait for weir to go on with their handshake; while so "  \
         "many do, new ones wait in the system's backlog. One that waits for its own peer does not "\
         "count.")                                                                                  \
     OPTION(message_timeout_us, "net.messageTimeout", "message-timeout", DURATION,                  \
-        "60s", "100ms", "1h", "TIME", false,                                                       \
+        "60s", "100ms", "1h", "TIME", true,                                                        \
         "A message that an app has begun to send must be whole within this, and while it takes a " \
         "reply it must make progress within this; else its connection is closed.")                 \
     OPTION(max_buffered_bytes, "net.maxBufferedBytes", "max-buffered", BYTES,                      \
-        "512MB", "128MB", "1024GB", "SIZE", false,                                                 \
+        "512MB", "128MB", "1024GB", "SIZE", true,                                                  \
         "The most memory for messages on their way. Over it, weir stops reading until some is "    \
         "free.")                                                                                   \
     OPTION(compressors, "net.compression.compressors", "compressors", LIST,                        \
-        "snappy,zstd,zlib", "1", "64", "NAME[,...]", false,                                        \
+        "snappy,zstd,zlib", "1", "64", "NAME[,...]", true,                                         \
         "What apps may compress with, if their URI asks for it: of snappy, zstd and zlib, or "     \
         "disabled. The default does not count for apps on the same machine (loopback and the "     \
         "Unix socket), where compressing only costs; set, it counts for all. Towards the "         \
         "deployment, compressors in upstream.uri decides.")                                        \
     OPTION(tls_mode, "net.tls.mode", "tls-mode", ENUM, "disabled", "", "",                         \
-        "disabled|allowTLS|preferTLS|requireTLS", false,                                           \
+        "disabled|allowTLS|preferTLS|requireTLS", true,                                            \
         "Whether apps may use TLS (allowTLS or preferTLS, here the same: plain and TLS "           \
         "connections come to the same port) or must (requireTLS).")                                \
     OPTION(tls_certificate_key_file, "net.tls.certificateKeyFile", "tls-certificate-key-file",     \
@@ -123,96 +123,100 @@
         "Listen on addresses that other machines can reach although not everybody has to log in "  \
         "or to show a certificate. Whoever reaches the port can then do what weir's own user may do.")          \
     OPTION(max_wait_us, "admission.maxWait", "max-wait", DURATION,                                 \
-        "100ms", "0", "10m", "TIME", false,                                                        \
+        "100ms", "0", "10m", "TIME", true,                                                         \
         "How long a request may wait for a connection before it is refused. When one of its "      \
         "tenant has waited for this long in vain, the time shrinks for the next ones, down to 5 "  \
         "ms or until two connections come free, and the latest go first, until none waits. 0: "    \
         "never waits; then whoever asks most gets most, whatever admission.tenantBy says.")        \
     OPTION(max_queue, "admission.maxQueue", "max-queue", INT,                                      \
-        "10000", "1", "1000000", "N", false,                                                       \
+        "10000", "1", "1000000", "N", true,                                                        \
         "How many requests may wait at one time. For one more, one of the tenant that waits most " \
         "is refused.")                                                                             \
     OPTION(max_time_limit_us, "admission.maxTimeLimit", "max-time-limit", DURATION,                \
-        "0", "0", "24h", "TIME", false,                                                            \
+        "0", "0", "24h", "TIME", true,                                                             \
         "The longest an operation on data may take on the server: a longer maxTimeMS is lowered "  \
         "to it, and what has none is given it. Change streams, tailable cursors and index builds " \
         "are left alone. 0: no limit.")                                                            \
     OPTION(max_time_default_us, "admission.maxTimeDefault", "max-time-default", DURATION,          \
-        "0", "0", "24h", "TIME", false,                                                            \
+        "0", "0", "24h", "TIME", true,                                                             \
         "The maxTimeMS of operations on data that have none (maxTimeMS: 0 counts as having one). " \
         "0: none.")                                                                                \
-    OPTION(limit, "admission.limit", "limit", ENUM, "adaptive", "", "", "fixed|adaptive", false,   \
+    OPTION(limit, "admission.limit", "limit", ENUM, "adaptive", "", "", "fixed|adaptive", true,    \
         "How many requests a server gets at one time. fixed: as many as it has connections by "    \
         "the cap. adaptive: as many as it does well with, by what they take, between "             \
         "admission.minLimit and the cap.")                                                         \
-    OPTION(min_limit, "admission.minLimit", "min-limit", INT, "4", "1", "100000", "N", false,      \
+    OPTION(min_limit, "admission.minLimit", "min-limit", INT, "4", "1", "100000", "N", true,       \
         "The least that an adaptive limit goes down to.")                                          \
-    OPTION(tenant_by, "admission.tenantBy", "tenant-by", ENUM, "app", "", "", "app|address", false, \
+    OPTION(tenant_by, "admission.tenantBy", "tenant-by", ENUM, "app", "", "", "app|address", true, \
         "Whose a request is: those who want connections at one time have the same share of them, " \
         "however much they ask for. app: the app's name (appName in its URI), all its processes "  \
         "together, or the address of one that gives none; address: the address it comes from.")    \
     OPTION(tenant_weights, "admission.tenantWeights", "tenant-weights", LIST,                      \
-        NULL, "3", "16384", "NAME=N[,...]", false,                                                 \
+        NULL, "3", "16384", "NAME=N[,...]", true,                                                  \
         "Who has another share than the rest, whose weight is 1: N (1 to 1000) times as much. "    \
         "NAME is an app's name, or an address if admission.tenantBy says so.")                     \
     OPTION(slow_share, "admission.slowShare", "slow-share", FRACTION,                              \
-        "0.25", "0.01", "1", "SHARE", false,                                                       \
+        "0.25", "0.01", "1", "SHARE", true,                                                        \
         "The largest part of the limit that slow kinds of requests may hold, so that the others "  \
         "go on. 1: no guard.")                                                                     \
     OPTION(stream_share, "admission.streamShare", "stream-share", FRACTION,                        \
-        "0.5", "0.01", "1", "SHARE", false,                                                        \
+        "0.5", "0.01", "1", "SHARE", true,                                                         \
         "The largest part of the cap that waiting change streams and tailable cursors may hold: "  \
         "each of their getMores keeps a connection while it waits for something to happen.")       \
     OPTION(kill_after_us, "admission.killAfter", "kill-after", DURATION,                           \
-        "0", "0", "720h", "TIME", false,                                                           \
+        "0", "0", "720h", "TIME", true,                                                            \
         "A request that a server has worked on for this long is killed there (killOp, else "       \
         "killSessions, else by closing its connection), and gets error 11601, Interrupted. Not "   \
         "index builds and the like, nor waiting change streams. 0: never.")                        \
     OPTION(kill_abandoned_after_us, "admission.killAbandonedAfter", "kill-abandoned-after",        \
-        DURATION, "1s", "0", "720h", "TIME", false,                                                \
+        DURATION, "1s", "0", "720h", "TIME", true,                                                 \
         "A read whose app's connection has been gone for this long is killed on its server, as a " \
         "server itself does with an app that is connected to it. 0: it is let finish.")            \
     OPTION(idle_cursor_after_us, "admission.idleCursorAfter", "idle-cursor-after", DURATION,       \
-        "5m", "0", "30m", "TIME", false,                                                           \
+        "5m", "0", "30m", "TIME", true,                                                            \
         "An open cursor that its app has not asked for more for this long is a leak: it is "       \
         "logged (event=leak), with what opened it. 0: not looked for.")                            \
     OPTION(idle_transaction_after_us, "admission.idleTransactionAfter",                            \
-        "idle-transaction-after", DURATION, "10s", "0", "30m", "TIME", false,                      \
+        "idle-transaction-after", DURATION, "10s", "0", "30m", "TIME", true,                       \
         "Likewise an open transaction without a statement. 0: not looked for.")                    \
     OPTION(kill_idle, "admission.killIdle", "kill-idle", BOOL, "false", "", "", "true|false",      \
-        false,                                                                                     \
+        true,                                                                                      \
         "Whether such cursors are killed, and such transactions aborted.")                         \
     OPTION(slow_op_threshold_us, "operationProfiling.slowOpThreshold", "slow-op-threshold",        \
-        DURATION, "100ms", "1ms", "1h", "TIME", false,                                             \
+        DURATION, "100ms", "1ms", "1h", "TIME", true,                                              \
         "A request that takes longer is slow: it is logged, and a kind of request that typically " \
         "does, while the server as a whole is as fast as usual, is held to admission.slowShare. "  \
         "For this, the time grows with how much slower the server is just now.")                   \
     OPTION(emergency_share, "emergency.share", "emergency-share", FRACTION,                        \
-        "0.5", "0.01", "1", "SHARE", false,                                                        \
+        "0.5", "0.01", "1", "SHARE", true,                                                         \
         "weir ctl emergency on: the part of the cap that is left. Connections over it are closed " \
         "as soon as they are idle.")                                                               \
     OPTION(emergency_max_wait_us, "emergency.maxWait", "emergency-max-wait", DURATION,             \
-        "20ms", "0", "10m", "TIME", false,                                                         \
+        "20ms", "0", "10m", "TIME", true,                                                          \
         "In an emergency, in place of admission.maxWait if that is longer.")                       \
     OPTION(emergency_max_time_us, "emergency.maxTime", "emergency-max-time", DURATION,             \
-        "5s", "0", "24h", "TIME", false,                                                           \
+        "5s", "0", "24h", "TIME", true,                                                            \
         "In an emergency, the most that an operation's maxTimeMS may be; those without one get "   \
         "this. 0: they are left alone.")                                                           \
     OPTION(emergency_kill_after_us, "emergency.killAfter", "emergency-kill-after", DURATION,       \
-        "10s", "0", "24h", "TIME", false,                                                          \
+        "10s", "0", "24h", "TIME", true,                                                           \
         "In an emergency, what has run for so long is killed. 0: nothing is.")                     \
     OPTION(drain_within_us, "drain.within", "drain-within", DURATION,                             \
         "25s", "0", "1h", "TIME", true,                                                            \
         "On SIGTERM, how long weir goes on for its clients: those on this machine are served "     \
         "until they go, others are closed when they are idle. With the last one, or after this "   \
         "time, it ends. Heroku kills 30 s after SIGTERM.")                                         \
+    OPTION(reload_on_change, "reload.onChange", "reload-on-change", BOOL, "false", "", "",         \
+        "true|false", true,                                                                        \
+        "Whether the file of this configuration is read anew when it has changed, as on SIGHUP "   \
+        "and weir ctl reload: some two seconds after it was last written to.")                     \
     OPTION(control_socket, "control.socket", "control-socket", STRING, NULL, "1", "107",           \
         "PATH|disabled", false,                                                                    \
         "The Unix socket of weir ctl, for weir's own user and root. By default weir/PORT.sock in " \
         "$XDG_RUNTIME_DIR, for root in /run, else /tmp/weir-UID/PORT.sock; if that cannot be "     \
         "made, weir runs without it and says so.")                                                 \
     OPTION(events_path, "events.path", "events-path", STRING, NULL, "1", "3900", "DIRECTORY",       \
-        false,                                                                                     \
+        true,                                                                                      \
         "Where the record of each exhaustion is kept as ID.json when it has ended, for weir "      \
         "explain-event and programs; the latest 256. A directory of its own for each weir. By "    \
         "default records are kept in memory alone.")                                               \
@@ -260,11 +264,11 @@
         "The names by which weir may be asked over HTTP, besides localhost, http.bindIp and any "  \
         "address. A request with another name in its header Host is refused (421): a page from "   \
         "elsewhere, whose name leads here, would read what a browser here may.")                   \
-    OPTION(log_metrics_us, "log.metrics", "log-metrics", DURATION, "0", "0", "1h", "TIME", false,  \
+    OPTION(log_metrics_us, "log.metrics", "log-metrics", DURATION, "0", "0", "1h", "TIME", true,   \
         "How often the key figures are written to the log, as Heroku's count#, measure# and "      \
         "sample#. 0: never.")                                                                      \
     OPTION(log_format, "systemLog.format", "log-format", ENUM, "logfmt", "", "",                   \
-        "logfmt|json", false,                                                                      \
+        "logfmt|json", true,                                                                       \
         "How lines of the log, on standard error, are written.")
 // clang-format on
 

@@ -22,13 +22,23 @@ static bool is_late(const struct drain *drain, int64_t now_us)
     return now_us >= drain->ends_us - (drain->ends_us - drain->begun_us) / 5;
 }
 
+// By whose end it is to go.
+static const struct drain *drain_of(const struct client *client)
+{
+    const struct worker *worker = client->worker;
+    return worker->drain.begun_us > 0 || !client->leaves ? &worker->drain : &worker->closing;
+}
+
 static bool may_go(const struct client *client, int64_t now_us)
 {
-    const struct drain *drain = &client->worker->drain;
+    const struct drain *drain = drain_of(client);
     bool monitor = client->greeted && !client->has_asked;
-    if (client->quiet_sweeps == 0 || (drain->whom == DRAIN_REMOTE && local_is_near(client)) ||
-        affinity_owns_some(&client->worker->shared->affinity, &client->pins)) {
+    if (drain->begun_us == 0 || client->quiet_sweeps == 0 ||
+        (drain->whom == DRAIN_REMOTE && local_is_near(client))) {
         return false;
+    }
+    if (affinity_owns_some(&client->worker->shared->affinity, &client->pins)) {
+        return now_us >= drain->ends_us; // weir itself may go on after that
     }
     if (is_late(drain, now_us) || (monitor && drain->whom == DRAIN_REPLACED)) {
         return true;
@@ -59,10 +69,11 @@ static int share_of(int count, const struct drain *drain, int64_t now_us)
 
 void drain_step(struct worker *worker, int64_t now_us)
 {
-    if (worker->drain.begun_us == 0) {
+    const struct drain *drain = worker->drain.begun_us > 0 ? &worker->drain : &worker->closing;
+    if (drain->begun_us == 0) {
         return;
     }
-    int left = share_of(count_who_may_go(worker, now_us), &worker->drain, now_us);
+    int left = share_of(count_who_may_go(worker, now_us), drain, now_us);
     struct client *next;
     for (struct client *client = worker->clients; client && left > 0; client = next) {
         next = client->next;

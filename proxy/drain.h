@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A worker that drains: it sends its clients away so that nothing fails that need not.
+// A worker that drains: it sends its clients away so that nothing fails that need not; all of them,
+// or, when weir goes on but stops listening on an address, those who came in there.
 //
 //      |<------------- within ------------->|
 //      |  quiet ones, evenly       | after  | what is left ends with weir

@@ -24,7 +24,7 @@
 
 enum { TAIL_BYTES = 64, ESCAPED_BYTES = 8 };
 
-static enum log_format log_format = LOG_LOGFMT;
+static _Atomic enum log_format log_format = LOG_LOGFMT;
 static int log_fd = STDERR_FILENO;
 
 static pthread_mutex_t write_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -38,6 +38,11 @@ void log_init(enum log_format format, int fd)
 {
     log_format = format;
     log_fd = fd;
+}
+
+void log_set_format(enum log_format format)
+{
+    log_format = format;
 }
 
 static void put(struct log_line *line, const char *bytes, size_t length)
@@ -57,9 +62,9 @@ static void put_text(struct log_line *line, const char *text)
 
 static void put_key(struct log_line *line, const char *key)
 {
-    put_text(line, log_format == LOG_JSON ? ",\"" : " ");
+    put_text(line, line->format == LOG_JSON ? ",\"" : " ");
     put_text(line, key);
-    put_text(line, log_format == LOG_JSON ? "\":" : "=");
+    put_text(line, line->format == LOG_JSON ? "\":" : "=");
 }
 
 static void end_field(struct log_line *line, size_t start)
@@ -149,7 +154,7 @@ static void put_escaped(struct log_line *line, const char *text, size_t length)
 void log_text(struct log_line *line, const char *key, const char *value, size_t length)
 {
     size_t start = line->used;
-    const char *quote = log_format == LOG_JSON || !is_bare(value, length) ? "\"" : "";
+    const char *quote = line->format == LOG_JSON || !is_bare(value, length) ? "\"" : "";
     put_key(line, key);
     put_text(line, quote);
     put_escaped(line, value, length);
@@ -197,14 +202,15 @@ void log_begin(struct log_line *line, enum log_level level, const char *event)
     strftime(seconds, sizeof seconds, "%Y-%m-%dT%H:%M:%S", &utc);
     snprintf(time_text, sizeof time_text, "%s.%03ldZ", seconds, now.tv_nsec / 1000000);
 
+    line->format = log_format;
     line->bytes[0] = '\n';
     line->used = 1;
     line->limit = LOG_LINE_BYTES - TAIL_BYTES;
     line->overflow = false;
     line->truncated = false;
-    put_text(line, log_format == LOG_JSON ? "{\"ts\":\"" : "ts=");
+    put_text(line, line->format == LOG_JSON ? "{\"ts\":\"" : "ts=");
     put_text(line, time_text);
-    put_text(line, log_format == LOG_JSON ? "\"" : "");
+    put_text(line, line->format == LOG_JSON ? "\"" : "");
     log_str(line, "level", levels[level]);
     log_str(line, "event", event);
 }
@@ -218,7 +224,7 @@ static void put_tail(struct log_line *line)
     if (lost > 0) {
         log_int(line, "lost", lost);
     }
-    put_text(line, log_format == LOG_JSON ? "}\n" : "\n");
+    put_text(line, line->format == LOG_JSON ? "}\n" : "\n");
     assert(!line->overflow);
 }
 

@@ -33,6 +33,7 @@ enum { LOG_LINE_BYTES = 4096, LOG_VALUE_BYTES = 256 };
 struct log_line {
     size_t used;
     size_t limit;
+    enum log_format format;
     bool overflow;
     bool truncated;
     char bytes[LOG_LINE_BYTES];
@@ -41,6 +42,9 @@ struct log_line {
 // Says how and where lines are written from now on; before it, logfmt to standard error. To be
 // called while there is one thread. Borrows fd. SIGPIPE must be ignored by the process.
 void log_init(enum log_format format, int fd);
+
+// How lines are written that begin from now on. From any thread.
+void log_set_format(enum log_format format);
 
 // Begins a line with the time (UTC, ms), the level and the event. event and all keys are names of
 // ours, [A-Za-z0-9_.#]+. Each log_begin is followed by one log_end; lines of different threads, and

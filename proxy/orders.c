@@ -141,7 +141,7 @@ static bool kill_all(void *arg, const struct cull_wish *wish, struct cull_counts
 static void set_cap(void *arg, int cap)
 {
     struct weir *weir = arg;
-    (void)servers_set_cap(weir->shared.servers, NULL, cap < 0 ? atomic_load(&weir->cap) : cap);
+    (void)servers_set_cap(weir->shared.servers, NULL, cap);
 }
 
 static void set_limit(void *arg, int limit)

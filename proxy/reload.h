@@ -2,29 +2,36 @@
 //
 // The configuration read anew, and put in the place of the one that runs: whole or not at all. On
 // the main thread, but for what says otherwise.
+//
+//      file, variables, flags -- config_load --> checked as a start would --> what needs a restart
+//      keeps its running value --> made: certificates, users, listeners, rules --> shared.config
+//
+// What may fail is done before the first of it is seen. Whoever reads a setting at each use reads
+// the newest configuration; servers, gates and rules are told.
 
 #ifndef PROXY_RELOAD_H
 #define PROXY_RELOAD_H
 
-#include <stdint.h>
+#include <stdbool.h>
 
 #include "proxy/config.h"
 
 struct weir;
 
+// Before the configuration's files are opened for the first time.
+void reload_init(struct weir *weir);
+
 // Logs what came of it, and leaves it in weir->said.
 void reload(struct weir *weir);
 
-// The configuration as it was last read.
+// The configuration in force.
 const struct config *reload_latest(const struct weir *weir);
 
-// Reads the certificates anew if their files have changed. To be called at every
-// RELOAD_LOOK_US or more often.
+// Whether there are files to look at, and looks: reads certificates anew whose files have changed,
+// and, if it is asked for, the configuration's. To be called every RELOAD_LOOK_US or more often.
+bool reload_watches(const struct weir *weir);
 void reload_watch_files(struct weir *weir);
 #define RELOAD_LOOK_US 2000000
-
-// What the certificates' files are like: another number when one was replaced or written to.
-uint64_t reload_look_at_files(const struct config *config);
 
 // On the rulebook's thread: the part of it that a reload under way waits for, if there is one.
 void reload_read_rules(struct weir *weir);

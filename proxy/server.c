@@ -65,47 +65,52 @@ static int bounded_cap(const struct server *server)
 }
 
 // The gate lets one go also where nothing may open, so that it waits for that and not for the gate.
-static void apply_bounds(struct server *server)
+static struct gate_limits limits_for(const struct server *server)
 {
     const struct config *config = server->servers->config;
     const struct server_bounds *bounds = &server->bounds;
     int cap = bounded_cap(server);
-    int64_t max_wait_us = bounds->restrained
-                              ? earlier(config->max_wait_us, config->emergency_max_wait_us)
-                              : config->max_wait_us;
+    return (struct gate_limits){
+        .limit = at_least_one(bounds->limit > 0 && bounds->limit < cap ? bounds->limit : cap),
+        .floor = config->limit == CONFIG_LIMIT_ADAPTIVE ? config->min_limit : 0,
+        .slow_share = config->slow_share,
+        .stream_share = config->stream_share,
+        .slow_us = config->slow_op_threshold_us,
+        .max_wait_us = bounds->restrained
+                           ? earlier(config->max_wait_us, config->emergency_max_wait_us)
+                           : config->max_wait_us,
+        .server_wait_us = config->server_wait_us,
+        .max_queue = (size_t)config->max_queue,
+    };
+}
+
+static void apply_bounds(struct server *server)
+{
+    const struct gate_limits limits = limits_for(server);
+    int cap = bounded_cap(server);
     server->ledger.cap = cap;
-    server->pinned_limit = pinned_limit(config, cap);
-    int limit = bounds->limit > 0 && bounds->limit < cap ? bounds->limit : cap;
-    gate_restrain(server->gate, at_least_one(limit), max_wait_us);
+    server->pinned_limit = pinned_limit(server->servers->config, cap);
+    gate_bound(server->gate, &limits);
     atomic_store(&server->has_surplus, count_entered(server) > cap);
 }
 
 struct server *server_new(struct servers *servers, uint32_t id)
 {
     const struct config *config = servers->config;
-    const struct gate_limits limits = {
-        .limit = config->max_connections,
-        .floor = config->limit == CONFIG_LIMIT_ADAPTIVE ? config->min_limit : 0,
-        .slow_share = config->slow_share,
-        .stream_share = config->stream_share,
-        .slow_us = config->slow_op_threshold_us,
-        .max_wait_us = config->max_wait_us,
-        .server_wait_us = config->server_wait_us,
-        .max_queue = (size_t)config->max_queue,
-    };
     struct server *server = xcalloc(1, sizeof *server);
     server->id = id;
     server->servers = servers;
     server->own_cap = -1;
     pthread_mutex_init(&server->lock, NULL);
+    server->bounds = (struct server_bounds){.cap = config->max_connections, .cut_above = INT_MAX};
+    const struct gate_limits limits = limits_for(server);
     server->gate = gate_new(&limits);
     server->shapes = shapes_new(SHAPES_MAX);
     server->ledger.max_opening = MAX_OPENING;
-    server->bounds = (struct server_bounds){.cap = config->max_connections, .cut_above = INT_MAX};
     apply_bounds(server);
     server->waiters_end = &server->waiters;
     server->idle = xcalloc((size_t)servers->worker_count, sizeof *server->idle);
-    server->wants = xcalloc(config->identities.count + 1, sizeof *server->wants);
+    server->wants = xcalloc(servers->identity_count + 1, sizeof *server->wants);
     server->traffic = xcalloc((size_t)servers->worker_count, sizeof *server->traffic);
     return server;
 }
@@ -1137,12 +1142,13 @@ bool server_take_idle(struct server *server, struct upstream *upstream)
 
 bool server_take_surplus(struct server *server, struct upstream *upstream)
 {
-    if (!atomic_load_explicit(&server->has_surplus, memory_order_relaxed)) {
+    bool too_many = servers_are_too_many(server->servers);
+    if (!too_many && !atomic_load_explicit(&server->has_surplus, memory_order_relaxed)) {
         return false;
     }
     pthread_mutex_lock(&server->lock);
     bool surplus = count_entered(server) > server->ledger.cap;
-    bool taken = surplus && upstream->is_idle;
+    bool taken = (surplus || too_many) && upstream->is_idle;
     if (taken) {
         idle_remove(server, upstream);
     }
@@ -1227,6 +1233,13 @@ void server_bound(struct server *server, struct server_bounds bounds)
     if (bounded_cap(server) < server->ledger.cap) {
         apply_bounds(server);
     }
+    pthread_mutex_unlock(&server->lock);
+}
+
+void server_configure(struct server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    apply_bounds(server);
     pthread_mutex_unlock(&server->lock);
 }
 

@@ -119,6 +119,9 @@ void server_free(struct server *server);
 void server_bound(struct server *server, struct server_bounds bounds);
 void server_adapt(struct server *server, struct worker *worker);
 
+// Likewise: there is another configuration.
+void server_configure(struct server *server);
+
 // Whether nothing of it is in use: no request is routed to it, no upstream is there.
 bool server_is_unused(struct server *server);
 

@@ -14,6 +14,7 @@ struct servers *servers_new(const struct config *config, struct worker **workers
 {
     struct servers *servers = xcalloc(1, sizeof *servers);
     servers->config = config;
+    servers->identity_count = config->identities.count;
     servers->workers = workers;
     servers->worker_count = worker_count;
     servers->lobby = server_new(servers, 0);
@@ -186,6 +187,22 @@ static void change_all(struct servers *servers)
     }
 }
 
+void servers_configure(struct servers *servers, const struct config *config)
+{
+    pthread_mutex_lock(&servers->lock);
+    const struct config *former = servers->config;
+    if (former->max_connections != config->max_connections) {
+        servers->bounds.cap = config->max_connections;
+    }
+    servers->config = config;
+    server_configure(servers->lobby);
+    for (struct server *server = servers->list; server; server = server->next) {
+        server_configure(server);
+    }
+    change_all(servers);
+    pthread_mutex_unlock(&servers->lock);
+}
+
 void servers_end(struct servers *servers)
 {
     pthread_mutex_lock(&servers->lock);
@@ -296,6 +313,13 @@ bool servers_enter(struct servers *servers)
     }
     atomic_fetch_sub(&servers->open_total, 1);
     return false;
+}
+
+bool servers_are_too_many(const struct servers *servers)
+{
+    const struct config *config = servers->config;
+    return config->max_total_connections > 0 &&
+           atomic_load(&servers->open_total) > config->max_total_connections;
 }
 
 void servers_leave(struct servers *servers)

@@ -20,7 +20,8 @@
 #include "proxy/server.h"
 
 struct servers {
-    const struct config *config;
+    const struct config *_Atomic config; // as in struct shared
+    size_t identity_count;               // beside the URI's
     struct worker **workers;
     int worker_count;
     struct server *lobby;
@@ -60,6 +61,10 @@ void servers_end(struct servers *servers);
 // nothing opens at any server above a cap that is lower. Then some worker calls servers_adapt: the
 // rest is in force, too, and who may go now goes.
 //
+// Another configuration; a cap that an operator has set stays unless upstream.maxConnections is
+// another one now.
+void servers_configure(struct servers *servers, const struct config *config);
+
 // Whether there is an emergency: what servers may do then is less (emergency.* of the
 // configuration). The workers that learn of it by MAIL_RULES adapt.
 void servers_restrain(struct servers *servers, bool restrained);
@@ -104,6 +109,9 @@ bool servers_are_hungry(const struct servers *servers);
 // Whether a server that has `open` upstreams should let one go, because another one waits for a
 // place that has none, or so few that it will not have more than this one afterwards.
 bool servers_want_room(const struct servers *servers, int open);
+
+// Whether there are more upstreams than upstream.maxTotalConnections, which was lowered.
+bool servers_are_too_many(const struct servers *servers);
 
 // Somebody waits at `server` for such a place: closes an idle upstream of another server, where
 // nobody waits. Without any server's lock.

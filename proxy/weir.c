@@ -345,7 +345,7 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
         return false;
     }
     weir->acceptor = acceptor_new(shared);
-    if (!acceptor_listen(weir->acceptor, ret_error, capacity) ||
+    if (!acceptor_listen(weir->acceptor, shared->config, ret_error, capacity) ||
         !open_http(weir, ret_error, capacity)) {
         return false;
     }
@@ -410,8 +410,12 @@ static void format_own_address(const struct weir *weir, char *ret_text, size_t c
 }
 
 // What the app would need to know that its URI does not say.
-static bool may_run_app(const struct config *config, char *ret_error, size_t capacity)
+bool weir_may_run_app(const struct config *config, const struct app *app, char *ret_error,
+                      size_t capacity)
 {
+    if (!app->argv) {
+        return true;
+    }
     if (config->tls_mode == CONFIG_TLS_REQUIRE) {
         config_blame(config, CONFIG_OPTION_tls_mode, "weir exec gives the app a URI without TLS",
                      ret_error, capacity);
@@ -582,7 +586,7 @@ static void wait_for_end(struct weir *weir, const sigset_t *set)
     for (bool over = false; !over;) {
         siginfo_t info;
         bool drains = weir->drain.begun_us > 0;
-        int64_t idle_us = every_us == 0 && weir->shared.tls_server ? RELOAD_LOOK_US : every_us;
+        int64_t idle_us = every_us == 0 && reload_watches(weir) ? RELOAD_LOOK_US : every_us;
         int64_t pause_us = drains ? DRAIN_LOOK_US : idle_us;
         struct timespec pause = {pause_us / 1000000, pause_us % 1000000 * 1000};
         int signal = sigtimedwait(set, &info, pause_us > 0 ? &pause : NULL);
@@ -659,7 +663,7 @@ static void dispose(struct weir *weir)
         key_cache_free(weir->shared.keys);
     }
     if (weir->shared.identities) {
-        identities_free(weir->shared.identities, weir->shared.config->identities.count);
+        identities_free(weir->shared.identities, weir->source.config->identities.count);
     }
     logins_free(weir->shared.logins);
     users_drop(weir->users);
@@ -682,16 +686,15 @@ int weir_run(struct weir_source source, struct app *app)
         .drain_order_us = -1,
         .app = app,
         .source = source,
-        .cap = config->max_connections,
-        .files_seen = reload_look_at_files(config),
     };
     char error[CONFIG_ERROR_BYTES];
     sigset_t signals;
     block_signals(app, &signals);
+    reload_init(&weir);
     pthread_mutex_init(&weir.posting, NULL);
     pthread_cond_init(&weir.found_it, NULL);
     raise_descriptor_limit();
-    if ((app->argv && !may_run_app(config, error, sizeof error)) ||
+    if (!weir_may_run_app(config, app, error, sizeof error) ||
         !prepare(&weir, error, sizeof error)) {
         fprintf(stderr, "weir: %s\n", error);
         dispose(&weir);

@@ -48,9 +48,10 @@ struct weir {
     struct app *app;
     struct weir_source source;
     unsigned users_exchanged;
-    struct config *latest; // as it was last read anew; NULL: never
-    atomic_int cap;        // by the configuration as it was last read
-    uint64_t files_seen;   // what the certificates' files were like when they were last read
+    struct config *latest;   // as it was last read anew; NULL: never
+    uint64_t files_seen;     // what the certificates' files were like when they were last read
+    uint64_t file_seen;      // likewise the configuration's
+    uint64_t file_looked_at; // and when it was last looked at
     int64_t files_looked_us;
     atomic_uint reloads_wanted; // by weir ctl
     atomic_uint reloads_done;
@@ -64,6 +65,10 @@ struct weir {
 bool weir_make_tls(const struct config *config, const struct deployment *deployment,
                    struct shared *ret_shared, char *ret_error, size_t capacity);
 void weir_free_tls(struct shared *shared);
+
+// Whether the app of weir exec, if there is one, can be given a URI for this configuration.
+bool weir_may_run_app(const struct config *config, const struct app *app, char *ret_error,
+                      size_t capacity);
 
 // Waits, for a second at most, until all workers have done it: so that who is told that something
 // was done, as that a rule was added, can count on it. A worker takes its mail in every turn.

@@ -276,7 +276,7 @@ double worker_random(struct worker *worker)
 
 static void take_client(struct worker *worker, struct new_client *new_client)
 {
-    client_accept(worker, new_client->fd);
+    client_accept(worker, new_client->fd, new_client->door);
     free(new_client);
 }
 
@@ -324,6 +324,16 @@ static void take_users(struct worker *worker, struct users_mail *mail)
     users_drop(mail->users);
     free(mail);
     atomic_fetch_add(&worker->users_taken, 1);
+}
+
+static void take_reloaded(struct worker *worker, struct reloaded_mail *mail)
+{
+    worker->closing = mail->closed_doors ? mail->drain : worker->closing;
+    for (struct client *client = worker->clients; client; client = client->next) {
+        client->leaves = client->leaves || (mail->closed_doors >> client->door & 1);
+        client_weigh(client);
+    }
+    free(mail);
 }
 
 static void begin_to_end(struct worker *worker)
@@ -376,6 +386,9 @@ static void deliver(void *arg, struct mail *mail)
     case MAIL_USERS:
         take_users(worker, CONTAINER(mail, struct users_mail));
         break;
+    case MAIL_RELOADED:
+        take_reloaded(worker, CONTAINER(mail, struct reloaded_mail));
+        break;
     case MAIL_ADAPT:
         atomic_store(&worker->shared->servers->adapting, false); // later changes take another mail
         servers_adapt(worker->shared->servers, worker);
@@ -404,10 +417,11 @@ static void deliver(void *arg, struct mail *mail)
     }
 }
 
-void worker_give_client(struct worker *worker, int fd)
+void worker_give_client(struct worker *worker, int fd, int door)
 {
     struct new_client *new_client = xcalloc(1, sizeof *new_client);
     new_client->fd = fd;
+    new_client->door = door;
     atomic_fetch_add(&worker->client_count, 1);
     atomic_fetch_add(&worker->shared->knocking, 1);
     worker_post(worker, &new_client->mail, MAIL_NEW_CLIENT);

@@ -34,16 +34,17 @@
 
 // What all workers share. Immutable while they run, but for what says otherwise.
 struct shared {
-    const struct config *config;
+    const struct config *_Atomic config; // a reload puts another in its place; none is freed before
+                                         // the end, so who has read the pointer may go on by it
     const struct deployment *deployment;
     struct control *control;
-    struct key_cache *keys;        // has its own lock
-    struct identity *identities;   // beside the URI's user
-    struct logins *logins;         // NULL: apps do not log in
-    struct tls_server *tls_server; // NULL: no TLS towards apps
-    struct tls_client *tls_client; // NULL: no TLS towards the deployment
-    struct servers *servers;       // have their own locks
-    struct affinity affinity;      // has its own lock
+    struct key_cache *keys;                // has its own lock
+    struct identity *identities;           // beside the URI's user
+    struct logins *logins;                 // NULL: apps do not log in
+    struct tls_server *_Atomic tls_server; // NULL: there has been no TLS towards apps yet
+    struct tls_client *tls_client;         // NULL: no TLS towards the deployment
+    struct servers *servers;               // have their own locks
+    struct affinity affinity;              // has its own lock
     struct budget budget;
     struct mailbox *observer; // of who answers what is asked about weir; NULL: nobody
     atomic_uint_fast64_t next_client_id;
@@ -65,6 +66,7 @@ enum worker_mail {
     MAIL_TOPOLOGY,   // struct topology_mail
     MAIL_RULES,      // struct rules_mail
     MAIL_USERS,      // struct users_mail
+    MAIL_RELOADED,   // struct reloaded_mail: there is another configuration
     MAIL_ADAPT,      // struct servers': their bounds have changed
     MAIL_REPORT,     // struct report_mail
     MAIL_SHOW,       // struct show
@@ -77,6 +79,7 @@ enum worker_mail {
 struct new_client {
     struct mail mail;
     int fd;
+    int door; // where it came in: the listener's place
 };
 
 struct topology_mail {
@@ -93,6 +96,13 @@ struct rules_mail {
 struct users_mail {
     struct mail mail;
     struct users *users; // one reference
+};
+
+// What does not show by itself in what is read of the configuration.
+struct reloaded_mail {
+    struct mail mail;
+    uint32_t closed_doors; // as bits: whoever came in by them is sent away
+    struct drain drain;
 };
 
 struct drain_mail {
@@ -143,6 +153,7 @@ struct worker {
     struct request *starved; // wait for the budget
     atomic_int client_count; // read by the acceptor
     struct drain drain;
+    struct drain closing; // of those who came in by a door that is closed
     bool ending;
     bool rested; // ending, and without requests from now on
     bool late;   // ended with requests under way
@@ -167,8 +178,8 @@ void worker_start(struct worker *worker);
 void worker_join(struct worker *worker);
 void worker_free(struct worker *worker); // joined, or never started
 
-// From any thread: a socket that was accepted, which it takes over.
-void worker_give_client(struct worker *worker, int fd);
+// From any thread: a socket that was accepted, which it takes over, and at which listener.
+void worker_give_client(struct worker *worker, int fd, int door);
 
 // From any thread.
 void worker_post(struct worker *worker, struct mail *mail, enum worker_mail kind);

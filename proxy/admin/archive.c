@@ -20,12 +20,12 @@
 enum { QUEUED_MAX = 64, ID_BYTES = 48, NAME_BYTES = PATH_MAX + 64 };
 
 struct filing {
+    const char *path;
     char id[ID_BYTES];
     char *json;
 };
 
 struct archive {
-    const char *path;
     pthread_t thread;
     pthread_mutex_t lock; // guards the rest
     pthread_cond_t changed;
@@ -78,12 +78,12 @@ static bool write_all(int fd, const char *text)
 }
 
 // False with errno. Who reads the directory finds all of a record or nothing.
-static bool write_file(const char *path, const struct filing *filing)
+static bool write_file(const struct filing *filing)
 {
     char temporary[NAME_BYTES];
     char name[NAME_BYTES];
-    name_temporary(path, "tmp", temporary);
-    snprintf(name, sizeof name, "%s/%s.json", path, filing->id);
+    name_temporary(filing->path, "tmp", temporary);
+    snprintf(name, sizeof name, "%s/%s.json", filing->path, filing->id);
     int fd = open_temporary(temporary);
     if (fd < 0) {
         return false;
@@ -142,10 +142,10 @@ static void log_filing(enum log_level level, const char *event, const char *id, 
     log_end(&line);
 }
 
-static void file(const char *path, const struct filing *filing)
+static void file(const struct filing *filing)
 {
-    if (write_file(path, filing)) {
-        remove_oldest(path);
+    if (write_file(filing)) {
+        remove_oldest(filing->path);
         log_filing(LOG_INFO, "exhaustion_kept", filing->id, NULL);
     } else {
         log_filing(LOG_WARN, "exhaustion_not_kept", filing->id, strerror(errno));
@@ -174,16 +174,15 @@ static void *run(void *arg)
     struct archive *archive = arg;
     struct filing filing;
     while (take(archive, &filing)) {
-        file(archive->path, &filing);
+        file(&filing);
         free(filing.json);
     }
     return NULL;
 }
 
-struct archive *archive_new(const char *path)
+struct archive *archive_new(void)
 {
     struct archive *archive = xcalloc(1, sizeof *archive);
-    archive->path = path;
     pthread_mutex_init(&archive->lock, NULL);
     pthread_cond_init(&archive->changed, NULL);
     int error = pthread_create(&archive->thread, NULL, run, archive);
@@ -192,13 +191,14 @@ struct archive *archive_new(const char *path)
     return archive;
 }
 
-void archive_keep(struct archive *archive, const char *id, const char *json)
+void archive_keep(struct archive *archive, const char *path, const char *id, const char *json)
 {
     pthread_mutex_lock(&archive->lock);
     bool room = archive->count < QUEUED_MAX;
     if (room) {
         struct filing *filing = &archive->queue[(archive->first + archive->count++) % QUEUED_MAX];
         size_t bytes = strlen(json) + 1;
+        filing->path = path;
         snprintf(filing->id, sizeof filing->id, "%s", id);
         filing->json = memcpy(xcalloc(1, bytes), json, bytes);
         pthread_cond_signal(&archive->changed);

@@ -18,11 +18,11 @@ struct archive;
 // Whether files can be written there. False: the reason.
 bool archive_check(const char *path, char *ret_error, size_t capacity);
 
-// Borrows the path.
-struct archive *archive_new(const char *path);
+struct archive *archive_new(void);
 
-// Has a record written. What cannot be is logged.
-void archive_keep(struct archive *archive, const char *id, const char *json);
+// Has a record written in that directory, whose path is borrowed until archive_free. What cannot be
+// is logged.
+void archive_keep(struct archive *archive, const char *path, const char *id, const char *json);
 
 // When all that it was given is written.
 void archive_free(struct archive *archive);

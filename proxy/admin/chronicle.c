@@ -37,7 +37,7 @@ struct track {
 
 struct chronicle {
     struct servers *servers;
-    struct archive *archive; // NULL: none
+    struct archive *archive;
     struct track *tracks;
     int track_count;
     uint64_t second; // the number of the last one
@@ -157,11 +157,15 @@ static void look_closer(struct server *server, struct track *track, int64_t now_
 
 // --- files --------------------------------------------------------------------------------------
 
-static void file_event(struct archive *archive, struct event *event, int64_t now_us)
+static void file_event(struct chronicle *chronicle, struct event *event, int64_t now_us)
 {
+    const char *path = chronicle->servers->config->events_path;
+    event->is_unfiled = false;
+    if (!path) {
+        return;
+    }
     struct picture picture = {0};
     bson_t record;
-    event->is_unfiled = false;
     event_put(event, &picture, now_us);
     struct bytes row = picture_rows(&picture, STATE_exhaustions);
     bool sound = bson_init_static(&record, row.at, row.len);
@@ -169,7 +173,7 @@ static void file_event(struct archive *archive, struct event *event, int64_t now
     (void)sound;
     char *json = bson_as_relaxed_extended_json(&record, NULL);
     assert(json);
-    archive_keep(archive, event->id, json);
+    archive_keep(chronicle->archive, path, event->id, json);
     bson_free(json);
     picture_fini(&picture);
 }
@@ -180,7 +184,7 @@ static void file_late(struct chronicle *chronicle, int64_t now_us)
     for (size_t i = 0; i < EVENTS; i++) {
         struct event *event = chronicle->events[i];
         if (event && event->is_unfiled && now_us - event->ended_us >= ANSWER_US) {
-            file_event(chronicle->archive, event, now_us);
+            file_event(chronicle, event, now_us);
         }
     }
 }
@@ -380,9 +384,9 @@ void chronicle_note(struct chronicle *chronicle, const struct exhaustion_report 
     }
     event_verdict(event, says);
     exhaustion_log(report, event->id, says, now_us);
-    event->is_unfiled = report->notice == EXHAUSTION_END && chronicle->archive;
+    event->is_unfiled = report->notice == EXHAUSTION_END;
     if (event->is_unfiled && !event->is_asking) {
-        file_event(chronicle->archive, event, now_us);
+        file_event(chronicle, event, now_us);
     }
 }
 
@@ -393,7 +397,7 @@ void chronicle_hear(struct chronicle *chronicle, struct inquest *inquest, int64_
         evidence_take(&event->evidence, &inquest->consult, inquest->shape, time_now());
         event->is_asking = false;
         if (event->is_unfiled) {
-            file_event(chronicle->archive, event, now_us);
+            file_event(chronicle, event, now_us);
         }
     }
     free(inquest);

@@ -27,7 +27,7 @@ struct inquest {
     uint64_t shape; // that it asks about
 };
 
-// Records of what has ended also go to the archive, if there is one.
+// Records of what has ended also go to the archive, if events.path says where.
 struct chronicle *chronicle_new(struct servers *servers, struct archive *archive);
 void chronicle_free(struct chronicle *chronicle);
 

@@ -31,12 +31,13 @@ struct observer {
     unsigned collections; // that it is to have
     uint64_t pictures;
     int shows_out;
-    bool ending;             // nothing more is looked at
-    struct archive *archive; // NULL: none
+    bool ending; // nothing more is looked at
+    struct archive *archive;
     struct database *database;
     struct control_socket *desk; // takes orders
     struct timer *metrics_timer;
     struct log_metrics *metrics;
+    int64_t metrics_every_us; // as it was last looked at; 0: never
     struct timer *second_timer;
     int64_t second_us; // when the next one begins
     void (*on_second)(void *arg);
@@ -253,7 +254,16 @@ static void on_metrics_timer(void *arg)
     const struct gathering *gathering = &observer->gathering;
     int64_t now_us = loop_now_us(observer->loop);
     log_metrics(observer->metrics, gathering, now_us);
-    timer_set(observer->metrics_timer, now_us + gathering->shared->config->log_metrics_us);
+    timer_set(observer->metrics_timer, now_us + observer->metrics_every_us);
+}
+
+static void plan_metrics(struct observer *observer, int64_t now_us)
+{
+    int64_t every_us = observer->gathering.shared->config->log_metrics_us;
+    if (every_us != observer->metrics_every_us) {
+        timer_set(observer->metrics_timer, every_us > 0 ? now_us + every_us : INT64_MAX);
+    }
+    observer->metrics_every_us = every_us;
 }
 
 static void on_second_timer(void *arg)
@@ -265,6 +275,7 @@ static void on_second_timer(void *arg)
         observer->second_us = now_us + SECOND_US; // the machine slept
     }
     timer_set(observer->second_timer, observer->second_us);
+    plan_metrics(observer, now_us); // a reload may have changed it
     chronicle_look(observer->gathering.chronicle, &observer->gathering, now_us);
     if (observer->on_second) {
         observer->on_second(observer->second_arg);
@@ -289,8 +300,7 @@ struct observer *observer_new(struct shared *shared, struct worker **workers, in
     observer->metrics = log_metrics_new();
     observer->metrics_timer = timer_new(observer->loop, on_metrics_timer, observer);
     observer->second_timer = timer_new(observer->loop, on_second_timer, observer);
-    const char *events_path = shared->config->events_path;
-    observer->archive = events_path ? archive_new(events_path) : NULL;
+    observer->archive = archive_new();
     observer->gathering.chronicle = chronicle_new(shared->servers, observer->archive);
     pthread_mutex_init(&observer->lock, NULL);
     pthread_cond_init(&observer->came_to_rest, NULL);
@@ -308,10 +318,7 @@ static void *run(void *arg)
 void observer_start(struct observer *observer, struct control_socket *desk)
 {
     observer->desk = desk;
-    int64_t every_us = observer->gathering.shared->config->log_metrics_us;
-    if (every_us > 0) {
-        timer_set(observer->metrics_timer, loop_now_us(observer->loop) + every_us);
-    }
+    plan_metrics(observer, loop_now_us(observer->loop));
     observer->second_us = loop_now_us(observer->loop);
     timer_set(observer->second_timer, observer->second_us);
     observer->started = true;

@@ -10,8 +10,8 @@
 #include "proxy/mem.h"
 
 struct rulebook {
-    const struct config *config;
     struct rulebook_reader reader;
+    struct rule_bounds in_emergency;
     struct emergency emergency;
     int64_t last_id;
     size_t first; // of the file's: the place
@@ -27,13 +27,9 @@ static int64_t seconds_left(int64_t ends_us, int64_t now_us)
 
 static void publish(struct rulebook *book)
 {
-    const struct config *config = book->config;
-    struct rule_bounds bounds = {0};
-    if (book->emergency.on) {
-        bounds.max_time_ms = config->emergency_max_time_us / 1000;
-        bounds.kill_after_us = config->emergency_kill_after_us;
-    }
-    book->reader.changed(book->reader.arg, rules_new(book->rules, book->count, &bounds),
+    const struct rule_bounds none = {0};
+    const struct rule_bounds *bounds = book->emergency.on ? &book->in_emergency : &none;
+    book->reader.changed(book->reader.arg, rules_new(book->rules, book->count, bounds),
                          book->emergency.on);
 }
 
@@ -127,6 +123,10 @@ static struct rule *read_or_take(struct rulebook *book, const struct config *con
 
 static void read_file(struct rulebook *book, const struct config *config)
 {
+    book->in_emergency = (struct rule_bounds){
+        .max_time_ms = config->emergency_max_time_us / 1000,
+        .kill_after_us = config->emergency_kill_after_us,
+    };
     struct rule *former[RULES_MAX];
     struct rule **file = &book->rules[book->first];
     size_t count = book->from_file;
@@ -149,7 +149,6 @@ static void read_file(struct rulebook *book, const struct config *config)
 struct rulebook *rulebook_new(const struct config *config, struct rulebook_reader reader)
 {
     struct rulebook *book = xcalloc(1, sizeof *book);
-    book->config = config;
     book->reader = reader;
     read_file(book, config);
     publish(book);

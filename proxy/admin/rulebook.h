@@ -36,7 +36,7 @@ struct rulebook_reader {
 
 struct rulebook;
 
-// Publishes what the file says. The configuration was checked, and is borrowed.
+// Publishes what the file says. The configuration was checked, and is borrowed for the call.
 struct rulebook *rulebook_new(const struct config *config, struct rulebook_reader reader);
 void rulebook_free(struct rulebook *book);
 

@@ -47,7 +47,7 @@ OTHERS = {
     "upstream.responseTimeout": "1h",
     "net.bindIp": "127.0.0.2",
     "net.port": 1,
-    "net.unixSocket": "other.sock",
+    "net.unixSocket": None,
     "net.threads": 3,
     "net.maxIncomingConnections": 60000,
     "net.handshakeTimeout": "11s",
@@ -84,6 +84,7 @@ OTHERS = {
     "emergency.maxTime": "6s",
     "emergency.killAfter": "11s",
     "drain.within": "24s",
+    "reload.onChange": True,
     "control.socket": "disabled",
     "events.path": str(CERTIFICATES),
     "fleet.redis": "127.0.0.1:1",
@@ -261,6 +262,7 @@ def reference() -> dict[str, bool]:
     command = [weir.default_binary(), "--print-reference"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = re.findall(r"^### `(\w+\.[\w.]+)`\n\n(.*)", text, re.MULTILINE)
+    assert all(line.endswith(("; *reloadable*.", "; *needs a restart*.")) for _, line in rows)
     return {name: line.endswith("; *reloadable*.") for name, line in rows}
 
 
@@ -272,6 +274,7 @@ def test_what_is_documented_as_reloadable_is_all_that_is(tmp_path):
         "net.tls.CAFile": str(tmp_path / "ca.pem"),
         "net.tls.CRLFile": str(crl),
         "security.saltSecretFile": str(tmp_path / "salt"),
+        "net.unixSocket": str(tmp_path / "other.sock"),
     }
     expected = reference()
     assert others.keys() == expected.keys()

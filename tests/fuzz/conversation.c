@@ -146,7 +146,7 @@ static void connect_upstream(const struct address *address, struct connect_answe
 struct side conversation_connect(void)
 {
     struct net_conn *conn = net_open(&network);
-    worker_give_client(conversation.worker, stream_fd_of(&conn->ends[1]));
+    worker_give_client(conversation.worker, stream_fd_of(&conn->ends[1]), 0);
     return (struct side){.end = &conn->ends[0]};
 }
 

@@ -81,6 +81,7 @@ static void configure(void)
         .server_wait_us = knobs->server_wait_us,
         .response_timeout_us = knobs->response_timeout_us,
         .max_incoming_connections = 1000,
+        .tls_mode = knobs->sniff ? CONFIG_TLS_ALLOW : CONFIG_TLS_DISABLED,
         .handshake_timeout_us = 10000000,
         .message_timeout_us = knobs->message_timeout_us,
         .max_buffered_bytes = (int64_t)knobs->max_buffered,
@@ -135,7 +136,7 @@ struct net_end *world_connect(void)
     }
     struct net_conn *conn = net_open(&world.knobs.app_net);
     struct worker *worker = world.workers[dice_between(0, world.knobs.workers - 1)];
-    worker_give_client(worker, stream_fd_of(&conn->ends[1]));
+    worker_give_client(worker, stream_fd_of(&conn->ends[1]), 0);
     return &conn->ends[0];
 }
 

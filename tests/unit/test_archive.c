@@ -88,8 +88,8 @@ static void test_the_oldest_go(void **state)
     }
     make(place, "20240101T000000Z-1.json.bak");
     make(place, "0.json");
-    struct archive *archive = archive_new(place->path);
-    archive_keep(archive, NEWEST, "{\"a\": 1}");
+    struct archive *archive = archive_new();
+    archive_keep(archive, place->path, NEWEST, "{\"a\": 1}");
     archive_free(archive);
     assert_int_equal(count_files(place->path, false), ARCHIVE_FILES + 2);
     assert_true(is_there(place, "0.json"));
@@ -109,8 +109,8 @@ static void test_what_cannot_be_written_leaves_nothing(void **state)
 {
     const struct place *place = *state;
     assert_int_equal(rmdir(place->path), 0);
-    struct archive *archive = archive_new(place->path);
-    archive_keep(archive, NEWEST, "{}");
+    struct archive *archive = archive_new();
+    archive_keep(archive, place->path, NEWEST, "{}");
     archive_free(archive);
     assert_int_not_equal(access(place->path, F_OK), 0);
 }

@@ -1078,7 +1078,10 @@ static void a_lowered_limit_is_reached_by_ending(void **state)
     struct world world;
     world_init(&world, &usual);
     ask_granted(&world, 0, LIMIT, OTHER, 0);
-    gate_restrain(world.gate, 1, 5);
+    struct gate_limits lower = usual;
+    lower.limit = 1;
+    lower.max_wait_us = 5;
+    gate_bound(world.gate, &lower);
     assert_int_equal(ask(&world, LIMIT, OTHER, 1), GATE_QUEUED);
     for (int i = 0; i < LIMIT - 1; i++) {
         gate_done(world.gate, &world.tickets[i], true, 2);
@@ -1088,7 +1091,7 @@ static void a_lowered_limit_is_reached_by_ending(void **state)
     assert_ptr_equal(gate_grant_next(world.gate, 3), &world.tickets[LIMIT]);
     assert_int_equal(ask(&world, 0, OTHER, 4), GATE_QUEUED);
     assert_int_equal(gate_next_expiry(world.gate), 4 + 5);
-    gate_restrain(world.gate, LIMIT, MAX_WAIT_US);
+    gate_bound(world.gate, &usual);
     assert_ptr_equal(gate_grant_next(world.gate, 5), &world.tickets[0]);
     ask_granted(&world, 1, LIMIT - 2, OTHER, 6);
     assert_int_equal(ask(&world, LIMIT + 1, OTHER, 6), GATE_QUEUED);
