@@ -109,7 +109,7 @@ static bool order_reload(void *arg, char ret_said[CONTROL_SAID_BYTES])
     static const struct timespec pause = {.tv_nsec = 1000000};
     struct weir *weir = arg;
     unsigned wanted = atomic_fetch_add(&weir->reloads_wanted, 1) + 1;
-    kill(getpid(), SIGUSR2);
+    kill(getpid(), ORDER_SIGNAL);
     for (int i = 0; i < RELOAD_PAUSES && atomic_load(&weir->reloads_done) < wanted; i++) {
         reload_read_rules(weir);
         nanosleep(&pause, NULL);
@@ -129,7 +129,7 @@ static void order_drain(void *arg, int64_t within_us)
 {
     struct weir *weir = arg;
     atomic_store(&weir->drain_order_us, within_us);
-    kill(getpid(), SIGUSR2);
+    kill(getpid(), ORDER_SIGNAL);
 }
 
 static bool kill_all(void *arg, const struct cull_wish *wish, struct cull_counts *ret_counts)

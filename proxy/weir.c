@@ -455,7 +455,8 @@ static void block_signals(const struct app *app, sigset_t *ret_set)
     sigaddset(ret_set, SIGINT);
     sigaddset(ret_set, SIGHUP);
     sigaddset(ret_set, SIGUSR1);
-    sigaddset(ret_set, SIGUSR2); // an order of weir ctl's is there
+    sigaddset(ret_set, SIGUSR2);
+    sigaddset(ret_set, ORDER_SIGNAL);
     if (app->argv) {
         sigaddset(ret_set, SIGCHLD);
         sigaddset(ret_set, SIGQUIT);
@@ -528,14 +529,13 @@ static bool is_drained(struct weir *weir, int64_t *logged_us)
 // The app's signals are not ours. Returns whether it was one.
 static bool is_for_app(struct weir *weir, const siginfo_t *info)
 {
-    bool order = info->si_signo == SIGUSR2 && info->si_pid == getpid();
     if (info->si_signo == SIGCHLD) {
         if (app_reap(weir->app) && weir->drain.begun_us == 0) {
             drain(weir, DRAIN_ALL, reload_latest(weir)->drain_within_us);
         }
         return true;
     }
-    if (weir->app->pid == 0 || order) {
+    if (weir->app->pid == 0 || info->si_signo == ORDER_SIGNAL) {
         return false;
     }
     app_forward(weir->app, info);
@@ -550,14 +550,14 @@ static bool obey(struct weir *weir, const siginfo_t *info)
     if (is_for_app(weir, info)) {
         return false;
     }
-    if (signal == SIGUSR2 && atomic_load(&weir->reloads_wanted) != weir->reloads_done) {
+    if (signal == ORDER_SIGNAL && atomic_load(&weir->reloads_wanted) != weir->reloads_done) {
         reload(weir);
     }
     if (signal == SIGUSR1) {
         report_times(weir);
     } else if (signal == SIGHUP) {
         reload(weir);
-    } else if (signal == SIGUSR2 && !drains && atomic_load(&weir->drain_order_us) >= 0) {
+    } else if (signal == ORDER_SIGNAL && !drains && atomic_load(&weir->drain_order_us) >= 0) {
         int64_t ordered_us = atomic_load(&weir->drain_order_us);
         drain(weir, DRAIN_ALL, ordered_us > 0 ? ordered_us : reload_latest(weir)->drain_within_us);
     } else if (signal == SIGTERM && !drains) {

@@ -24,6 +24,10 @@ struct reading {
     bool good;
 };
 
+// Tells the main thread of an order of weir ctl's. A signal of its own: one that somebody else may
+// send too would be theirs, if both came at once.
+#define ORDER_SIGNAL SIGRTMIN
+
 struct weir {
     struct shared shared;
     struct deployment *deployment;

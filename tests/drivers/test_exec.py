@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,34 @@ def test_signals_are_passed_on_and_weir_outlives_the_app(secantus):
     child.send_signal(signal.SIGTERM)
     out, log = child.communicate(timeout=30)
     assert (child.returncode, out) == (3, "served\n"), log
+
+
+def test_an_order_is_not_taken_for_a_signal_to_the_app(secantus, tmp_path):
+    """However many of these come at the same time, and the app gets them."""
+    app = "trap got=1 USR2; echo ready; while :; do sleep 0.05; test -z \"$got\" || break; done; "
+    app += "echo got; while :; do sleep 1; done"
+    path = str(tmp_path / "ctl.sock")
+    child = start(secantus.uri, "sh", "-c", app, flags=["--control-socket", path])
+    over = threading.Event()
+
+    def shower() -> None:
+        while not over.is_set():
+            child.send_signal(signal.SIGUSR2)
+
+    thread = threading.Thread(target=shower)
+    try:
+        assert child.stdout.readline() == "ready\n", child.stderr.read()
+        thread.start()
+        for _ in range(20):
+            ctl = [str(weir.default_binary()), "ctl", "--socket", path, "reload"]
+            done = subprocess.run(ctl, capture_output=True, text=True, timeout=30)
+            assert done.returncode == 0, done.stderr
+        assert child.stdout.readline() == "got\n"
+    finally:
+        over.set()
+        thread.join()
+        child.send_signal(signal.SIGTERM)
+        child.communicate(timeout=30)
 
 
 def test_orphans_are_reaped():
