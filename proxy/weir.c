@@ -560,8 +560,11 @@ static bool obey(struct weir *weir, const siginfo_t *info)
     } else if (signal == ORDER_SIGNAL && !drains && atomic_load(&weir->drain_order_us) >= 0) {
         int64_t ordered_us = atomic_load(&weir->drain_order_us);
         drain(weir, DRAIN_ALL, ordered_us > 0 ? ordered_us : reload_latest(weir)->drain_within_us);
-    } else if (signal == SIGTERM && !drains) {
-        drain(weir, DRAIN_REMOTE, reload_latest(weir)->drain_within_us);
+    } else if (signal == SIGTERM && !weir->is_terminated) {
+        weir->is_terminated = true;
+        if (!drains) {
+            drain(weir, DRAIN_REMOTE, reload_latest(weir)->drain_within_us);
+        }
     } else if (signal == SIGTERM || signal == SIGINT) {
         atomic_store(&weir->shared.hurried, drains);
         return true;

@@ -48,7 +48,8 @@ struct weir {
     bool ending; // no snapshot is posted after the workers were told to end
 
     atomic_int_fast64_t drain_order_us; // of weir ctl: within that; 0: as configured; -1: none
-    struct drain drain;                 // the main thread has it, and the following two
+    struct drain drain;                 // the main thread has it, and the following
+    bool is_terminated;                 // SIGTERM has come
     struct app *app;
     struct weir_source source;
     unsigned users_exchanged;

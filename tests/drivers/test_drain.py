@@ -84,11 +84,21 @@ def test_ctl_drain_sends_idle_ones_away_and_finishes_what_is_open():
             assert proxy.wait_for("drained")["clients"] == "0"
 
 
-def test_a_second_signal_ends_it_at_once():
+@pytest.mark.parametrize("drains", [False, True], ids=["", "that drains"])
+def test_a_second_signal_ends_it_at_once(drains):
+    """Not the first, also where weir ctl had it drain before."""
+    script = lambda asked: asked.connection.send(  # noqa: E731
+        asked.answer({"ok": 1.0, "cursor": {"id": 77, "ns": "shop.orders", "firstBatch": []}})
+    )
     with StubServer() as stub, weir.Weir(stub.uri, *LONG) as proxy:
+        stub.script = script
         with raw.Connection.to(proxy.address) as client:
-            assert client.ask({"ping": 1})["ok"] == 1.0
+            assert client.ask({"find": "orders"}, db="shop")["cursor"]["id"] == 77  # keeps it open
+            if drains:
+                assert proxy.ctl("drain", "--within", "60s").returncode == 0
+                proxy.wait_for("draining")
             os.kill(proxy.pid, signal.SIGTERM)
-            proxy.wait_for("draining")
+            assert proxy.ctl("reload").returncode == 0  # by when the signal was heard
+            assert client.ask({"find": "orders"}, db="shop")["ok"] == 1.0
             os.kill(proxy.pid, signal.SIGTERM)
             assert ended(proxy) == 0
