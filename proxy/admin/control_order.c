@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "proxy/admin/state.h"
+#include "proxy/config_loader.h"
 #include "proxy/log.h"
 
 struct order {
@@ -202,16 +203,34 @@ static void reload(struct order *order)
     BSON_APPEND_UTF8(order->reply, "reloaded", whole ? said : "");
 }
 
+static bool read_time(struct order *order, const char *key, const char *text, const char *least,
+                      int64_t *ret_us)
+{
+    const struct option_row row = {.name = key,
+                                   .flag = key,
+                                   .type = OPTION_DURATION,
+                                   .least = least,
+                                   .most = "24h",
+                                   .value = "TIME"};
+    char reason[OPTION_REASON_BYTES];
+    return option_set(&row, ret_us, text, reason) || fail(order, "%s: %s", key, reason);
+}
+
+static bool take_drain_field(struct order *order, const char *key, const char *text, void *arg)
+{
+    if (strcmp(key, "within") != 0) {
+        return fail(order, "%.60s: drain has no such field; it has within", key);
+    }
+    return read_time(order, key, text, "1s", arg);
+}
+
 static void drain(struct order *order)
 {
-    for (int i = 0; i < RULE_OPTION_COUNT; i++) {
-        if (order->spec.given[i] && i != RULE_OPTION_for_us) {
-            fail(order, "%s: drain has no such field", rule_rows[i].name);
-            return;
-        }
+    int64_t within_us = 0;
+    if (each_field(order, take_drain_field, &within_us)) {
+        order->desk->drain(order->desk->arg, within_us);
+        succeed(order);
     }
-    order->desk->drain(order->desk->arg, order->spec.for_us);
-    succeed(order);
 }
 
 static void tell_status(struct order *order)
@@ -252,16 +271,6 @@ static bool read_shape(struct order *order, const char *text, struct cull_wish *
            fail(order, "shape: must be 16 hexadecimal digits, a shape_id of the log");
 }
 
-static bool read_over(struct order *order, const char *text, struct cull_wish *wish)
-{
-    static const struct option_row row = {
-        "over", "over", OPTION_DURATION, offsetof(struct cull_wish, over_us),
-        NULL,   "10ms", "24h",           "TIME",
-        false,  ""};
-    char reason[OPTION_REASON_BYTES];
-    return option_set(&row, wish, text, reason) || fail(order, "over: %s", reason);
-}
-
 struct kill_order {
     struct cull_wish wish;
     const char *why;
@@ -280,7 +289,7 @@ static bool take_kill_field(struct order *order, const char *key, const char *te
         return read_shape(order, text, &kill->wish);
     }
     if (strcmp(key, "over") == 0) {
-        return read_over(order, text, &kill->wish);
+        return read_time(order, key, text, "10ms", &kill->wish.over_us);
     }
     if (strcmp(key, "why") == 0) {
         kill->why = text;
@@ -460,7 +469,7 @@ static const struct kind {
     {"setLimit", "a number", FIELDS_NONE, set_limit},
     {"setLimit default", NULL, FIELDS_NONE, reset_limit},
     {"reload", NULL, FIELDS_NONE, reload},
-    {"drain", NULL, FIELDS_OF_RULE, drain},
+    {"drain", NULL, FIELDS_OF_ITS_OWN, drain},
     {"pause", NULL, FIELDS_NONE, pause_all},
     {"resume", NULL, FIELDS_NONE, resume_all},
     {"kill", NULL, FIELDS_OF_ITS_OWN, kill_all},
@@ -535,6 +544,18 @@ static bool check_kind(struct order *order, const struct kind *kind)
     return kind->number || !order->has_id || fail(order, "%s: has no id", kind->name);
 }
 
+static void complain_of_name(struct order *order)
+{
+    struct guess guess;
+    guess_init(&guess, order->name);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        guess_try(&guess, kinds[i].name);
+    }
+    bool some = guess.match[0] != '\0' && order->name[0] != '\0';
+    fail(order, "%.60s: unknown order%s%s%s", order->name, some ? ", did you mean " : "",
+         some ? guess.match : "", some ? "?" : "");
+}
+
 static void obey(struct order *order)
 {
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
@@ -545,7 +566,7 @@ static void obey(struct order *order)
             return;
         }
     }
-    fail(order, "%.60s: unknown order", order->name);
+    complain_of_name(order);
 }
 
 unsigned control_order_obey(const struct control_desk *desk, const bson_t *document, const char *by,

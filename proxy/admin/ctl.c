@@ -91,9 +91,6 @@ __attribute__((format(printf, 2, 3))) static int complain(int status, const char
 static int field_of_flag(const char *flag, size_t length)
 {
     int field = 0;
-    if (length == 6 && strncmp(flag, "within", length) == 0) {
-        return RULE_OPTION_for_us; // of a drain
-    }
     while (field < RULE_OPTION_COUNT && (strlen(rule_rows[field].flag) != length ||
                                          strncmp(rule_rows[field].flag, flag, length) != 0)) {
         field++;
@@ -102,14 +99,14 @@ static int field_of_flag(const char *flag, size_t length)
 }
 
 // Those that no rule has; NULL if it is none of them.
-static const char *const kill_fields[] = {"request", "over"};
-#define KILL_FIELD_COUNT (sizeof kill_fields / sizeof kill_fields[0])
+static const char *const other_fields[] = {"request", "over", "within"};
+#define OTHER_FIELD_COUNT (sizeof other_fields / sizeof other_fields[0])
 
-static const char *kill_field_of_flag(const char *flag, size_t length)
+static const char *other_field_of_flag(const char *flag, size_t length)
 {
-    for (size_t i = 0; i < KILL_FIELD_COUNT; i++) {
-        if (strlen(kill_fields[i]) == length && strncmp(kill_fields[i], flag, length) == 0) {
-            return kill_fields[i];
+    for (size_t i = 0; i < OTHER_FIELD_COUNT; i++) {
+        if (strlen(other_fields[i]) == length && strncmp(other_fields[i], flag, length) == 0) {
+            return other_fields[i];
         }
     }
     return NULL;
@@ -117,7 +114,7 @@ static const char *kill_field_of_flag(const char *flag, size_t length)
 
 static int complain_of_flag(const char *flag, size_t length)
 {
-    static const char *const others[] = {"socket", "port", "json", "help", "within"};
+    static const char *const others[] = {"socket", "port", "json", "help"};
     char typed[NAME_BYTES];
     struct guess guess;
     snprintf(typed, sizeof typed, "%.*s", (int)length, flag);
@@ -125,8 +122,8 @@ static int complain_of_flag(const char *flag, size_t length)
     for (int i = 0; i < RULE_OPTION_COUNT; i++) {
         guess_try(&guess, rule_rows[i].flag);
     }
-    for (size_t i = 0; i < KILL_FIELD_COUNT; i++) {
-        guess_try(&guess, kill_fields[i]);
+    for (size_t i = 0; i < OTHER_FIELD_COUNT; i++) {
+        guess_try(&guess, other_fields[i]);
     }
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         guess_try(&guess, others[i]);
@@ -145,7 +142,7 @@ static int take_flag(struct wish *wish, int argc, char *const argv[], int *at)
     bool is_socket = length == 6 && strncmp(flag, "socket", length) == 0;
     bool is_port = length == 4 && strncmp(flag, "port", length) == 0;
     int field = field_of_flag(flag, length);
-    const char *kill_field = kill_field_of_flag(flag, length);
+    const char *other_field = other_field_of_flag(flag, length);
     if (strcmp(flag, "json") == 0) {
         wish->json = true;
         return 0;
@@ -154,7 +151,7 @@ static int take_flag(struct wish *wish, int argc, char *const argv[], int *at)
         wish->help = true;
         return 0;
     }
-    if (!is_socket && !is_port && !kill_field && field == RULE_OPTION_COUNT) {
+    if (!is_socket && !is_port && !other_field && field == RULE_OPTION_COUNT) {
         return complain_of_flag(flag, length);
     }
     if (!value && field < RULE_OPTION_COUNT && rule_rows[field].type == OPTION_BOOL) {
@@ -171,7 +168,7 @@ static int take_flag(struct wish *wish, int argc, char *const argv[], int *at)
     } else if (!bson_utf8_validate(value, strlen(value), false)) {
         return complain(EXIT_USAGE, "--%.*s: is not UTF-8", (int)length, flag);
     } else {
-        const char *name = kill_field ? kill_field : rule_rows[field].name;
+        const char *name = other_field ? other_field : rule_rows[field].name;
         BSON_APPEND_UTF8(&wish->fields, name, value);
         wish->has_by |= field == RULE_OPTION_by;
     }

@@ -693,7 +693,13 @@ static bool append_text(bson_t *fields, const struct bson_element *element)
                             (const char *)text.at, (int)text.len);
 }
 
-// {rule: 'add', ...} is the order "rule add", {setCap: 40} is setCap with a number.
+static bool takes_number(struct bytes name)
+{
+    return bytes_equal(name, "setCap") || bytes_equal(name, "setLimit");
+}
+
+// {rule: 'add', ...} is the order "rule add", {setCap: 40} is setCap with a number. What takes none
+// is {pause: 1}: a 0 would mean the contrary.
 static bool append_name(bson_t *order, const struct bson_element *first)
 {
     struct bytes word;
@@ -703,9 +709,9 @@ static bool append_name(bson_t *order, const struct bson_element *first)
     if (bson_element_text(first, &word)) {
         snprintf(name, sizeof name, "%.*s %.*s", len, (const char *)first->key.at,
                  (int)(word.len < 32 ? word.len : 32), (const char *)word.at);
-    } else if (take_whole(first, &number)) {
+    } else if (take_whole(first, &number) && (number == 1 || takes_number(first->key))) {
         snprintf(name, sizeof name, "%.*s", len, (const char *)first->key.at);
-        if (bytes_equal(first->key, "setCap") || bytes_equal(first->key, "setLimit")) {
+        if (takes_number(first->key)) {
             BSON_APPEND_INT64(order, "id", number);
         }
     } else {
@@ -754,8 +760,9 @@ static bool take_order(struct inquiry *inquiry, const struct bson_element *first
     bool fine = append_name(inquiry->order, first);
     if (!fine) {
         complain(inquiry, CODE_BAD_VALUE,
-                 "weir: '%.*s' must be a text or a whole number; help "
-                 "has examples",
+                 takes_number(first->key)
+                     ? "weir: '%.*s' must be a text or a whole number; help has examples"
+                     : "weir: '%.*s' must be a text, or 1; help has examples",
                  first->key);
     }
     fine = fine && append_fields_of_order(inquiry, inquiry->order, &fields);

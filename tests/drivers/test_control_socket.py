@@ -83,7 +83,12 @@ def ask(proxy: weir.Weir, order: dict) -> dict:
     [
         ([], 2, "say what is to be done, see weir ctl --help"),
         (["rule"], 1, "rule: unknown order"),
-        (["rule", "ad", "--deny"], 1, "rule ad: unknown order"),
+        (["rule", "ad", "--deny"], 1, "rule ad: unknown order, did you mean rule add?"),
+        (["emergncy", "on"], 1, "emergncy on: unknown order, did you mean emergency on?"),
+        (["setcap", "5"], 1, "setcap: unknown order, did you mean setCap?"),
+        (["drain", "--within", "soon"], 1, "within: must be a time"),
+        (["drain", "--within", "0"], 1, "within: must be 1s to 24h"),
+        (["drain", "--for", "5s"], 1, "for: drain has no such field; it has within"),
         (["rule", "remove"], 1, "rule remove: needs an id"),
         (["rule", "remove", "999"], 1, "there is no rule 999"),
         (["rule", "list", "1"], 1, "rule list: has no id"),
