@@ -146,6 +146,9 @@ static void kill_cursor(const struct interview *interview, const char *database,
     bson_destroy(command);
 }
 
+// So that a list without an end has one; a reply has up to 16 MB of it.
+enum { BATCHES_MAX = 1000 };
+
 // Takes the command.
 static struct answer ask_for_all(const struct interview *interview, const char *database,
                                  bson_t *command, take_document *take, void *arg)
@@ -160,7 +163,7 @@ static struct answer ask_for_all(const struct interview *interview, const char *
     }
     bson_destroy(&reply);
     bson_destroy(command);
-    while (more && cursor.id != 0) {
+    for (int i = 0; more && cursor.id != 0 && i < BATCHES_MAX; i++) {
         command =
             BCON_NEW("getMore", BCON_INT64(cursor.id), "collection", BCON_UTF8(cursor.collection));
         answer = ask(interview, database, command, &reply);
@@ -171,6 +174,9 @@ static struct answer ask_for_all(const struct interview *interview, const char *
     }
     if (cursor.id != 0) {
         kill_cursor(interview, database, &cursor);
+    }
+    if (more && cursor.id != 0) {
+        answer = (struct answer){ANSWER_UNINTELLIGIBLE, 0, "the list has no end"};
     }
     return answer;
 }

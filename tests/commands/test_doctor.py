@@ -221,6 +221,18 @@ def test_nonsense_is_not_taken_for_an_answer(monkeypatch, number):
     assert "NOT SEEN  connections" in done.stdout
 
 
+def test_a_list_without_an_end_has_one(monkeypatch):
+    """Of a server that always has one more batch."""
+    ns = {"ns": "admin.$cmd.aggregate", "id": bson.Int64(7)}
+    answers(monkeypatch, "aggregate", lambda context: {"cursor": {**ns, "firstBatch": []}})
+    answers(monkeypatch, "getMore", lambda context: {"cursor": {**ns, "nextBatch": []}})
+    with StubSet(members=1) as stub:
+        done = doctor(stub.uri)
+        assert done.returncode in (FINE, WARNING, CRITICAL), done.stderr
+        assert "NOT SEEN  operations" in done.stdout and "the list has no end" in done.stdout
+        assert stub.asked("killCursors")
+
+
 # --- wrong questions ------------------------------------------------------------------------------
 
 

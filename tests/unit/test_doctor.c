@@ -33,7 +33,9 @@ static void connections_by_share(void **state)
     assert_int_equal(severity_of(1200, 300), SEVERITY_WARNING);
     assert_int_equal(severity_of(1424, 76), SEVERITY_WARNING);
     assert_int_equal(severity_of(1425, 75), SEVERITY_CRITICAL);
-    assert_int_equal(severity_of(0, 0), SEVERITY_CRITICAL);
+    assert_int_equal(severity_of(500, 0), SEVERITY_CRITICAL);
+    assert_int_equal(severity_of(0, 0), SEVERITY_UNSEEN);
+    assert_int_equal(severity_of(3, 0), SEVERITY_UNSEEN);
     assert_int_equal(severity_of(UNKNOWN, 5), SEVERITY_UNSEEN);
     assert_int_equal(severity_of(INT64_MAX, INT64_MAX), SEVERITY_UNSEEN);
 }
