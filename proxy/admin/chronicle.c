@@ -17,7 +17,7 @@
 #define SHAPES_MAX 4096
 #define IDLE_US INT64_C(10000000) // what was left alone for so long may be a leak
 #define COPIED_AT_ONCE 128
-#define TRACKS_KEPT 16 // with those of servers that are gone
+#define TRACKS_KEPT 16                 // with those of servers that are gone
 #define ASK_AGAIN_US INT64_C(10000000) // the same server
 #define ANSWER_US INT64_C(30000000)    // the longest that an answer is waited for
 
@@ -252,6 +252,9 @@ struct look {
 static void look_at(struct server *server, void *arg)
 {
     struct look *look = arg;
+    if (atomic_load(&server->is_gone)) {
+        return;
+    }
     struct track *track = find_track(look->chronicle, server->id);
     struct recorder_totals totals = look->totals;
     track->seen = look->chronicle->second;
@@ -307,6 +310,31 @@ static void forget_gone(struct chronicle *chronicle)
     }
 }
 
+static void tell(struct chronicle *chronicle, struct event *event, int64_t now_us)
+{
+    char says[EVENT_SAYS_BYTES];
+    event_verdict(event, says);
+    exhaustion_log(&event->last, event->id, says, now_us);
+    event->is_unfiled = event->last.notice == EXHAUSTION_END;
+    if (event->is_unfiled && !event->is_asking) {
+        file_event(chronicle, event, now_us);
+    }
+}
+
+// Of a server that has left nobody hears how its event ends: that is the end.
+static void end_those_of_gone(struct chronicle *chronicle, int64_t now_us)
+{
+    for (struct track *track = chronicle->tracks; track; track = track->next) {
+        struct event *event = track->event;
+        if (event && track->seen != chronicle->second) {
+            track->event = NULL;
+            event->ended_us = now_us;
+            event->last.notice = EXHAUSTION_END;
+            tell(chronicle, event, now_us);
+        }
+    }
+}
+
 static void begin_second(struct chronicle *chronicle)
 {
     int64_t last_s = chronicle_time(chronicle, chronicle->second);
@@ -325,6 +353,7 @@ void chronicle_look(struct chronicle *chronicle, const struct gathering *gatheri
     count_pins(&shared->affinity, &look.totals, now_us);
     begin_second(chronicle);
     servers_visit(chronicle->servers, look_at, &look);
+    end_those_of_gone(chronicle, now_us);
     forget_gone(chronicle);
     file_late(chronicle, now_us);
 }
@@ -365,8 +394,11 @@ void chronicle_note(struct chronicle *chronicle, const struct exhaustion_report 
 {
     struct track *track = find_track(chronicle, report->server_id);
     struct event *event = track->event;
-    char says[EVENT_SAYS_BYTES];
-    if (report->notice == EXHAUSTION_BEGIN || !event) {
+    if (report->notice != EXHAUSTION_BEGIN && !event) { // it has ended, or made room for others
+        exhaustion_log(report, NULL, NULL, now_us);
+        return;
+    }
+    if (report->notice == EXHAUSTION_BEGIN) {
         event = begin(chronicle, track, report, now_us);
     }
     event->last = *report;
@@ -382,12 +414,7 @@ void chronicle_note(struct chronicle *chronicle, const struct exhaustion_report 
     if (report->notice == EXHAUSTION_END) {
         track->event = NULL;
     }
-    event_verdict(event, says);
-    exhaustion_log(report, event->id, says, now_us);
-    event->is_unfiled = report->notice == EXHAUSTION_END;
-    if (event->is_unfiled && !event->is_asking) {
-        file_event(chronicle, event, now_us);
-    }
+    tell(chronicle, event, now_us);
 }
 
 void chronicle_hear(struct chronicle *chronicle, struct inquest *inquest, int64_t now_us)

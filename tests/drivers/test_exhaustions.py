@@ -10,6 +10,7 @@ import threading
 
 import pymongo
 import pytest
+import raw
 import weir
 from pymongo.errors import PyMongoError
 from stubset import StubSet
@@ -135,6 +136,26 @@ def test_a_server_that_tells_little_and_late(tmp_path):
     why = {gap["what"]: gap["why"] for gap in said["unanswered"]}
     assert said["state"] == "answered" and "connections" not in said
     assert "clusterMonitor" in why["serverStatus"] and why["$currentOp"] == "it failed"
+
+
+def test_it_ends_when_its_server_leaves():
+    """Of which nobody hears any more."""
+    with StubSet(members=3, tags={1: {"at": "there"}}) as stub:
+        stub.fail("find", member=1, times=None, delay_s=60)
+        arguments = ("--max-wait", "50ms", "--limit", "fixed", "--slow-share", "1")
+        with weir.Weir(stub.uri, *arguments, cap=CAP) as proxy:
+            find = {"find": "x", "$readPreference": {"mode": "secondary", "tags": [{"at": "there"}]}}
+            readers = [raw.Connection.to(proxy.address) for _ in range(CAP + 2)]
+            for reader in readers:
+                reader.post(find)
+            begin = proxy.wait_for("exhaustion_begin")
+            stub.remove_member(1)
+            assert proxy.wait_for("exhaustion_end", timeout=30)["id"] == begin["id"]
+            with pymongo.MongoClient(proxy.uri) as client:
+                (record,) = client.weir.exhaustions.find()
+            assert record["end"] >= record["begin"] and record["server"] == begin["server"]
+            for reader in readers:
+                reader.stream.close()
 
 
 def test_what_cannot_be_explained(secantus, proxy, tmp_path):
