@@ -42,11 +42,16 @@ static int64_t pause_us(int failures)
     return pause < LONGEST_PAUSE_US ? pause : LONGEST_PAUSE_US;
 }
 
-void ledger_failed(struct ledger *ledger, double jitter, int64_t now_us)
+void ledger_dropped(struct ledger *ledger)
 {
     assert(ledger->opening > 0 || DEFECT(CAP_LATE));
-    assert(jitter >= 0 && jitter <= 1);
     ledger->opening -= !DEFECT(CAP_LATE);
+}
+
+void ledger_failed(struct ledger *ledger, double jitter, int64_t now_us)
+{
+    assert(jitter >= 0 && jitter <= 1);
+    ledger_dropped(ledger);
     ledger->failures += ledger->failures < INT32_MAX;
     int64_t pause = pause_us(ledger->failures);
     ledger->retry_us = now_us + pause - (int64_t)(jitter * (double)pause / 2);

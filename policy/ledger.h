@@ -4,7 +4,7 @@
 // first.
 //
 //      (nothing) -- ledger_open --> opening -- ledger_opened --> open
-//                                     |  ledger_failed            |  ledger_closed
+//                                     |  ledger_failed, _dropped  |  ledger_closed
 //                                     +----> (nothing) <----------+
 //
 // Invariant: opening + open <= cap at every instant; opening <= max_opening. A cap that was lowered
@@ -38,6 +38,9 @@ void ledger_opened(struct ledger *ledger);
 // failure, doubling up to 5 s while they follow one another; `jitter` from 0 to 1 takes up to half
 // of it off.
 void ledger_failed(struct ledger *ledger, double jitter, int64_t now_us);
+
+// The connection that was opening was given up by us, which says nothing of the server.
+void ledger_dropped(struct ledger *ledger);
 
 void ledger_closed(struct ledger *ledger);
 

@@ -1070,6 +1070,22 @@ void server_login_refused(struct server *server, struct worker *worker, int iden
     servers_feed(servers, worker, now_us);
 }
 
+void server_open_dropped(struct server *server, struct worker *worker, int identity, int64_t now_us)
+{
+    struct servers *servers = server->servers; // the server may be gone with its last upstream
+    struct outcomes outcomes;
+    outcomes_init(&outcomes);
+
+    pthread_mutex_lock(&server->lock);
+    server->wants[identity].opening--;
+    ledger_dropped(&server->ledger);
+    leave(server, &outcomes, now_us);
+    unlock(server);
+
+    deliver(server, worker, &outcomes);
+    servers_feed(servers, worker, now_us);
+}
+
 void server_open_failed(struct server *server, struct worker *worker, int identity, int64_t now_us)
 {
     struct servers *servers = server->servers; // the server may be gone with its last upstream

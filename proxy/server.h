@@ -167,6 +167,10 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
 // An upstream failed to open: the next attempt follows after a pause if somebody waits.
 void server_open_failed(struct server *server, struct worker *worker, int identity, int64_t now_us);
 
+// One was given up by us while it opened.
+void server_open_dropped(struct server *server, struct worker *worker, int identity,
+                         int64_t now_us);
+
 // One did because the server refused its login, as an identity that users have beside the URI's:
 // that is nothing that the others have to suffer from.
 void server_login_refused(struct server *server, struct worker *worker, int identity,

@@ -31,6 +31,7 @@ struct opening {
     bool connected;      // hello is on its way
     bool authenticating; // hello has been answered
     bool refused;        // its login
+    bool dropped;        // by us
     struct control_job derive;
     struct upstream *upstream;
 };
@@ -381,7 +382,8 @@ static bool is_unheard(const struct upstream *upstream, int64_t now_us)
 static void cut(struct upstream *upstream)
 {
     if (upstream->opening) {
-        fail_opening(upstream, "over the cap");
+        upstream->opening->dropped = true;
+        upstream_close(upstream, "over the cap", false);
     } else if (upstream->request) {
         request_lose_upstream(upstream->request);
     } else if (server_take_idle(upstream->server, upstream)) {
@@ -528,6 +530,8 @@ void upstream_close(struct upstream *upstream, const char *reason, bool loud)
     worker->dead_upstreams = upstream;
     if (upstream->opening && upstream->opening->refused && upstream->identity > 0) {
         server_login_refused(upstream->server, worker, upstream->identity, now_us);
+    } else if (upstream->opening && upstream->opening->dropped) {
+        server_open_dropped(upstream->server, worker, upstream->identity, now_us);
     } else if (upstream->opening) {
         server_open_failed(upstream->server, worker, upstream->identity, now_us);
     } else {

@@ -69,6 +69,16 @@ static void one_that_opens_ends_the_pause(void **state)
     assert_true(ledger_open(&ledger, 0));
 }
 
+static void one_that_we_give_up_is_no_failure(void **state)
+{
+    (void)state;
+    struct ledger ledger = {.cap = 1, .max_opening = 1, .failures = 3};
+    assert_true(ledger_open(&ledger, 0));
+    ledger_dropped(&ledger);
+    assert_int_equal(ledger.failures, 3);
+    assert_true(ledger_open(&ledger, 0));
+}
+
 static void jitter_takes_up_to_half_off(void **state)
 {
     (void)state;
@@ -180,6 +190,7 @@ int main(void)
         cmocka_unit_test(opens_only_so_many_at_once),
         cmocka_unit_test(pauses_longer_with_each_failure),
         cmocka_unit_test(one_that_opens_ends_the_pause),
+        cmocka_unit_test(one_that_we_give_up_is_no_failure),
         cmocka_unit_test(jitter_takes_up_to_half_off),
         cmocka_unit_test(endless_failures_keep_the_longest_pause),
         cmocka_unit_test(a_lowered_cap_is_reached_by_closing),
