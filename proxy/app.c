@@ -124,7 +124,11 @@ static int spawn(struct app *app, char **environment)
     posix_spawnattr_setsigmask(&how, &none);
     posix_spawnattr_setsigdefault(&how, &all);
     posix_spawnattr_setflags(&how, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    struct rlimit ours;
+    (void)getrlimit(RLIMIT_CORE, &ours);
+    (void)setrlimit(RLIMIT_CORE, &app->core_limit);
     int error = posix_spawnp(&app->pid, app->argv[0], NULL, &how, app->argv, environment);
+    (void)setrlimit(RLIMIT_CORE, &ours);
     posix_spawnattr_destroy(&how);
     return error;
 }

@@ -9,16 +9,18 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #define APP_URI_VARIABLE "MONGODB_URI"
 #define APP_URI_BYTES 4096
 
 struct app {
-    char **argv;          // NULL: there is none
-    const char *variable; // where it looks for its URI, beside MONGODB_URI
-    pid_t pid;            // 0: it does not run
-    int status;           // when it has ended, as a shell has it: 128 + n for a signal
+    char **argv;              // NULL: there is none
+    const char *variable;     // where it looks for its URI, beside MONGODB_URI
+    pid_t pid;                // 0: it does not run
+    struct rlimit core_limit; // that weir was started with
+    int status;               // when it has ended, as a shell has it: 128 + n for a signal
 };
 
 // What the app is to connect to: weir's address, with the database of the deployment's URI and

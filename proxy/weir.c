@@ -293,6 +293,17 @@ static void log_event(const char *event)
 }
 
 // A proxy needs a descriptor for each connection; the soft limit is often far below the hard one.
+// In our memory are passwords, keys, and what apps write. A limit of 1 allows no file, and, unlike
+// one of 0, no program that takes cores either: the kernel takes it for such a program's own crash.
+static void leave_no_core(struct app *app)
+{
+    if (getrlimit(RLIMIT_CORE, &app->core_limit) == 0) {
+        rlim_t hard = app->core_limit.rlim_max;
+        const struct rlimit limit = {hard < 1 ? hard : 1, hard};
+        (void)setrlimit(RLIMIT_CORE, &limit);
+    }
+}
+
 static void raise_descriptor_limit(void)
 {
     struct rlimit limit;
@@ -697,6 +708,7 @@ int weir_run(struct weir_source source, struct app *app)
     pthread_mutex_init(&weir.posting, NULL);
     pthread_cond_init(&weir.found_it, NULL);
     raise_descriptor_limit();
+    leave_no_core(app);
     if (!weir_may_run_app(config, app, error, sizeof error) ||
         !prepare(&weir, error, sizeof error)) {
         fprintf(stderr, "weir: %s\n", error);

@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import signal
 import socket
 import ssl
+import subprocess
 import warnings
 
 import bson
@@ -24,6 +27,7 @@ from scram import Scram, proceed
 
 ALICE, MALLORY = "alice", "mallory"
 PASSWORDS = {ALICE: "secret-of-alice", MALLORY: "secret-of-mallory"}
+SECRETS = (*PASSWORDS.values(), "secret-of-boss", "guess", ",p=", "storedKey", "15000:")
 DOCUMENTS = 10
 
 
@@ -32,6 +36,7 @@ def file():
     both = ("--may", "read,write", "--databases", "test")
     entries = [users.add(name, password, *both) for name, password in PASSWORDS.items()]
     all_of_it = ("--may", "read,write,admin", "--databases", "*")
+    entries.append(users.add("watcher", "secret-of-watcher", "--weir", "read"))
     return users.file(*entries, users.add("boss", "secret-of-boss", *all_of_it))
 
 
@@ -114,6 +119,57 @@ def test_nothing_is_done_in_the_middle_of_a_login(stub, proxy):
         assert connection.ask(proceed(final), db="admin")["ok"] == 1
         assert connection.ask({"find": "things"})["ok"] == 1
     assert len(reached(stub, "find")) == 1
+
+
+def test_what_is_sent_ahead_of_a_login_is_nobodys(stub, proxy):
+    """All in one piece, before anything is answered."""
+    with connected(proxy) as connection:
+        asked = (
+            Scram(ALICE, "guess").start(), {"find": "things"},
+            proceed(b"c=biws,r=x,p=" + b"A" * 43 + b"="), {"find": "things"},
+        )  # fmt: skip
+        connection.send(
+            b"".join(
+                raw.op_msg(raw.body({**each, "$db": "admin"}), request_id=number)
+                for number, each in enumerate(asked, 1)
+            )
+        )
+        replies = [connection.reply_to(number) for number in range(1, 5)]
+        assert [reply.get("code") for reply in replies] == [None, 13, 18, 13]
+    assert not reached(stub, "find")
+
+
+def test_a_mechanism_that_is_weaker_does_not_let_in(proxy):
+    """Whoever has keys for SCRAM-SHA-256 alone; whatever the mechanisms that hello was told."""
+    with connected(proxy) as connection:
+        listed = connection.ask({"hello": 1, "saslSupportedMechs": f"admin.{ALICE}"}, db="admin")
+        assert listed["saslSupportedMechs"] == ["SCRAM-SHA-256"]
+        talk = Scram(ALICE, PASSWORDS[ALICE], "SCRAM-SHA-1")
+        first = connection.ask(talk.start(), db="admin")
+        assert connection.ask(proceed(talk.final(first["payload"])), db="admin")["code"] == 18
+        assert who(connection) == []
+
+
+HOSTILE_CLIENT = {
+    "application": {"name": "evil-app"},
+    "driver": {"name": "evil-driver", "version": "$where"},
+    "os": {"type": "evil-os"}, "platform": "evil-platform", "env": {"name": "evil-env"},
+    "mongos": {"host": "evil-host", "client": "evil-client", "version": "8.0"},
+}  # fmt: skip
+
+
+def test_what_a_client_says_it_is_reaches_no_server(stub, proxy):
+    """Neither in weir's own hello, of connections that open for it, nor beside its commands."""
+    stub.cut("weir")  # what is open was opened for others
+    with connected(proxy) as connection:
+        hello = {"hello": 1, "client": HOSTILE_CLIENT, "$client": HOSTILE_CLIENT}
+        assert connection.ask(hello, db="admin")["ok"] == 1
+        assert scram.log_in(connection, ALICE, PASSWORDS[ALICE])["ok"] == 1
+        assert connection.ask({"find": "things", "comment": "a comment"})["ok"] == 1
+    (find,) = reached(stub, "find")
+    assert set(find.body) <= {"find", "comment", "$db", "$readPreference", "lsid"}
+    stub.wait_until(lambda: reached(stub, "hello", "isMaster", "ismaster"))
+    assert not [command for command in stub.asked() if "evil" in str(command.body)]
 
 
 def test_a_login_becomes_nobody_else(proxy):
@@ -617,7 +673,53 @@ def test_a_flood_of_half_logins_leaves_others_alone(stub, proxy):
             connection.stream.close()
 
 
+def dumps_core(child: subprocess.Popen) -> bool:
+    """Whether it leaves its memory behind when it dies of a fault."""
+    os.kill(child.pid, signal.SIGABRT)
+    _, status = os.waitpid(child.pid, 0)
+    child.returncode = status
+    return os.WCOREDUMP(status)
+
+
+def test_there_is_no_core_with_passwords_in_it(file, tmp_path):
+    def started(*command: str, **more: object) -> subprocess.Popen:
+        limit = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        return subprocess.Popen(
+            command, cwd=tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, limit),
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, **more,
+        )  # fmt: skip
+
+    try:
+        if not dumps_core(started("sleep", "60")):
+            pytest.skip("here no process leaves a core")
+    except subprocess.SubprocessError as error:
+        pytest.skip(f"cores cannot be allowed here: {error}")
+    for path in tmp_path.iterdir():
+        path.unlink()
+    flags = ("--config", str(file), "--port", "0")
+    child = started(str(weir.default_binary()), "mongodb://127.0.0.1:1/", *flags)
+    while b"event=ready" not in child.stderr.readline():
+        pass
+    assert not dumps_core(child)
+    child.stderr.close()
+    assert not list(tmp_path.iterdir())
+
+
 # --- at last ------------------------------------------------------------------------------------
+
+
+def test_nothing_secret_is_told(there):
+    """In no collection of the database weir, which are what /state and /metrics are made of."""
+    _, proxy = there
+    with logged_in(proxy, "watcher") as watcher:
+        listed = watcher.ask({"listCollections": 1}, db="weir")["cursor"]["firstBatch"]
+        told = ""
+        for name in [each["name"] for each in listed]:
+            reply = watcher.ask({"find": name, "batchSize": 100000}, db="weir")
+            told += str(reply["cursor"]["firstBatch"])
+        assert MALLORY in told or ALICE in told or "watcher" in told
+    for secret in SECRETS:
+        assert secret not in told
 
 
 def test_nothing_secret_is_in_the_log(there):
@@ -625,5 +727,5 @@ def test_nothing_secret_is_in_the_log(there):
     _, proxy = there
     log = "\n".join(proxy.lines)
     assert "login_refused" in log and "access_denied" in log
-    for secret in (*PASSWORDS.values(), "secret-of-boss", "guess", ",p=", "storedKey", "15000:"):
+    for secret in SECRETS:
         assert secret not in log

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -69,6 +70,20 @@ def test_status(command, expected):
     with StubServer() as stub:
         status, _, log = run(stub.uri, *command)
         assert status == expected, log
+
+
+def test_the_limit_of_cores_is_the_apps_own():
+    """weir leaves none itself; its app may."""
+    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    limits = (4096 * 1024, most)
+    if most != resource.RLIM_INFINITY and most < limits[0]:
+        pytest.skip(f"cores are limited to {most} bytes here")
+    allow = lambda: resource.setrlimit(resource.RLIMIT_CORE, limits)  # noqa: E731
+    with StubServer() as stub:
+        script = "ulimit -c; grep core /proc/$PPID/limits"
+        status, out, log = run(stub.uri, "bash", "-c", script, preexec_fn=allow)
+        app, ours = out.splitlines()
+        assert (status, app, ours.split()[4]) == (0, "4096", "1"), log
 
 
 def test_nothing_is_run_with_a_wrong_configuration():
