@@ -19,6 +19,11 @@
     X(LOST_AS_NOT_SENT) /* what was sent and lost is answered as if it had not been sent */        \
     X(SEND_AGAIN)       /* what was sent in part is sent again */                                  \
     X(BUDGET_LEAK)      /* who leaves takes the budget it had claimed along */                     \
+    X(CULL_NEIGHBOUR)   /* with a request that is to be ended ends the one that came after it */   \
+    X(KILLED_AS_NOT_SENT)  /* what was killed at the server is answered as if not sent */          \
+    X(PAUSE_LEAK)          /* a pause keeps nothing from beginning */                              \
+    X(ADAPT_SILENT)        /* when bounds widen, nobody tells those who may go now */              \
+    X(DRAIN_BUSY)          /* weir drains those who wait for a reply, too */                       \
     X(LEASE_RELEASED_OPEN) /* what is leased counts as given back while it is open yet */          \
     X(LEASE_FROM_ANSWER)   /* it runs from its answer, which may have been under way long */       \
     X(LEASE_HASTY)         /* an entry that stands still is forgotten before its lease is over */

@@ -26,6 +26,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "policy/defect.h"
 #include "policy/limit.h"
 #include "policy/memory.h"
 #include "policy/queue.h"
@@ -216,7 +217,7 @@ static bool may_grant(const struct gate *gate, enum lane lane, bool finishes)
 {
     int may = permits(gate);
     bool is_kept = gate->keeps && may > 1 && (!finishes || lane == LANE_STREAM);
-    return gate->available && (finishes || !gate->paused) &&
+    return gate->available && (finishes || !gate->paused || DEFECT(PAUSE_LEAK)) &&
            gate->in_flight.count < (size_t)(may - is_kept);
 }
 

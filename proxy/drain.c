@@ -2,6 +2,7 @@
 
 #include "proxy/drain.h"
 
+#include "policy/defect.h"
 #include "proxy/client.h"
 #include "proxy/local.h"
 #include "proxy/request.h"
@@ -13,6 +14,7 @@ static bool is_idle(const struct client *client)
 {
     const struct request *request = client->request;
     bool reads = request && request->step == STEP_READ && !request->came_in_part;
+    reads = reads || DEFECT(DRAIN_BUSY);
     return client->shaken && buffer_held(&client->out) == 0 && buffer_held(&client->ahead) == 0 &&
            (!request || reads);
 }

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "policy/defect.h"
 #include "proxy/route.h"
 #include "proxy/rule_text.h"
 #include "proxy/users.h"
@@ -60,7 +61,7 @@ static void describe_lost(const struct request *request, struct reply_error *err
 // As a server's own killOp would, and with no label: what ran away once is not tried again.
 static void describe_killed(const struct request *request, struct reply_error *error)
 {
-    bool sent = request->send_begun || request->in_doubt;
+    bool sent = (request->send_begun || request->in_doubt) && !DEFECT(KILLED_AS_NOT_SENT);
     error->code = 11601;
     if (!request->kill_why) {
         error->message = "weir: operation was interrupted: it ran for longer than it may "

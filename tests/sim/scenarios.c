@@ -371,6 +371,14 @@ static void ruled(struct knobs *knobs)
     knobs->close_every_us = dice_chance(0.5) ? 0 : dice_scale(10 * MS, 5 * SECOND);
 }
 
+// weir sends its clients away before it ends: nobody's operation is lost by that.
+static void draining(struct knobs *knobs)
+{
+    ending(knobs);
+    knobs->drains = true;
+    knobs->think_us = dice_scale(10, 4 * SECOND);
+}
+
 // Everything at once.
 static void chaos(struct knobs *knobs)
 {
@@ -415,6 +423,21 @@ static void compressed(struct knobs *knobs)
     knobs->server_compression = !knobs->compression || dice_chance(0.7);
 }
 
+// An operator gives orders while all are at work, and at times while all goes wrong.
+static void operated(struct knobs *knobs)
+{
+    if (dice_chance(0.3)) {
+        chaos(knobs);
+    } else {
+        ruled(knobs);
+        knobs->rules_every_us = dice_chance(0.5) ? 0 : knobs->rules_every_us;
+    }
+    knobs->operator_every_us = dice_scale(5 * MS, 2 * SECOND);
+    knobs->demand_us = dice_scale(10, 1 * SECOND);
+    knobs->slow_share = dice_chance(0.5) ? 1 : knobs->slow_share;
+    knobs->max_time = dice_chance(0.5) ? 0 : knobs->max_time;
+}
+
 const struct scenario scenarios[] = {
     {"calm", calm},         {"crowd", crowd},         {"slow_shape", slow_shape},
     {"runaways", runaways}, {"hand_over", hand_over}, {"quitters", quitters},
@@ -424,7 +447,7 @@ const struct scenario scenarios[] = {
     {"total", total},       {"balanced", balanced},   {"narrow", narrow},
     {"ending", ending},     {"chaos", chaos},         {"compressed", compressed},
     {"silent", silent},     {"ruled", ruled},         {"leaks", leaks},
-    {NULL, NULL},
+    {"draining", draining}, {"operated", operated},   {NULL, NULL},
 };
 
 const struct scenario *scenario_find(const char *name)

@@ -11,6 +11,7 @@
 // Of each connection that ever was.
 static struct {
     bool open;
+    bool culled;
     int64_t last_received;
 } * registry;
 static size_t registered;
@@ -21,6 +22,16 @@ static bool stopping;
 bool app_connection_is_open(int64_t conn)
 {
     return registry[conn].open;
+}
+
+void app_connection_cull(int64_t conn)
+{
+    registry[conn].culled = true;
+}
+
+bool app_connection_is_culled(int64_t conn)
+{
+    return registry[conn].culled;
 }
 
 bool app_is_next_in_order(const struct op *op)
@@ -37,6 +48,7 @@ static int64_t register_conn(void)
         registry = xrealloc(registry, registry_capacity * sizeof *registry);
     }
     registry[registered].open = true;
+    registry[registered].culled = false;
     registry[registered].last_received = 0;
     return (int64_t)registered++;
 }

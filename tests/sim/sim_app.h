@@ -75,6 +75,9 @@ void apps_check_progress(void);
 
 // A connection by its number.
 bool app_connection_is_open(int64_t conn);
+// Somebody has asked weir to close it.
+void app_connection_cull(int64_t conn);
+bool app_connection_is_culled(int64_t conn);
 // Says that a server has this operation; false if it had a later one of the same connection.
 bool app_is_next_in_order(const struct op *op);
 

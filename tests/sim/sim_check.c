@@ -10,6 +10,7 @@
 #include "proxy/request.h"
 #include "proxy/upstream.h"
 #include "tests/sim/sim_app.h"
+#include "tests/sim/sim_operator.h"
 #include "tests/sim/sim_server.h"
 #include "tests/sim/sim_world.h"
 
@@ -135,7 +136,7 @@ static void check_permits(const struct server *server)
     HOLDS(told == counts.in_flight, "selection takes %d to be in flight, there are %d", told,
           counts.in_flight);
     // With no slow lane and no deadlines, whoever waits could go.
-    bool all_alike = world.knobs.slow_share >= 1 && world.knobs.max_time == 0;
+    bool all_alike = world.knobs.slow_share >= 1 && world.knobs.max_time == 0 && !operator_pauses();
     HOLDS(!all_alike || !counts.available || counts.queued == 0 ||
               counts.in_flight >= counts.limit - counts.kept,
           "%zu requests queue, and only %d of %d permits are out", counts.queued, counts.in_flight,
@@ -257,6 +258,7 @@ static void check_server(const struct server *server)
     }
     check_upstreams(server);
     check_permits(server);
+    operator_check(server);
     check_waiters(server);
     if (!world.ending) {
         check_deadlines(server);
@@ -334,7 +336,7 @@ void check_rest(void)
     }
     rules_check_rest();
     if (world.calm) {
-        check_unacknowledged(refused + rules_refused());
+        check_unacknowledged(refused + rules_refused() + operator_refused());
     }
     HOLDS(!world.knobs.patient || world.accepted * 8 <= world.op_count,
           "%llu connections were opened for %zu operations", (unsigned long long)world.accepted,

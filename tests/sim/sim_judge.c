@@ -7,6 +7,7 @@
 
 #include "tests/sim/sim_app.h"
 #include "tests/sim/sim_message.h"
+#include "tests/sim/sim_operator.h"
 
 struct reply {
     bool ok;
@@ -123,9 +124,11 @@ static void check_own_error(struct op *op, const struct reply *reply)
         bool picky = op->read_mode && strcmp(op->read_mode, "secondary") == 0;
         HOLDS(picky, "operation %lld is told that no server suits, but the primary does", id);
     } else if (reply->code == 11601) {
-        HOLDS(world.knobs.kill_after_us > 0 &&
-                  sim_now_us() - op->sent_us >= world.knobs.kill_after_us,
-              "operation %lld is told that it was killed, and was not due", id);
+        int64_t ran_us = sim_now_us() - op->sent_us;
+        bool due = world.knobs.kill_after_us > 0 && ran_us >= world.knobs.kill_after_us;
+        HOLDS(due || operator_may_end(op, ran_us),
+              "operation %lld (%s) is told that it was killed, and was not due", id,
+              op_kind_name(op->kind));
     } else if (reply->code == 50) {
         HOLDS(op->max_time_ms > 0, "operation %lld had no maxTimeMS", id);
     } else {
@@ -235,7 +238,11 @@ void judge_end(const struct app_conn *conn)
     const struct op *op = conn->op ? op_find(conn->op) : NULL;
     bool own_fault = conn->half_closed || conn->is_slow || conn->mute_since_us ||
                      (op && op->kind == OP_MALFORMED);
-    HOLDS(own_fault || world.ending || !world.calm,
+    HOLDS(!world.draining || world.ending || own_fault || !world.calm || !op || op->received == 0,
+          "connection %lld is sent away in the middle of operation %lld", (long long)conn->id,
+          (long long)conn->op);
+    bool meant = world.ending || world.draining || app_connection_is_culled(conn->id);
+    HOLDS(own_fault || meant || !world.calm,
           "connection %lld is closed (operation %lld) though nothing failed", (long long)conn->id,
           (long long)conn->op);
 }

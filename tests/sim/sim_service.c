@@ -14,6 +14,7 @@
 #include "proxy/affinity.h"
 #include "tests/sim/sim_app.h"
 #include "tests/sim/sim_message.h"
+#include "tests/sim/sim_operator.h"
 
 // --- cursors and transactions -------------------------------------------------------------------
 
@@ -466,7 +467,11 @@ static void check_is_runaway(const struct server_conn *conn, const struct op *op
 {
     const struct net_profile *net = &world.knobs.server_net;
     int64_t travel_us = net->delay_most_us + net->stall_us;
-    bool long_enough = sim_now_us() - conn->began_us + travel_us >= world.knobs.kill_after_us;
+    int64_t ran_us = sim_now_us() - conn->began_us + travel_us;
+    bool long_enough = world.knobs.kill_after_us > 0 && ran_us >= world.knobs.kill_after_us;
+    if (operator_may_end(op, ran_us)) {
+        return;
+    }
     HOLDS(op->kind != OP_COMMIT && op->kind != OP_ABORT && op->kind != OP_KILL_CURSORS,
           "weir kills operation %lld (%s)", (long long)op->id, op_kind_name(op->kind));
     HOLDS(long_enough || !app_connection_is_open(op->conn),

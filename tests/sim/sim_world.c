@@ -13,6 +13,7 @@
 #include "proxy/mem.h"
 #include "tests/sim/sim_app.h"
 #include "tests/sim/sim_message.h"
+#include "tests/sim/sim_operator.h"
 #include "tests/sim/sim_server.h"
 
 #define STEPS_MAX 20000000
@@ -131,7 +132,7 @@ static void weir_begin(void)
 
 struct net_end *world_connect(void)
 {
-    if (world.ending) {
+    if (world.ending || world.draining) {
         return NULL;
     }
     struct net_conn *conn = net_open(&world.knobs.app_net);
@@ -148,6 +149,28 @@ static void tell_to_end(void)
         struct mail *mail = xcalloc(1, sizeof *mail);
         worker_post(world.workers[i], mail, MAIL_END);
     }
+}
+
+static bool no_clients(void)
+{
+    return workers_count_clients(world.workers, world.knobs.workers) == 0;
+}
+
+static bool run(int64_t last_us, bool (*done)(void));
+
+// As weir.c does it.
+static void drain(void)
+{
+    int64_t within_us = dice_scale(100000, 20000000);
+    enum drain_whom whom = dice_chance(0.5) ? DRAIN_ALL : DRAIN_REPLACED;
+    TRACE("weir drains within %lld us", within_us);
+    world.draining = true;
+    for (int i = 0; i < world.knobs.workers; i++) {
+        struct drain_mail *mail = xcalloc(1, sizeof *mail);
+        mail->drain = (struct drain){sim_now_us(), sim_now_us() + within_us, whom};
+        worker_post(world.workers[i], &mail->mail, MAIL_DRAIN);
+    }
+    run(within_us, no_clients);
 }
 
 static bool has_ended(void)
@@ -219,6 +242,9 @@ static void work(void)
         return;
     }
     run(dice_scale(200000, world.knobs.last_us), work_is_done);
+    if (world.knobs.drains) {
+        drain();
+    }
     world.was_ended = true;
     tell_to_end();
     HOLDS(run(11000000 + check_slack_us(), has_ended), "weir does not end");
@@ -242,6 +268,7 @@ static void rest(void)
     world.resting = true;
     servers_heal();
     control_truth_changed();
+    operator_rest();
     apps_stop(dice_chance(0.5));
     HOLDS(run(GONE_WITHIN_US, apps_are_gone), "an app waits for ever");
     HOLDS(run(GONE_WITHIN_US, nothing_is_under_way), "a request has no end");
@@ -264,6 +291,7 @@ static void clear_away(void)
     event_cancel(&now_and_then);
     weir_dispose();
     rules_finish();
+    operator_finish();
     run(60000000, no_connections);
     control_finish();
     apps_finish();
@@ -290,6 +318,7 @@ void world_run(const struct scenario *scenario, uint64_t seed)
     weir_begin();
     servers_begin();
     rules_begin();
+    operator_begin();
     apps_begin();
     event_init(&now_and_then, look_now_and_then, NULL);
     event_set(&now_and_then, sim_now_us() + CHECK_EVERY_US);

@@ -67,6 +67,7 @@ struct op {
     bool starts_transaction;
     const char *read_mode; // NULL: primary, which is not said
     int64_t max_time_ms;   // 0: none
+    bool is_culled;        // an operator has asked for its end
     int64_t sent_us;       // when its app had handed over the last byte
     int received;          // so many times has a server got it, whole
     bool executed;
@@ -98,8 +99,10 @@ struct knobs {
     int64_t max_idle_us;
     int64_t max_age_us;
     size_t max_buffered;
-    bool sniff;             // clients wait for their first byte, as with TLS allowed
-    int64_t rules_every_us; // the mean between two changes of the rules; 0: there are none
+    bool sniff;                // clients wait for their first byte, as with TLS allowed
+    int64_t rules_every_us;    // the mean between two changes of the rules; 0: there are none
+    int64_t operator_every_us; // the mean between two orders of an operator; 0: there is none
+    bool drains;               // before it is told to end
     // threads and networks
     struct loop_profile threads;
     struct net_profile app_net;
@@ -171,6 +174,7 @@ struct world {
     struct knobs knobs;
     bool calm;      // no fault can occur: every failure needs a reason that weir states
     bool resting;   // apps do nothing new, servers are well
+    bool draining;  // weir sends its clients away
     bool ending;    // weir was told to end
     bool was_ended; // in the middle
     // weir
