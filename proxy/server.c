@@ -604,6 +604,9 @@ static struct tenant_use *place_tenant(struct server *server, struct request *re
 enum gate_answer server_admit(struct server *server, struct request *request, uint64_t shape_id,
                               struct gate_ask ask, int64_t now_us)
 {
+    struct outcomes outcomes;
+    outcomes_init(&outcomes);
+
     pthread_mutex_lock(&server->lock);
     struct tenant_use *use = place_tenant(server, request, now_us);
     bool pinned = must_not_pin(server, request);
@@ -628,12 +631,15 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
         let_go(server, request);
     } else if (answer == GATE_GRANTED) {
         count_as_pinning(server, request);
+    } else { // a permit that was kept for transactions may be free now
+        grant(server, &outcomes, now_us);
     }
     int64_t expiry_us = gate_next_expiry(server->gate);
     bool probe = server->failing;
     unlock(server);
 
     if (answer != GATE_GRANTED) {
+        deliver(server, request->worker, &outcomes);
         int64_t look_us = probe ? now_us : now_us + TICK_US;
         worker_tick_by(request->worker, expiry_us < look_us ? expiry_us : look_us);
     }
