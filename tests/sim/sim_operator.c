@@ -39,7 +39,7 @@ static uint64_t ended;       // unsent ones
 static bool any_is_late;
 static int64_t paused_us; // since when; 0: it is not
 static int64_t resumed_us;
-static int limit;         // 0: none
+static int limit; // 0: none
 static int64_t limited_us;
 
 // --- waiting for a cull -------------------------------------------------------------------------
@@ -225,13 +225,14 @@ bool operator_pauses(void)
     return paused_us > 0 || sim_now_us() < resumed_us + check_slack_us();
 }
 
-// The first worker puts in force what he says; at a server that is new, who first hears of it.
+// The first worker puts in force what he says; at a server that is not known, who first hears of
+// it.
 void operator_check(const struct server *server)
 {
     struct gate_counts counts;
     int64_t due_us = sim_now_us() - check_slack_us();
     gate_count(server->gate, sim_now_us(), &counts);
-    HOLDS(limit == 0 || server->seen == 0 || limited_us > due_us || counts.limit <= limit,
+    HOLDS(limit == 0 || !server->known || limited_us > due_us || counts.limit <= limit,
           "%d may be in flight, the operator's limit is %d", counts.limit, limit);
     for (const struct ticket *at = gate_oldest(server->gate); at; at = at->next) {
         HOLDS(paused_us == 0 || at->finishes || at->granted_us <= paused_us + check_slack_us(),
