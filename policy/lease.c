@@ -69,12 +69,25 @@ static int64_t watch_us(const struct lease *lease)
     return lease->terms.us + lease->terms.us / DRIFT + MARGIN_US;
 }
 
+// The most that may be open until more is granted.
+static void give_up_rest(struct lease *lease, int open, int64_t now_us)
+{
+    int above = lease_allows(lease, now_us) - lease->terms.floor;
+    above = larger(above, DEFECT(LEASE_RELEASED_OPEN) ? 0 : open - lease->terms.floor);
+    lease->held = smaller(lease->held, larger(above, 0));
+}
+
+void lease_look(struct lease *lease, int open, int64_t now_us)
+{
+    if (is_draining(lease, now_us)) {
+        give_up_rest(lease, open, now_us);
+    }
+}
+
 struct lease_ask lease_ask(struct lease *lease, int open, int want, int64_t now_us)
 {
     int floor = lease->terms.floor;
-    int above = lease_allows(lease, now_us) - floor;
-    above = larger(above, DEFECT(LEASE_RELEASED_OPEN) ? 0 : open - floor);
-    lease->held = smaller(lease->held, larger(above, 0));
+    give_up_rest(lease, open, now_us);
     lease->seq++;
     lease->sent_us = now_us;
     lease->answered = false;

@@ -109,8 +109,13 @@ bool lease_must_cut(const struct lease *lease, int64_t now_us);
 // To be followed before anything is opened by what lease_allows says.
 int64_t lease_dies_us(const struct lease *lease);
 
-// The next to be asked. `open`: how many connections there are, read after what lease_allows says
-// was put in force; `want`: how many there would be a use for. Each is sent once.
+// `open`: how many connections there are, read after what lease_allows says of that time was put in
+// force. Once that is no more than
+// the floor, nothing is left of a lease that was not renewed, and nobody dies of it.
+void lease_look(struct lease *lease, int open, int64_t now_us);
+
+// The next to be asked. `open` likewise; `want`: how many there would be a use for. Each is sent
+// once.
 struct lease_ask lease_ask(struct lease *lease, int open, int want, int64_t now_us);
 
 // Whether the store should forget a peer: its entry has stood still for so long that it has closed

@@ -38,7 +38,6 @@ struct fleet {
     enum lease_answer_kind last_kind;
     int want; // the most since the last question
     int asked_need;
-    int asked_held;
     int64_t earliest_us; // of BETWEEN_US
     int64_t round_us;    // when the next question is due at the latest
     timer_t end;         // of the process
@@ -106,10 +105,9 @@ static void count_server(struct server *server, void *arg)
 }
 
 // Returns whether other bounds than before are to be put in force.
-static bool read_lease(struct fleet *fleet, int64_t *ret_dies_us)
+static bool read_lease(struct fleet *fleet, int64_t now_us, int64_t *ret_dies_us)
 {
     struct fleet_look *now = &fleet->now;
-    int64_t now_us = boot_us();
     pthread_mutex_lock(&fleet->lock);
     int allowed = lease_allows(&now->lease, now_us);
     bool cuts = lease_must_cut(&now->lease, now_us);
@@ -121,11 +119,25 @@ static bool read_lease(struct fleet *fleet, int64_t *ret_dies_us)
     return differs;
 }
 
-static void follow_lease(struct fleet *fleet)
+static int64_t tell_lease(struct fleet *fleet, const struct tally *most, int64_t now_us)
+{
+    pthread_mutex_lock(&fleet->lock);
+    fleet->now.open = most->open;
+    fleet->now.want = most->want;
+    lease_look(&fleet->now.lease, most->open, now_us);
+    int64_t dies_us = lease_dies_us(&fleet->now.lease);
+    pthread_mutex_unlock(&fleet->lock);
+    return dies_us;
+}
+
+// Returns the time as of which what the lease allows is in force: whatever is told of it goes by
+// that. A moment later the lease itself may allow less.
+static int64_t follow_lease(struct fleet *fleet)
 {
     int64_t dies_us;
+    int64_t now_us = boot_us();
     struct tally most = {0};
-    bool differs = read_lease(fleet, &dies_us);
+    bool differs = read_lease(fleet, now_us, &dies_us);
     if (dies_us != INT64_MAX) {
         die_by(fleet, dies_us); // before anything is opened by it
     }
@@ -133,14 +145,9 @@ static void follow_lease(struct fleet *fleet)
         servers_set_fleet_cap(fleet->servers, fleet->now.allowed, fleet->now.cuts);
     }
     servers_visit(fleet->servers, count_server, &most);
-    if (dies_us == INT64_MAX) {
-        die_by(fleet, dies_us);
-    }
-    pthread_mutex_lock(&fleet->lock);
-    fleet->now.open = most.open;
-    fleet->now.want = most.want;
-    pthread_mutex_unlock(&fleet->lock);
+    die_by(fleet, tell_lease(fleet, &most, now_us));
     fleet->want = most.want > fleet->want ? most.want : fleet->want;
+    return now_us;
 }
 
 // --- the store ----------------------------------------------------------------------------------
@@ -351,7 +358,6 @@ static struct lease_ask begin_ask(struct fleet *fleet, int64_t now_us)
     fleet->now.need = asked.need;
     pthread_mutex_unlock(&fleet->lock);
     fleet->asked_need = asked.need;
-    fleet->asked_held = asked.held;
     fleet->want = 0;
     return asked;
 }
@@ -362,8 +368,7 @@ static void ask(struct fleet *fleet, bool leaves)
         lose_store(fleet);
         return;
     }
-    follow_lease(fleet); // that took time
-    int64_t now_us = boot_us();
+    int64_t now_us = follow_lease(fleet); // that took time
     struct lease_ask asked = begin_ask(fleet, now_us);
     redisReply *reply = send_ask(fleet, &asked, leaves, now_us);
     if (!reply) {

@@ -309,6 +309,7 @@ static void live(struct world *world, struct instance *instance)
     if (instance->open < may || lease_must_cut(lease, world->now_us)) {
         instance->open = may;
     }
+    lease_look(lease, instance->open, world->now_us);
 }
 
 static bool ask(struct world *world, int i, bool wants)
