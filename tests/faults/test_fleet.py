@@ -1,62 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several weirs under one cap, with a real Redis that fails, before a stub that counts connections."""
+"""Several weirs under one cap, with real stores that fail, before a stub that counts connections."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
-import socket
 import subprocess
-import tempfile
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 import raw
+import stores
+from relay import BlackHole, Relay
+from stores import wait_until
 from stub_server import StubServer
-from weir import Weir
+from weir import Weir, default_binary
 
-pytestmark = pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server here")
+pytestmark = pytest.mark.skipif(bool(stores.why_not()), reason=str(stores.why_not()))
 
-CAP, FLOOR, INSTANCES = 24, 1, 6
-HANG_S = 60
-HOLD_S = 0.02
-
-
-class Redis:
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / "redis.sock"
-        self._directory = directory
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            ["redis-server", "--port", "0", "--unixsocket", self.path, "--save", "", "--dir",
-             self._directory], stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def do(self, command: str) -> None:
-        with socket.socket(socket.AF_UNIX) as stream:
-            stream.connect(str(self.path))
-            stream.sendall(command.encode() + b"\r\n")
-            assert stream.recv(100).startswith(b"+OK")
-
-
-@contextlib.contextmanager
-def redis():
-    with tempfile.TemporaryDirectory(prefix="weir-") as directory:
-        server = Redis(Path(directory))
-        try:
-            yield server
-        finally:
-            server.end()
+CAP, FLOOR, INSTANCES = 60, 1, 20
+LEASED = CAP - INSTANCES * FLOOR
+APPS = 30  # of a busy weir
+HOLD_S = 0.2
 
 
 class App(threading.Thread):
@@ -74,23 +43,24 @@ class App(threading.Thread):
                 it.ask({"ping": 1, "comment": "x"})
 
 
+def load(*weirs: Weir, apps: int = APPS) -> threading.Event:
+    ending = threading.Event()
+    for proxy in weirs:
+        for _ in range(apps):
+            App(proxy.address, ending)
+    return ending
+
+
 def slow(asked) -> None:
     time.sleep(HOLD_S)
     asked.connection.send(asked.fine())
 
 
-def wait_until(condition, what: str) -> None:
-    until = time.monotonic() + HANG_S
-    while not condition():
-        assert time.monotonic() < until, what
-        time.sleep(0.01)
-
-
-def start(stub, store, cap: int = CAP) -> Weir:
+def start(stub, address: str, cap: int = CAP, instances: int = INSTANCES, **options) -> Weir:
     return Weir(
-        stub.uri, "--fleet-redis", str(store.path), "--fleet-cap", str(cap), "--fleet-floor",
-        str(FLOOR), "--fleet-instances", str(INSTANCES), "--fleet-lease", "4s", "--limit", "fixed",
-        "--control-socket", "disabled", cap=100,
+        stub.uri, "--fleet-redis", address, "--fleet-cap", str(cap), "--fleet-floor", str(FLOOR),
+        "--fleet-instances", str(instances), "--fleet-lease", "4s", "--limit", "fixed",
+        "--max-wait", "2s", "--slow-op-threshold", "1m", "--threads", "1", "--control-socket", "disabled", cap=100, **options,
     )  # fmt: skip
 
 
@@ -98,43 +68,127 @@ def open_at(stub) -> int:
     return len(stub._upstreams)
 
 
-def test_cap_holds_whatever_becomes_of_the_store_and_of_one(record_property):
+# --- clocks ---------------------------------------------------------------------------------------
+
+
+def a_day_ahead(directory: Path) -> Path:
+    """weir where the machine seems to have been up for a day longer, as after another start."""
+    script = directory / "weir-ahead"
+    ahead = "unshare --time --boottime 86400 --monotonic 86400"
+    if subprocess.run([*ahead.split(), "true"], capture_output=True).returncode != 0:
+        warnings.warn("no time namespaces here: all go by one clock", stacklevel=2)
+        return default_binary()
+    script.write_text(f'#!/bin/sh\nexec {ahead} {default_binary()} "$@"\n')
+    script.chmod(0o755)
+    return script
+
+
+def wall_clock(offset: Path) -> dict[str, str]:
+    """The environment of a weir whose wall clock is off by what the file says."""
+    faketime = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    offset.write_text("+0\n")
+    if not faketime:
+        warnings.warn("no libfaketime: no clock jumps", stacklevel=2)
+        return {}
+    return {
+        "LD_PRELOAD": str(faketime), "FAKETIME_TIMESTAMP_FILE": str(offset),
+        "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "ASAN_OPTIONS": "verify_asan_link_order=0",
+    }  # fmt: skip
+
+
+# --- the fleet ------------------------------------------------------------------------------------
+
+
+class Fleet:
+    """20 weirs at one store with a replica and a Sentinel; `direct` goes to the store itself,
+    through a relay."""
+
+    def __init__(self, stack: contextlib.ExitStack, directory: Path) -> None:
+        self.offset = directory / "offset"
+        self.stub = stack.enter_context(StubServer())
+        self.stub.script = slow
+        self.master = stack.enter_context(stores.Redis())
+        self.replica = stack.enter_context(
+            stores.Redis("--replicaof", "127.0.0.1", str(self.master.port))
+        )
+        wait_until(self.master.has_a_replica, "there is one to fail over to")
+        sentinel = stack.enter_context(stores.Sentinel(self.master))
+        relay = Relay(("127.0.0.1", self.master.port))
+        self.relay = stack.enter_context(relay)
+        shop = f"redis+sentinel://{sentinel.address}/shop"
+        self.direct = start(self.stub, "%s:%d" % relay.address)
+        self.ahead = start(self.stub, shop, binary=a_day_ahead(directory))
+        self.jumping = start(self.stub, shop, env=wall_clock(self.offset))
+        self.others = [start(self.stub, shop) for _ in range(INSTANCES - 3)]
+        stack.callback(self.end)
+
+    def end(self) -> None:
+        weirs = [self.direct, self.ahead, self.jumping, *self.others]
+        for proxy in weirs:
+            proxy._child.send_signal(signal.SIGINT)
+        assert [proxy.stop() for proxy in weirs] in ([0] * 20, [0] * 3 + [-9] + [0] * 16)
+
+    def wait_for_use(self, busy: int, when: str) -> None:
+        """Until the busy ones, with the floors of all others set aside, use the cap."""
+        wait_until(lambda: open_at(self.stub) >= LEASED + busy * FLOOR, f"used: {when}")
+        self.look(when)
+
+    def wait_for_floors(self, busy: int, when: str) -> None:
+        wait_until(lambda: open_at(self.stub) <= busy * FLOOR, f"floors: {when}")
+        self.look(when)
+
+    def look(self, when: str) -> None:
+        assert self.stub.most_upstreams <= CAP, when
+
+
+def test_cap_holds_whatever_becomes_of_the_store_and_of_some(tmp_path, record_property):
     with contextlib.ExitStack() as stack:
-        stub = stack.enter_context(StubServer())
-        stub.script = slow
-        store = stack.enter_context(redis())
-        weirs = [stack.enter_context(start(stub, store)) for _ in range(INSTANCES - 1)]
-        frozen = start(stub, store)
-        ending = threading.Event()
-        stack.callback(ending.set)
-        for proxy in [*weirs[:2], frozen]:
-            for _ in range(CAP):
-                App(proxy.address, ending)
-        full = CAP - (INSTANCES - 3) * FLOOR  # three have nothing to do
-        wait_until(lambda: open_at(stub) >= full, "the cap is used")
+        fleet = Fleet(stack, tmp_path)
+        frozen, fourth, fifth = fleet.others[:3]
+        before = load(fleet.direct, fleet.ahead, fleet.jumping, frozen)
+        stack.callback(before.set)
+        fleet.wait_for_use(4, "at first")
 
-        store.do("FLUSHALL")
+        fleet.offset.write_text("+1h\n")
         os.kill(frozen.pid, signal.SIGSTOP)
-        wait_until(lambda: frozen._child.poll() is not None, "its kernel ends who is frozen")
+        fleet.relay.set(BlackHole())
+        assert fleet.master.ask("FLUSHALL") == "+OK"
+        wait_until(lambda: not frozen.is_running(), "its kernel ends who is frozen")
         assert frozen._child.returncode == -signal.SIGKILL
-        wait_until(lambda: open_at(stub) >= full - FLOOR, "what it had is the others'")
+        floor = lambda: fleet.direct.state()["upstreams_open"] <= FLOOR
+        wait_until(floor, "who is cut off is down to its floor")
+        fleet.wait_for_use(3, "the store has forgotten, one was frozen, one is cut off")
 
-        store.end()
-        wait_until(lambda: open_at(stub) <= 2 * FLOOR, "all are down to their floors")
-        store.start()
-        wait_until(lambda: open_at(stub) >= full - FLOOR, "they have leases again")
+        fleet.offset.write_text("-1h\n")
+        fleet.replica.freeze()
+        before.set()
+        after = load(fleet.direct, fourth, fifth)
+        stack.callback(after.set)
+        wait_until(lambda: fifth.state()["upstreams_open"] > FLOOR, "leases move")
+        fleet.master.end()
+        fleet.replica.thaw()
+        fleet.wait_for_use(3, "the store is another, which was behind")
 
-        os.kill(store.process.pid, signal.SIGSTOP)
-        wait_until(lambda: open_at(stub) <= 2 * FLOOR, "as if it were gone")
-        os.kill(store.process.pid, signal.SIGCONT)
-        wait_until(lambda: open_at(stub) >= full - FLOOR, "and again")
-        ending.set()
-        record_property("most", stub.most_upstreams)
-        assert stub.most_upstreams <= CAP
+        fleet.replica.end()
+        fleet.wait_for_floors(5, "the store is away")
+        fleet.replica.start("--replicaof", "no", "one")
+        fleet.wait_for_use(3, "the store was away, and is empty")
+
+        fleet.replica.freeze()
+        fleet.wait_for_floors(5, "the store is frozen")
+        fleet.replica.thaw()
+        fleet.wait_for_use(3, "the store was frozen")
+        record_property("most", fleet.stub.most_upstreams)
 
 
 def test_who_goes_by_other_terms_gets_nothing():
-    with StubServer() as stub, redis() as store, start(stub, store) as first:
-        first.wait_for("fleet_store_found")
-        with start(stub, store, cap=CAP + 6) as other:
-            other.wait_for("fleet_refused")
+    """Two fleets by one name, by mistake: the second has no connection and says why."""
+    with StubServer() as stub, stores.Redis() as store:
+        with start(stub, store.address) as first:
+            first.wait_for("fleet_store_found")
+            with start(stub, store.address, cap=CAP + 6) as other:
+                other.wait_for("fleet_refused")
+                load(first, other, apps=1)
+                wait_until(lambda: first.state()["upstreams_open"] == 1, "one serves")
+                assert other.state()["upstreams_open"] == 0

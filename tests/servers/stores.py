@@ -53,9 +53,9 @@ class Redis:
             self._command += ["--requirepass", password, "--masterauth", password]
         self.start()
 
-    def start(self) -> None:
+    def start(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, cwd=self._directory.name
+            [*self._command, *arguments], stdout=subprocess.DEVNULL, cwd=self._directory.name
         )
         until = time.monotonic() + HANG_S
         while self.ask("PING") != "+PONG":
@@ -115,6 +115,7 @@ class Sentinel(Redis):
 
     def __init__(self, master: Redis, tls: bool = False):
         self.port = servers.free_port()
+        self.address = f"127.0.0.1:{self.port}"
         self.password = None
         self._tls = tls
         self._directory = tempfile.TemporaryDirectory(prefix="weir-")
