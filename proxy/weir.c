@@ -57,6 +57,19 @@ static enum tls_client_certificates wanted_certificates(const struct config *con
                                                               : TLS_CLIENTS_REQUIRED;
 }
 
+// It is taken all the same: some clients do not look, and none would be served without.
+static void warn_if_expired(struct tls_server *tls, const char *file)
+{
+    struct log_line line;
+    int64_t expired_s = time(NULL) - tls_server_expiry(tls);
+    if (expired_s >= 0) {
+        log_begin(&line, LOG_WARN, "certificate_expired");
+        log_str(&line, "file", file);
+        log_int(&line, "expired_s", expired_s);
+        log_end(&line);
+    }
+}
+
 bool weir_make_tls(const struct config *config, const struct deployment *deployment,
                    struct shared *shared, char *ret_error, size_t capacity)
 {
@@ -68,6 +81,7 @@ bool weir_make_tls(const struct config *config, const struct deployment *deploym
             config_blame(config, CONFIG_OPTION_tls_mode, error, ret_error, capacity);
             return false;
         }
+        warn_if_expired(shared->tls_server, config->tls_certificate_key_file);
         if (config->tls_crl_file &&
             !tls_server_revoke(shared->tls_server, config->tls_crl_file, error, sizeof error)) {
             config_blame(config, CONFIG_OPTION_tls_crl_file, error, ret_error, capacity);

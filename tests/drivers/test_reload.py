@@ -192,6 +192,24 @@ def test_certificates_whose_files_change(tmp_path):
             assert serial(proxy.address) != former
 
 
+def test_a_certificate_that_has_expired_is_said(tmp_path):
+    pem, request, expired = (tmp_path / name for name in ("weir.pem", "request", "expired"))
+    ask = ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    sign = ["x509", "-req", "-in", request, "-signkey", pem, "-days", "-1", "-out", expired]
+    for one in ([*ask, "-keyout", pem, "-out", request], sign):
+        subprocess.run(["openssl", *one], check=True, capture_output=True)
+    pem.write_text(pem.read_text() + expired.read_text())
+    with StubServer() as stub:
+        flags = ("--tls-mode", "preferTLS", "--tls-certificate-key-file", str(pem))
+        with weir.Weir(stub.uri, *flags) as proxy:
+            assert proxy.wait_for("certificate_expired", 10)["file"] == str(pem)
+            former = serial(proxy.address)
+            shutil.copy(servers.certificates() / "server.pem", tmp_path / "new.pem")
+            os.replace(tmp_path / "new.pem", pem)
+            proxy.wait_for("reloaded", 10)
+            assert serial(proxy.address) != former and proxy.count("certificate_expired") == 1
+
+
 def test_no_door_opens_that_the_running_configuration_keeps_shut(tmp_path):
     """That the new file allows it does not count before a restart."""
     file = tmp_path / "weir.yaml"
