@@ -45,6 +45,7 @@
 #include "wire/read_preference.h"
 #include "wire/shape.h"
 
+#define CODE_UNAUTHORIZED 13
 #define READS_PER_RUN 16 // of one reply, before others get their turn
 
 // --- READ ---------------------------------------------------------------------------------------
@@ -323,6 +324,19 @@ static void send_own_reply(struct request *request, const bson_t *document)
     buffer_fini(&out);
 }
 
+static void log_denied(const struct request *request);
+
+// What a user asked for of others' operations is in the log as all that was tried.
+static void note_denial(struct request *request, const struct inquiry *inquiry)
+{
+    bson_iter_t iter;
+    if (request->client && inquiry->user && bson_iter_init_find(&iter, inquiry->reply, "code") &&
+        bson_iter_as_int64(&iter) == CODE_UNAUTHORIZED) {
+        request->problem = "not about the user's own operations";
+        log_denied(request);
+    }
+}
+
 // The observer's answer has come.
 static enum request_step take_answer(struct request *request)
 {
@@ -333,6 +347,7 @@ static enum request_step take_answer(struct request *request)
     } else if (inquiry->opens_view) {
         inquiry_tell_gone(request->worker, request->client_id);
     }
+    note_denial(request, inquiry);
     send_own_reply(request, inquiry->reply);
     inquiry_free(inquiry);
     return STEP_REPLY;
