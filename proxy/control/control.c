@@ -617,7 +617,8 @@ struct control *control_start(struct deployment *deployment, struct control_list
     control->deployment = deployment;
     control->uri = xstrdup(deployment->uri);
     control->members = xcalloc(1, sizeof *control->members);
-    take_picture(control, discovery_seeds(deployment->uri)); // gone before it is seen is told, too
+    // What is gone before it is seen is told, too.
+    free(take_picture(control, discovery_seeds(deployment->uri)));
     control->kills = errands_new("weir-killer", KILLS_MAX);
     control->questions = errands_new("weir-questions", QUESTIONS_MAX);
     control->references = 2;
