@@ -56,6 +56,20 @@ bool lease_must_cut(const struct lease *lease, int64_t now_us)
     return lease->held > 0 && now_us >= lease->ends_us - lease->terms.us / 4;
 }
 
+const char *lease_state_text(const struct lease *lease, int64_t now_us)
+{
+    if (lease->refused || !lease->settled) {
+        return lease->refused ? "refused" : "waiting";
+    }
+    if (lease->held == 0) {
+        return "floor";
+    }
+    if (is_draining(lease, now_us)) {
+        return lease_must_cut(lease, now_us) ? "cut" : "draining";
+    }
+    return "leased";
+}
+
 int64_t lease_dies_us(const struct lease *lease)
 {
     return lease->held > 0 ? lease->ends_us : INT64_MAX;

@@ -105,6 +105,9 @@ int lease_allows(struct lease *lease, int64_t now_us);
 // Whether what is open above that is to be closed at once.
 bool lease_must_cut(const struct lease *lease, int64_t now_us);
 
+// What it is at, in a word.
+const char *lease_state_text(const struct lease *lease, int64_t now_us);
+
 // When nothing above the floor may be open any more, whoever sees to it: INT64_MAX if nothing is.
 // To be followed before anything is opened by what lease_allows says.
 int64_t lease_dies_us(const struct lease *lease);

@@ -379,8 +379,8 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
     if (!open_control_socket(weir, ret_error, capacity)) {
         return false;
     }
-    weir->fleet = fleet_start(shared->config, shared->servers, ret_error, capacity);
-    return weir->fleet || !ret_error[0];
+    shared->fleet = fleet_start(shared->config, shared->servers, ret_error, capacity);
+    return shared->fleet || !ret_error[0];
 }
 
 // What hello says depends on what the deployment is: a driver that takes a standalone for a mongos
@@ -681,7 +681,7 @@ static void dispose(struct weir *weir)
         worker_free(weir->workers[i]);
     }
     free(weir->workers);
-    fleet_stop(weir->fleet);
+    fleet_stop(weir->shared.fleet);
     if (weir->shared.servers) {
         servers_free(weir->shared.servers);
         affinity_fini(&weir->shared.affinity);

@@ -40,7 +40,6 @@ struct weir {
     int worker_count;
     struct observer *observer;
     struct http *http;   // NULL: none
-    struct fleet *fleet; // NULL: none
     struct acceptor *acceptor;
     pthread_mutex_t posting; // guards the following three
     pthread_cond_t found_it;

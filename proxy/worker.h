@@ -44,6 +44,7 @@ struct shared {
     struct tls_server *_Atomic tls_server; // NULL: there has been no TLS towards apps yet
     struct tls_client *tls_client;         // NULL: no TLS towards the deployment
     struct servers *servers;               // have their own locks
+    struct fleet *fleet;                   // that it is one of; NULL: none. Has its own lock
     struct affinity affinity;              // has its own lock
     struct budget budget;
     struct mailbox *observer; // of who answers what is asked about weir; NULL: nobody

@@ -12,6 +12,7 @@
 #include "proxy/admin/log_lines.h"
 #include "proxy/admin/spread.h"
 #include "proxy/failure.h"
+#include "proxy/fleet.h"
 #include "proxy/mem.h"
 #include "proxy/net/tls.h"
 #include "proxy/request.h"
@@ -420,6 +421,71 @@ static void put_pins(const struct visit *visit, unsigned collections)
     free(pins);
 }
 
+// --- the fleet ----------------------------------------------------------------------------------
+
+static void append_member(const struct fleet_look *look, size_t i, int64_t now_us, bson_t *list)
+{
+    const struct lease_peer *peer = &look->peers[i];
+    bool self = peer->id == look->lease.id;
+    char key[16];
+    char id[24];
+    bson_t member;
+    snprintf(key, sizeof key, "%zu", i);
+    snprintf(id, sizeof id, "%016" PRIx64, peer->id);
+    bson_append_document_begin(list, key, -1, &member);
+    state_append_text(&member, "instance", peer->name);
+    state_append_text(&member, "id", id);
+    state_append_int(&member, "held", peer->held);
+    state_append_int(&member, "need", peer->need);
+    bson_append_double(&member, "lastAsked", -1, (double)(now_us - peer->seen_us) / 1e6);
+    bson_append_bool(&member, "self", -1, self);
+    bson_append_document_end(list, &member);
+}
+
+static void put_lease(const struct fleet_look *look, int64_t now_us, struct row *row)
+{
+    const struct lease *lease = &look->lease;
+    int64_t ends_us = lease_dies_us(lease);
+    row_text(row, STATE_fleet_epoch, lease->epoch);
+    row_bool(row, STATE_fleet_mature, lease->mature);
+    row_int(row, STATE_fleet_cap, lease->terms.cap);
+    row_int(row, STATE_fleet_floor, lease->terms.floor);
+    row_int(row, STATE_fleet_instances, lease->terms.instances);
+    row_int(row, STATE_fleet_allowed, look->allowed);
+    row_int(row, STATE_fleet_open, look->open);
+    row_int(row, STATE_fleet_need, look->need);
+    row_int(row, STATE_fleet_held, lease->held);
+    row_seconds(row, STATE_fleet_leaseEnds,
+                ends_us == INT64_MAX || ends_us < now_us ? 0 : ends_us - now_us);
+}
+
+static void put_fleet(const struct shared *shared, struct picture *picture)
+{
+    struct row row;
+    bson_t members;
+    if (!shared->fleet) {
+        return;
+    }
+    struct fleet_look *look = xcalloc(1, sizeof *look);
+    int64_t now_us = fleet_look(shared->fleet, look);
+    row_begin(&row, picture, STATE_fleet);
+    row_text(&row, STATE_fleet__id, shared->config->fleet_name);
+    row_text(&row, STATE_fleet_state, lease_state_text(&look->lease, now_us));
+    row_text(&row, STATE_fleet_store, look->store);
+    row_bool(&row, STATE_fleet_up, look->store[0] && !look->error[0]);
+    row_text(&row, STATE_fleet_error, look->error);
+    row_seconds(&row, STATE_fleet_lastAnswer,
+                look->answered_us < 0 ? -1000000 : now_us - look->answered_us);
+    put_lease(look, now_us, &row);
+    row_open_list(&row, STATE_fleet_members, &members);
+    for (size_t i = 0; i < look->lease.peer_count; i++) {
+        append_member(look, i, now_us, &members);
+    }
+    row_close_list(&row, &members);
+    row_end(&row);
+    free(look);
+}
+
 // --- rules --------------------------------------------------------------------------------------
 
 static void put_rule(const struct gathering *gathering, const struct rule *rule,
@@ -488,6 +554,9 @@ void gather(const struct gathering *gathering, unsigned collections, struct pict
     }
     if (collections & (STATE_BIT(STATE_cursors) | STATE_BIT(STATE_transactions))) {
         put_pins(&visit, collections);
+    }
+    if (collections & STATE_BIT(STATE_fleet)) {
+        put_fleet(gathering->shared, picture);
     }
     if (collections & STATE_BIT(STATE_rules)) {
         put_rules(gathering, picture);

@@ -11,7 +11,7 @@
 // Of the collections that have metrics.
 #define METRICS_COLLECTIONS                                                                        \
     (STATE_BIT(STATE_totals) | STATE_BIT(STATE_servers) | STATE_BIT(STATE_times) |                 \
-     STATE_BIT(STATE_tenants) | STATE_BIT(STATE_rules))
+     STATE_BIT(STATE_tenants) | STATE_BIT(STATE_fleet) | STATE_BIT(STATE_rules))
 
 void metrics_print(const struct picture *picture, struct buffer *out);
 

@@ -37,6 +37,8 @@
     COLLECTION(transactions, "a transaction that is open in the deployment")                       \
     COLLECTION(exhaustions, "a time in which a server's permits had run out, with what weir makes "\
         "of it; the latest 64")                                                                    \
+    COLLECTION(fleet, "this weir's part in its fleet (docs/fleet.md); the only document, and none "  \
+        "without `fleet.redis`")                                                                   \
     COLLECTION(rules, "a rule in force, in the order in which they are asked")                     \
     COLLECTION(config, "a setting, secrets left out")                                              \
     COLLECTION(log, "a line of the log; the latest 256 KiB of them, also those that could not be " \
@@ -267,6 +269,37 @@
         "`longScans`; the `longest`, with `plan`), `members` (with `lag`), `plan` (of the shape "  \
         "that held most), `index` (the one `wanted` for it; one that is `there`), `unanswered` "   \
         "(`what`, `why`).")                                                                     \
+                                                                                                   \
+    FIELD(fleet, _id, LABEL, "", "fleet", "fleet.name.")                                           \
+    FIELD(fleet, state, TEXT, "", NULL, "`leased` (it has more than its floor), `floor`, "         \
+        "`draining` (its lease was not renewed: down to its floor as connections become idle), "   \
+        "`cut` (at once), `waiting` (for its first answer) or `refused`.")                         \
+    FIELD(fleet, store, TEXT, "", NULL, "Where the store was when it last answered.")              \
+    FIELD(fleet, up, BOOL, "", "weir_fleet_store_up",                                              \
+        "Whether the store answered what it was last asked.")                                      \
+    FIELD(fleet, error, TEXT, "", NULL, "Why it did not.")                                         \
+    FIELD(fleet, lastAnswer, REAL, "seconds", "weir_fleet_last_answer_seconds",                    \
+        "How long ago it last answered; -1: never.")                                               \
+    FIELD(fleet, epoch, TEXT, "", NULL, "Of the store's memory: another one, and it has "          \
+        "forgotten.")                                                                              \
+    FIELD(fleet, mature, BOOL, "", "weir_fleet_epoch_mature",                                      \
+        "Whether every lease of a former epoch is over: before that nobody gets more.")            \
+    FIELD(fleet, cap, INT, "", "weir_fleet_connections_max",                                       \
+        "The most connections to a server, of all together.")                                      \
+    FIELD(fleet, floor, INT, "", "weir_fleet_floor", "How many each may always have.")             \
+    FIELD(fleet, instances, INT, "", "weir_fleet_instances_max", "How many may run at one time.")  \
+    FIELD(fleet, allowed, INT, "", "weir_fleet_connections_allowed",                               \
+        "How many connections to a server this one may have now.")                                 \
+    FIELD(fleet, open, INT, "", "weir_fleet_connections_open",                                     \
+        "How many it has, open and opening, at the server where it has most.")                     \
+    FIELD(fleet, need, INT, "", "weir_fleet_need",                                                 \
+        "How many more than its floor it has a use for, as it last told the store.")               \
+    FIELD(fleet, held, INT, "", "weir_fleet_leased", "How many it has leased above its floor.")    \
+    FIELD(fleet, leaseEnds, REAL, "seconds", "weir_fleet_lease_remaining_seconds",                 \
+        "In how long that ends unless it is renewed; 0: nothing is leased.")                       \
+    FIELD(fleet, members, LIST, "", NULL, "Who holds what, as the store last told: `instance` "    \
+        "(its machine), `id`, `held` and `need` above the floor, `lastAsked` (how long ago it was " \
+        "seen to ask, in seconds), `self`.")                                                       \
                                                                                                    \
     FIELD(rules, _id, LABEL, "", "rule", "Its number, as `weir ctl` has it.")                      \
     FIELD(rules, rule, TEXT, "", NULL, "What it says.")                                            \

@@ -223,6 +223,29 @@ static void take_tenants(struct figures *figures, const bson_t *before, const bs
     }
 }
 
+// --- the fleet ----------------------------------------------------------------------------------
+
+static void take_fleet(struct fleet_figures *fleet, const bson_t *now)
+{
+    struct walk walk, members;
+    bson_t own, member;
+    walk_begin(&walk, now, "fleet");
+    if (!walk_next(&walk, &own)) {
+        return;
+    }
+    fleet->state = field_text(&own, "state");
+    fleet->store_up = number_of(&own, "up") > 0;
+    fleet->allowed = number_of(&own, "allowed");
+    fleet->cap = number_of(&own, "cap");
+    fleet->held = number_of(&own, "held");
+    fleet->need = number_of(&own, "need");
+    fleet->last_answer_s = number_of(&own, "lastAnswer");
+    for (walk_begin(&members, &own, "members"); walk_next(&members, &member);) {
+        fleet->members++;
+        fleet->held_by_all += number_of(&member, "held");
+    }
+}
+
 // --- times --------------------------------------------------------------------------------------
 
 static void sum_times(const bson_t *state, const char *measure, struct spread *ret_spread)
@@ -472,6 +495,7 @@ void figures_make(struct figures *figures, const bson_t *before, const bson_t *n
     figures->failed_rate = rate(figures, sum_of(&totals, "failed"), sum_of(&old, "failed"));
     take_servers(figures, before, now);
     take_tenants(figures, before, now);
+    take_fleet(&figures->fleet, now);
     take_times(&figures->wait, before, now, "wait");
     double served = take_times(&figures->service, before, now, "service");
     figures->served_rate = rate(figures, served, 0);
@@ -595,6 +619,25 @@ static void append_quantiles(bson_t *document, const char *key, const struct qua
     bson_append_document_end(document, &inner_document);
 }
 
+static void append_fleet(bson_t *document, const struct fleet_figures *fleet)
+{
+    bson_t own;
+    if (!fleet->state) {
+        return;
+    }
+    BSON_APPEND_DOCUMENT_BEGIN(document, "fleet", &own);
+    BSON_APPEND_UTF8(&own, "state", fleet->state);
+    BSON_APPEND_BOOL(&own, "storeUp", fleet->store_up);
+    append_number(&own, "allowed", CELL_COUNT, fleet->allowed);
+    append_number(&own, "cap", CELL_COUNT, fleet->cap);
+    append_number(&own, "held", CELL_COUNT, fleet->held);
+    append_number(&own, "need", CELL_COUNT, fleet->need);
+    append_number(&own, "members", CELL_COUNT, fleet->members);
+    append_number(&own, "heldByAll", CELL_COUNT, fleet->held_by_all);
+    append_number(&own, "lastAnswer", CELL_SECONDS, fleet->last_answer_s);
+    bson_append_document_end(document, &own);
+}
+
 void figures_append(const struct figures *figures, bson_t *document)
 {
     const struct {
@@ -627,6 +670,7 @@ void figures_append(const struct figures *figures, bson_t *document)
     }
     append_quantiles(document, "wait", &figures->wait);
     append_quantiles(document, "service", &figures->service);
+    append_fleet(document, &figures->fleet);
     for (int i = 0; i < PANE_COUNT; i++) {
         bson_t list;
         BSON_APPEND_ARRAY_BEGIN(document, panes[i].name, &list);

@@ -59,6 +59,15 @@ struct quantiles {
     double p99;
 };
 
+// This weir's part in its fleet.
+struct fleet_figures {
+    const char *state; // NULL: it is in none
+    bool store_up;
+    double allowed, cap, held, need;
+    double members, held_by_all;
+    double last_answer_s;
+};
+
 struct figures {
     const char *version;
     double pid;
@@ -72,6 +81,7 @@ struct figures {
     double exhausted; // servers
     double served_rate, shed_rate, failed_rate;
     struct quantiles wait, service;
+    struct fleet_figures fleet;
     struct records records[PANE_COUNT];
     char (*request_ids)[FIGURES_ID_BYTES]; // the numbers of requests, as texts
 };

@@ -179,6 +179,25 @@ static void draw_bars(struct screen *screen, const struct figures *figures, cons
     draw_bar(screen, view, "waiting", figures->waiting, figures->waiting + figures->limit, words);
 }
 
+static void draw_fleet(struct screen *screen, const struct figures *figures,
+                       const struct view *view)
+{
+    const struct fleet_figures *fleet = &figures->fleet;
+    char silent[16];
+    int column = 0;
+    if (!fleet->state) {
+        return;
+    }
+    struct line *line = next_line(screen, view, fleet->store_up ? LOOK_PLAIN : LOOK_ALARM);
+    write_seconds(silent, fleet->last_answer_s);
+    put(line, &column, "%-*s %.0f of %.0f allowed, %s; holds %.0f needs %.0f; all %.0f hold %.0f",
+        LABEL_COLUMNS, "fleet", fleet->allowed, fleet->cap, fleet->state, fleet->held, fleet->need,
+        fleet->members, fleet->held_by_all);
+    if (!fleet->store_up) {
+        put(line, &column, "; AWAY %s", fleet->last_answer_s < 0 ? "" : silent);
+    }
+}
+
 static void draw_rates(struct screen *screen, const struct figures *figures,
                        const struct view *view)
 {
@@ -322,7 +341,7 @@ static void lay_out(const struct figures *figures, const struct view *view,
                     int ret_rows[PANE_COUNT])
 {
     static const int parts[PANE_COUNT] = {0, 4, 3, 0, 5};
-    int room = view->height - HEADER_LINES - 1;
+    int room = view->height - HEADER_LINES - (figures->fleet.state ? 1 : 0) - 1;
     size_t servers = figures->records[PANE_SERVERS].count;
     bool crowded = room < 3 + 6;
     for (int i = 0; i < PANE_COUNT; i++) {
@@ -422,6 +441,7 @@ void screen_draw(struct screen *screen, struct figures *figures, struct view *vi
         return;
     }
     draw_bars(screen, figures, view);
+    draw_fleet(screen, figures, view);
     draw_rates(screen, figures, view);
     draw_news(screen, figures, view);
     lay_out(figures, view, rows);

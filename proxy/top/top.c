@@ -215,8 +215,8 @@ static bool take_answer(struct top *top, char *error)
 
 static bson_t *state_order(void)
 {
-    static const char *const names[] = {"totals",   "servers", "times",
-                                        "requests", "shapes",  "tenants"};
+    static const char *const names[] = {"totals", "servers", "times", "requests",
+                                        "shapes", "tenants", "fleet"};
     bson_t *order = bson_new();
     bson_t list;
     BSON_APPEND_UTF8(order, "order", "state");

@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import signal
 import subprocess
 import threading
 import time
+import urllib.request
 import warnings
 from pathlib import Path
 
 import pytest
 import raw
+import servers
 import stores
 from relay import BlackHole, Relay
 from stores import wait_until
@@ -56,11 +60,14 @@ def slow(asked) -> None:
     asked.connection.send(asked.fine())
 
 
-def start(stub, address: str, cap: int = CAP, instances: int = INSTANCES, **options) -> Weir:
+def start(
+    stub, address: str, cap: int = CAP, instances: int = INSTANCES, *arguments: str, **options
+) -> Weir:
     return Weir(
         stub.uri, "--fleet-redis", address, "--fleet-cap", str(cap), "--fleet-floor", str(FLOOR),
         "--fleet-instances", str(instances), "--fleet-lease", "4s", "--limit", "fixed",
-        "--max-wait", "2s", "--slow-op-threshold", "1m", "--threads", "1", "--control-socket", "disabled", cap=100, **options,
+        "--max-wait", "2s", "--slow-op-threshold", "1m", "--threads", "1", *(arguments or ["--control-socket", "disabled"]),
+        cap=100, **options,
     )  # fmt: skip
 
 
@@ -192,3 +199,56 @@ def test_who_goes_by_other_terms_gets_nothing():
                 load(first, other, apps=1)
                 wait_until(lambda: first.state()["upstreams_open"] == 1, "one serves")
                 assert other.state()["upstreams_open"] == 0
+                assert seen(other)["state"] == "refused" and seen(other)["allowed"] == 0
+
+
+# --- what is to be seen ---------------------------------------------------------------------------
+
+
+def seen(proxy: Weir) -> dict:
+    with raw.Connection.to(proxy.address) as it:
+        [fleet] = it.ask({"find": "fleet"}, db="weir")["cursor"]["firstBatch"]
+    return fleet
+
+
+def held_by(proxy: Weir) -> dict[str, int]:
+    """Who holds what, as it knows."""
+    return {member["id"]: member["held"] for member in seen(proxy)["members"]}
+
+
+def metric(proxy: Weir, port: int, name: str) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return float(re.search(rf"^weir_fleet_{name}{{.*}} (\S+)$", answer.read().decode(), re.M)[1])
+
+
+def test_who_holds_what_is_to_be_seen_and_nobody_dies_of_a_store_that_is_away(tmp_path):
+    port = servers.free_port()
+    options = "--http-port", str(port), "--control-socket", str(tmp_path / "weir.sock")
+    with StubServer() as stub, stores.Redis() as store:
+        stub.script = slow
+        with start(stub, store.address, 20, 2, *options) as busy, start(
+            stub, store.address, 20, 2
+        ) as idle:
+            ending = load(busy)
+            wait_until(lambda: seen(busy)["held"] == 18, "it has all but the floors")
+            wait_until(lambda: sorted(held_by(idle).values()) == [0, 18], "the other sees it")
+            fleet = seen(busy)
+            assert (fleet["_id"], fleet["store"], fleet["up"]) == ("default", store.address, True)
+            assert (fleet["state"], fleet["allowed"], fleet["need"]) == ("leased", 19, 29)
+            assert fleet["mature"] and fleet["epoch"] and 0 < fleet["leaseEnds"] <= 4
+            [own] = [member["id"] for member in fleet["members"] if member["self"]]
+            assert held_by(idle)[own] == held_by(busy)[own] == 18
+            assert metric(busy, port, "leased") == 18 and metric(busy, port, "store_up") == 1
+            top = subprocess.run(
+                [default_binary(), "top", "--once", "--json", "--socket", tmp_path / "weir.sock"],
+                capture_output=True, text=True, check=True, timeout=20,
+            )  # fmt: skip
+            assert json.loads(top.stdout)["fleet"]["heldByAll"] == 18
+
+            store.end()
+            wait_until(lambda: seen(busy)["state"] in ("draining", "cut"), "it gives up")
+            wait_until(lambda: seen(busy)["state"] == "floor", "it has")
+            wait_until(lambda: seen(busy)["lastAnswer"] > 4.5, "its lease would be over")
+            assert seen(busy)["allowed"] == 1 and "refused" in seen(busy)["error"]
+            assert metric(busy, port, "store_up") == 0
+            ending.set()

@@ -42,6 +42,9 @@ static const char now_json[] =
     "   'served': 30, 'shed': 5},"
     "  {'_id': 'jobs a:1', 'server': 'a:1', 'tenant': 'jobs', 'inFlight': 19, 'waiting': 4,"
     "   'served': 6, 'shed': 0}],"
+    " 'fleet': [{'_id': 'shop', 'state': 'draining', 'up': false, 'allowed': 2, 'cap': 60,"
+    "   'held': 8, 'need': 9, 'lastAnswer': 3.5,"
+    "   'members': [{'held': 8, 'self': true}, {'held': 4, 'self': false}]}],"
     " 'shapes': [{'_id': '00000000000000bb a:1', 'server': 'a:1', 'shape': 'find y',"
     "   'requests': 20, 'held': 2.0, 'waited': 4.0, 'now': 1},"
     "  {'_id': '00000000000000aa a:1', 'server': 'a:1', 'shape': 'count x',"
@@ -148,6 +151,7 @@ static void a_screen(void **state)
     assert_true(shows(&screen, "30 of 40 open"));
     assert_true(shows(&screen, "20 of 20, 0 slow"));
     assert_true(shows(&screen, "9, longest 79ms"));
+    assert_true(shows(&screen, "2 of 60 allowed, draining; holds 8 needs 9; all 2 hold 12; AWAY"));
     assert_true(shows(&screen, "EXHAUSTED"));
     assert_true(shows(&screen, "b\\x1b[2J"));
     assert_true(shows(&screen, "count x"));
