@@ -60,14 +60,19 @@ def slow(asked) -> None:
     asked.connection.send(asked.fine())
 
 
+def start_alone(stub, cap: int, *arguments: str, **options) -> Weir:
+    return Weir(
+        stub.uri, "--limit", "fixed", "--max-wait", "2s", "--slow-op-threshold", "1m", "--threads",
+        "1", *arguments, cap=cap, **options,
+    )  # fmt: skip
+
+
 def start(
     stub, address: str, cap: int = CAP, instances: int = INSTANCES, *arguments: str, **options
 ) -> Weir:
-    return Weir(
-        stub.uri, "--fleet-redis", address, "--fleet-cap", str(cap), "--fleet-floor", str(FLOOR),
-        "--fleet-instances", str(instances), "--fleet-lease", "4s", "--limit", "fixed",
-        "--max-wait", "2s", "--slow-op-threshold", "1m", "--threads", "1", *(arguments or ["--control-socket", "disabled"]),
-        cap=100, **options,
+    return start_alone(
+        stub, 1000, "--fleet-redis", address, "--fleet-cap", str(cap), "--fleet-floor", str(FLOOR),
+        "--fleet-instances", str(instances), "--fleet-lease", "4s", *arguments, **options,
     )  # fmt: skip
 
 
