@@ -451,7 +451,7 @@ static void log_leak(const struct pin *pin, bool killed, int64_t now_us)
 }
 
 static bool find_leak(struct affinity *affinity, struct worker *worker, enum pin_kind kind,
-                      int64_t now_us, struct pin *ret_pin)
+                      bool kills, int64_t now_us, struct pin *ret_pin)
 {
     int64_t limit_us = idle_us(worker, kind);
     if (limit_us == 0) {
@@ -461,7 +461,7 @@ static bool find_leak(struct affinity *affinity, struct worker *worker, enum pin
     const struct pin *pin = pins_next_idle(affinity->pins, kind, limit_us, now_us);
     if (pin) {
         *ret_pin = *pin;
-        if (worker->shared->config->kill_idle) {
+        if (kills) {
             pins_close(affinity->pins, &ret_pin->key);
         }
     }
@@ -472,11 +472,11 @@ static bool find_leak(struct affinity *affinity, struct worker *worker, enum pin
 static void look_for_leaks(struct affinity *affinity, struct worker *worker, enum pin_kind kind,
                            int64_t now_us)
 {
-    bool killed = worker->shared->config->kill_idle;
+    bool kills = worker->shared->config->kill_idle;
     struct pin pin;
-    while (!leaves_it(worker) && find_leak(affinity, worker, kind, now_us, &pin)) {
-        log_leak(&pin, killed, now_us);
-        if (killed) {
+    while (!leaves_it(worker) && find_leak(affinity, worker, kind, kills, now_us, &pin)) {
+        log_leak(&pin, kills, now_us);
+        if (kills) {
             kill_pinned(worker, &pin);
         }
     }

@@ -333,6 +333,7 @@ static void take_reloaded(struct worker *worker, struct reloaded_mail *mail)
         client->leaves = client->leaves || (mail->closed_doors >> client->door & 1);
         client_weigh(client);
     }
+    affinity_tick(&worker->shared->affinity, worker, loop_now_us(worker->loop)); // leaks, sooner
     free(mail);
 }
 

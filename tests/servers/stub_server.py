@@ -62,6 +62,7 @@ class StubServer:
         self.script: Callable[[Asked], None] = fine
         self.hello = HELLO
         self.most_upstreams = 0
+        self.is_mute = False  # towards new upstreams; monitors are greeted
         self._upstreams: set[raw.Connection] = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -109,6 +110,8 @@ class StubServer:
 
     def _greet(self, asked: Asked) -> None:
         if is_of_an_upstream(asked.document):
+            if self.is_mute:
+                return
             with self._lock:
                 self._upstreams.add(asked.connection)
                 if len(self._upstreams) > self.most_upstreams:

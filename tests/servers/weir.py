@@ -63,6 +63,7 @@ class Weir:
     cap: --max-connections. tls: TLS and plain on the one port (another mode: name it in the
     arguments). unix: a Unix socket too. host: the address to listen on. port: a free one unless
     said. env: more environment.
+    file: its configuration, in the place of all these; port is the one that it says.
     log: a file that it logs to, as it may be in production, instead of a pipe to us.
     echo: passes the log on to our own standard error; can be set at any time.
 
@@ -82,6 +83,7 @@ class Weir:
         port: int | None = None,
         binary: str | Path | None = None,
         env: dict[str, str] | None = None,
+        file: Path | None = None,
         log: Path | None = None,
         echo: bool = False,
     ):
@@ -95,8 +97,9 @@ class Weir:
         self.echo = echo
         self._changed = threading.Condition()
         self._binary = binary or default_binary()
+        said = ["--config", str(file)] if file else [uri, *self._arguments(cap), *arguments]
         self._child = subprocess.Popen(
-            [str(self._binary), uri, *self._arguments(cap), *arguments],
+            [str(self._binary), *said],
             stdin=subprocess.DEVNULL, stderr=open(log, "ab") if log else subprocess.PIPE,
             env={**os.environ, **(env or {})}, start_new_session=True,
         )  # fmt: skip
