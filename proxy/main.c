@@ -117,6 +117,9 @@ static int run_app(int argc, char **argv)
     char error[CONFIG_ERROR_BYTES];
     struct config *config = config_load(count, argv, environ, error);
     if (config == NULL) {
+        if (!uri) {
+            fprintf(stderr, "weir exec: %s is not set\n", app.variable);
+        }
         return refuse(error);
     }
     int status = run((struct weir_source){config, count, argv}, &app);
