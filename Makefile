@@ -16,7 +16,7 @@ SPEC := $(BUILD)/spec
 
 .DEFAULT_GOAL := build
 .PHONY: build run test test-c test-asan test-tsan test-valgrind test-defects test-drivers sim fuzz \
-        check-format check-clang check-tidy bench bench-door bench-failover bench-story bench-fleet storms certs test-stubset test-faults \
+        check-format check-clang check-tidy buildpack test-heroku bench bench-door bench-failover bench-story bench-fleet storms certs test-stubset test-faults \
         test-spec soak model clean help
 
 build:  ## install what it needs and build a release (the default)
@@ -96,19 +96,32 @@ test-spec: build $(VENV)/.tests-ready $(SPEC)/.ready  ## a driver's own tests, b
 test-deploy: deb certs $(VENV)/.deploy-ready  ## the package in a clean root, the image's and Kubernetes' files
 	@$(PYTEST) -n 2 --dist loadfile tests/deploy
 
-# What a package is built from, as a tree of its own; the network was asked for uPlot before.
+# What a package is built from, as a tree of its own; the network was asked for uPlot before: $(call lay-source,TREE)
+define lay-source
+	@rm -rf $(1) && mkdir -p $(1)
+	@cp -r CMakeLists.txt README.md CHANGELOG.md docs wire policy proxy $(1)
+	@cp -r $(BUILD)/proxy/page/node_modules $(1)/proxy/admin/page
+	@cp -r deploy/debian $(1)
+	@cp deploy/systemd/weir.service $(1)/debian/weir.service
+endef
 DEB := $(BUILD)/deb
 
 deb: build  ## a Debian package, into build/deb
 	@deploy/packages.sh deb
-	@rm -rf $(DEB) && mkdir -p $(DEB)/weir
-	@cp -r CMakeLists.txt README.md CHANGELOG.md docs wire policy proxy $(DEB)/weir
-	@cp -r $(BUILD)/proxy/page/node_modules $(DEB)/weir/proxy/admin/page
-	@cp -r deploy/debian $(DEB)/weir
-	@cp deploy/systemd/weir.service $(DEB)/weir/debian/weir.service
+	@rm -rf $(DEB)
+	$(call lay-source,$(DEB)/weir)
 	@cd $(DEB)/weir && dpkg-buildpackage -b -us -uc >../build.log 2>&1 || { tail -n 20 ../build.log; exit 1; }
 	@lintian --fail-on error,warning --allow-root $(DEB)/weir_*.changes
 	@ls $(DEB)/weir_*.deb
+
+buildpack: build  ## a buildpack for Heroku, with weir's source in it, as build/weir-buildpack.tgz
+	$(call lay-source,$(BUILD)/buildpack/source)
+	@cp -r deploy/heroku/bin $(BUILD)/buildpack
+	@tar -C $(BUILD)/buildpack -czf $(BUILD)/weir-buildpack.tgz bin source
+
+test-heroku: buildpack $(VENV)/.tests-ready  ## the buildpack in clean roots, as the platform runs it
+	@deploy/packages.sh deb
+	@WHOLE_BUILDPACK=1 $(PYTEST) tests/deploy/test_heroku.py
 
 soak: certs $(VENV)/.tests-ready  ## drivers' traffic and faults for SECONDS=600, under both sanitizers
 	$(call test-build,asan,-DWEIR_SANITIZE=address$(comma)undefined)
