@@ -246,6 +246,52 @@ static void take_fleet(struct fleet_figures *fleet, const bson_t *now)
     }
 }
 
+// --- exhaustions --------------------------------------------------------------------------------
+
+static void take_exhaustions(struct figures *figures, const bson_t *now, double time_s)
+{
+    struct exhaustion_seen *latest = &figures->exhaustion;
+    struct walk walk;
+    bson_t record;
+    for (walk_begin(&walk, now, "exhaustions"); walk_next(&walk, &record);) {
+        double end = number_of(&record, "end");
+        if (latest->going_on && end > 0) {
+            continue; // of another server
+        }
+        *latest = (struct exhaustion_seen){
+            .id = field_text(&record, "_id"),
+            .server = field_text(&record, "server"),
+            .cause = field_text(&record, "cause"),
+            .verdict = field_text(&record, "verdict"),
+            .lasted_s = number_of(&record, "duration"),
+            .ended_s = end > 0 ? since(time_s, end) : 0,
+            .going_on = end == 0,
+        };
+    }
+}
+
+bool figures_find_exhaustion(const bson_t *state, const char *id, int after, bson_t *ret_record)
+{
+    struct walk walk;
+    bson_t record;
+    int place = 0;
+    int found = -1;
+    int last = (int)count_of(state, "exhaustions") - 1;
+    for (walk_begin(&walk, state, "exhaustions"); walk_next(&walk, &record); place++) {
+        found = strcmp(field_text(&record, "_id"), id) == 0 ? place : found;
+    }
+    if (found < 0) {
+        return false;
+    }
+    int wanted = found + after;
+    wanted = wanted < 0 ? 0 : wanted > last ? last : wanted;
+    walk_begin(&walk, state, "exhaustions");
+    for (place = 0; place <= wanted; place++) {
+        (void)walk_next(&walk, ret_record);
+    }
+    return true;
+}
+
 // --- times --------------------------------------------------------------------------------------
 
 static void sum_times(const bson_t *state, const char *measure, struct spread *ret_spread)
@@ -496,6 +542,7 @@ void figures_make(struct figures *figures, const bson_t *before, const bson_t *n
     take_servers(figures, before, now);
     take_tenants(figures, before, now);
     take_fleet(&figures->fleet, now);
+    take_exhaustions(figures, now, time_s);
     take_times(&figures->wait, before, now, "wait");
     double served = take_times(&figures->service, before, now, "service");
     figures->served_rate = rate(figures, served, 0);
@@ -638,6 +685,24 @@ static void append_fleet(bson_t *document, const struct fleet_figures *fleet)
     bson_append_document_end(document, &own);
 }
 
+static void append_exhaustion(const struct exhaustion_seen *seen, bson_t *document)
+{
+    bson_t inner;
+    if (!seen->id) {
+        BSON_APPEND_NULL(document, "exhaustion");
+        return;
+    }
+    BSON_APPEND_DOCUMENT_BEGIN(document, "exhaustion", &inner);
+    BSON_APPEND_UTF8(&inner, "_id", seen->id);
+    BSON_APPEND_UTF8(&inner, "server", seen->server);
+    BSON_APPEND_BOOL(&inner, "goingOn", seen->going_on);
+    BSON_APPEND_DOUBLE(&inner, "duration", seen->lasted_s);
+    BSON_APPEND_DOUBLE(&inner, "endedAgo", seen->ended_s);
+    BSON_APPEND_UTF8(&inner, "cause", seen->cause);
+    BSON_APPEND_UTF8(&inner, "verdict", seen->verdict);
+    bson_append_document_end(document, &inner);
+}
+
 void figures_append(const struct figures *figures, bson_t *document)
 {
     const struct {
@@ -668,6 +733,7 @@ void figures_append(const struct figures *figures, bson_t *document)
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         append_number(document, numbers[i].name, numbers[i].kind, numbers[i].number);
     }
+    append_exhaustion(&figures->exhaustion, document);
     append_quantiles(document, "wait", &figures->wait);
     append_quantiles(document, "service", &figures->service);
     append_fleet(document, &figures->fleet);

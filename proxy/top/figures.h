@@ -68,6 +68,17 @@ struct fleet_figures {
     double last_answer_s;
 };
 
+// The exhaustion that goes on, or else the latest.
+struct exhaustion_seen {
+    const char *id; // NULL: there has been none
+    const char *server;
+    const char *cause;
+    const char *verdict;
+    double lasted_s;
+    double ended_s; // ago
+    bool going_on;
+};
+
 struct figures {
     const char *version;
     double pid;
@@ -79,6 +90,7 @@ struct figures {
     double limit, in_flight, slow, streams;
     double waiting, longest_wait_s;
     double exhausted; // servers
+    struct exhaustion_seen exhaustion;
     double served_rate, shed_rate, failed_rate;
     struct quantiles wait, service;
     struct fleet_figures fleet;
@@ -94,6 +106,10 @@ void figures_fini(struct figures *figures);
 // Puts those that have the filter's text in theirs first, sorted by a column.
 void figures_arrange(struct figures *figures, enum pane_id pane, int column, bool ascending,
                      const char *filter);
+
+// The record of an exhaustion in a state, so many after the one of the id, or the last that way;
+// borrowed. False: there is no record of that id.
+bool figures_find_exhaustion(const bson_t *state, const char *id, int after, bson_t *ret_record);
 
 void figures_append(const struct figures *figures, bson_t *document);
 

@@ -11,7 +11,7 @@
 #include "proxy/mem.h"
 
 enum {
-    HEADER_LINES = 8,
+    HEADER_LINES = 9,
     WIDE_COLUMNS = 120,
     LABEL_COLUMNS = 10,
     SERVER_LINES_MAX = 4,
@@ -218,17 +218,41 @@ static void draw_rates(struct screen *screen, const struct figures *figures,
         "times", texts[3], texts[4], texts[5], texts[6]);
 }
 
+static void draw_exhaustion(struct screen *screen, const struct figures *figures,
+                            const struct view *view)
+{
+    const struct exhaustion_seen *seen = &figures->exhaustion;
+    bool going_on = figures->exhausted > 0 || seen->going_on;
+    struct line *line = next_line(screen, view, going_on ? LOOK_ALARM : LOOK_PLAIN);
+    int column = 0;
+    char lasted[16];
+    char ago[16];
+    write_seconds(lasted, seen->lasted_s);
+    write_seconds(ago, seen->ended_s);
+    put(line, &column, "%-*s ", LABEL_COLUMNS, going_on ? "EXHAUSTED" : "exhausted");
+    if (going_on && !seen->going_on) { // its record comes in a moment
+        put(line, &column, "requests wait or are refused");
+    } else if (!seen->id) {
+        put(line, &column, "never");
+    } else if (going_on) {
+        put(line, &column, "for %s (e): ", lasted);
+        put_text(line, &column, seen->verdict, view->width - column, false);
+    } else {
+        put(line, &column, "%s, %s ago (e): ", lasted, ago);
+        put_text(line, &column, seen->verdict, view->width - column, false);
+    }
+}
+
 static void draw_news(struct screen *screen, const struct figures *figures, const struct view *view)
 {
-    bool alarm = view->alarm || figures->emergency || figures->exhausted > 0;
+    bool alarm = view->alarm || figures->emergency;
     struct line *line = next_line(screen, view, alarm ? LOOK_ALARM : LOOK_PLAIN);
     int column = 0;
     if (view->alarm) {
         put_text(line, &column, view->alarm, view->width, false);
         return;
     }
-    put(line, &column, "%s%s%s", figures->emergency ? "EMERGENCY  " : "",
-        figures->exhausted > 0 ? "EXHAUSTED: requests wait or are refused  " : "",
+    put(line, &column, "%s%s", figures->emergency ? "EMERGENCY  " : "",
         view->paused ? "PAUSED (space goes on)  " : "");
     if (view->filter[0]) {
         put(line, &column, "filter ");
@@ -382,6 +406,7 @@ static const char *const help[] = {
     "  /            show rows that have a text; Esc: all again, none chosen",
     "  k            kill: the request, or all of the shape (asks first)",
     "  d            deny: the shape, or the app, for 15 minutes (asks first)",
+    "  e            the record of the last exhaustion: why, and what to do",
     "  space        pause                q       quit",
     "",
     "Any key goes back.",
@@ -400,10 +425,49 @@ static void draw_keys(struct screen *screen, const struct view *view)
 {
     struct line *line = next_line(screen, view, view->prompt ? LOOK_ALARM : LOOK_KEYS);
     int column = 0;
+    put_text(
+        line, &column,
+        view->prompt
+            ? view->prompt
+            : "q quit  ? help  Tab pane  Enter zoom  s sort  / filter  k kill  d deny  e event",
+        view->width, true);
+}
+
+static int count_lines(const char *text)
+{
+    int count = 0;
+    for (; *text; text++) {
+        count += *text == '\n';
+    }
+    return count;
+}
+
+// A part of the page, between a line that says what is wrong and the keys.
+static void draw_page(struct screen *screen, struct view *view)
+{
+    const char *at = view->page;
+    int last = count_lines(at) - (view->height - 2);
+    int column = 0;
+    view->page_first = view->page_first > last ? last : view->page_first;
+    view->page_first = view->page_first < 0 ? 0 : view->page_first;
+    struct line *line = next_line(screen, view, view->alarm ? LOOK_ALARM : LOOK_PLAIN);
+    put_text(line, &column, view->alarm ? view->alarm : "", view->width, false);
+    for (int i = 0; *at && screen->count < view->height - 1; i++) {
+        size_t length = strcspn(at, "\n");
+        if (i >= view->page_first) {
+            line = next_line(screen, view, LOOK_PLAIN);
+            snprintf(line->text, sizeof line->text, "%.*s", (int)length, at);
+        }
+        at += length + (at[length] == '\n');
+    }
+    while (screen->count < view->height - 1) {
+        next_line(screen, view, LOOK_PLAIN);
+    }
+    line = next_line(screen, view, view->notice ? LOOK_ALARM : LOOK_KEYS);
+    column = 0;
     put_text(line, &column,
-             view->prompt
-                 ? view->prompt
-                 : "q quit  ? help  Tab pane  Enter zoom  s sort  / filter  k kill  d deny",
+             view->notice ? view->notice
+                          : "e back  Up Down PgUp PgDn scroll  Left the one before  Right after",
              view->width, true);
 }
 
@@ -434,6 +498,11 @@ void screen_draw(struct screen *screen, struct figures *figures, struct view *vi
         figures_arrange(figures, (enum pane_id)i, view->column[i], view->ascending[i],
                         view->filter);
     }
+    if (view->page) {
+        draw_page(screen, view);
+        cut_to_window(screen, view);
+        return;
+    }
     draw_title(screen, figures, view);
     if (view->help) {
         draw_help(screen, view);
@@ -443,6 +512,7 @@ void screen_draw(struct screen *screen, struct figures *figures, struct view *vi
     draw_bars(screen, figures, view);
     draw_fleet(screen, figures, view);
     draw_rates(screen, figures, view);
+    draw_exhaustion(screen, figures, view);
     draw_news(screen, figures, view);
     lay_out(figures, view, rows);
     for (int i = 0; i < PANE_COUNT; i++) {

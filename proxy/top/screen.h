@@ -3,7 +3,8 @@
 // What `weir top` shows, as lines of text. Pure: figures and a view in, lines out. Where a pane is
 // depends on the size of the window alone, so nothing jumps when numbers change.
 //
-//      title | bars: cap, limit, in flight, waiting | rates | times | news | panes ... | keys
+//      title | bars: cap, limit, in flight, waiting | rates | times | exhaustion | news | panes ...
+//      | keys
 
 #ifndef PROXY_TOP_SCREEN_H
 #define PROXY_TOP_SCREEN_H
@@ -31,6 +32,8 @@ struct view {
     bool zoomed; // the pane in focus has all the room
     bool help;
     bool paused;
+    const char *page;       // lines that have all the room; NULL: none
+    int page_first;         // shown: those above are scrolled away
     int column[PANE_COUNT]; // sorted by
     bool ascending[PANE_COUNT];
     size_t first[PANE_COUNT];               // shown: records above are scrolled away

@@ -21,6 +21,8 @@
 #include <unistd.h>
 
 #include "proxy/admin/control_client.h"
+#include "proxy/admin/explain_event.h"
+#include "proxy/admin/fields.h"
 #include "proxy/top/screen.h"
 
 enum {
@@ -71,6 +73,8 @@ struct top {
     char prompt[PROMPT_BYTES];
     bson_t *order; // done when the prompt is answered with y
     bool types_filter;
+    char event[64]; // whose record is shown
+    char *page;     // that record, as text; NULL: it is not shown
     bool quit;
 };
 
@@ -179,6 +183,30 @@ static bson_t *state_of(const bson_t *answer)
     return bson_new_from_data(data, len);
 }
 
+// Shows the record of the exhaustion that is so many after the one shown. If that is gone, what was
+// shown of it stays.
+static void turn_page(struct top *top, int after)
+{
+    bson_t record;
+    char *text = NULL;
+    size_t size = 0;
+    top->notice[0] = '\0';
+    if (!figures_find_exhaustion(top->states[0].document, top->event, after, &record)) {
+        snprintf(top->notice, sizeof top->notice, "this weir has no record of it (any more)");
+        return;
+    }
+    FILE *out = open_memstream(&text, &size);
+    if (!out) {
+        return;
+    }
+    (void)explain_event_print(&record, out);
+    (void)fclose(out);
+    snprintf(top->event, sizeof top->event, "%s", field_text(&record, "_id"));
+    top->view.page_first = after ? 0 : top->view.page_first;
+    free(top->page);
+    top->page = text;
+}
+
 // Of a weir that was started anew nothing that was before counts. Takes the document over.
 static void keep_state(struct top *top, bson_t *document)
 {
@@ -196,6 +224,9 @@ static void keep_state(struct top *top, bson_t *document)
     top->states[0] = (struct state){document, now_us};
     top->state_count = kept + 1;
     make_figures(top);
+    if (top->page) {
+        turn_page(top, 0);
+    }
 }
 
 static bool take_answer(struct top *top, char *error)
@@ -215,8 +246,8 @@ static bool take_answer(struct top *top, char *error)
 
 static bson_t *state_order(void)
 {
-    static const char *const names[] = {"totals", "servers", "times", "requests",
-                                        "shapes", "tenants", "fleet"};
+    static const char *const names[] = {"totals", "servers", "times",       "requests",
+                                        "shapes", "tenants", "exhaustions", "fleet"};
     bson_t *order = bson_new();
     bson_t list;
     BSON_APPEND_UTF8(order, "order", "state");
@@ -307,6 +338,7 @@ static void draw(struct top *top)
     struct view *view = &top->view;
     getmaxyx(stdscr, view->height, view->width);
     view->socket = top->path;
+    view->page = top->page;
     view->alarm = top->alarm[0] ? top->alarm : NULL;
     view->notice = top->notice[0] ? top->notice : NULL;
     view->prompt = top->prompt[0] ? top->prompt : NULL;
@@ -486,6 +518,25 @@ static void act(struct top *top, void (*prepare)(struct top *top, const struct r
     }
 }
 
+static void open_page(struct top *top)
+{
+    const char *id = top->figures.exhaustion.id;
+    if (!id) {
+        say(top, "there has been no exhaustion");
+        return;
+    }
+    snprintf(top->event, sizeof top->event, "%s", id);
+    top->view.page_first = 0;
+    turn_page(top, 0);
+}
+
+static void close_page(struct top *top)
+{
+    free(top->page);
+    top->page = NULL;
+    top->notice[0] = '\0';
+}
+
 // --- live: keys ---------------------------------------------------------------------------------
 
 static void type_filter(struct top *top, int key)
@@ -552,9 +603,38 @@ static void change_view(struct view *view, int key)
     }
 }
 
+static void read_page(struct top *top, int key)
+{
+    int *first = &top->view.page_first;
+    int room = top->view.height - 3;
+    switch (key) {
+    case KEY_UP:
+    case KEY_DOWN:
+        *first += key == KEY_DOWN ? 1 : -1;
+        break;
+    case KEY_PPAGE:
+    case KEY_NPAGE:
+        *first += key == KEY_NPAGE ? room : -room;
+        break;
+    case KEY_LEFT:
+    case KEY_RIGHT:
+        turn_page(top, key == KEY_RIGHT ? 1 : -1);
+        break;
+    case 'e':
+    case 'q':
+    case KEY_ESCAPE:
+        close_page(top);
+        break;
+    default:
+        break;
+    }
+}
+
 static void take_key(struct top *top, int key)
 {
-    if (top->types_filter) {
+    if (top->page) {
+        read_page(top, key);
+    } else if (top->types_filter) {
         type_filter(top, key);
     } else if (top->order) {
         if (key == 'y' || key == 'Y') {
@@ -573,6 +653,8 @@ static void take_key(struct top *top, int key)
         view_move(&top->view, &top->figures, key == KEY_NPAGE ? 10 : -10);
     } else if (key == 'k' || key == 'd') {
         act(top, key == 'k' ? prepare_kill : prepare_deny);
+    } else if (key == 'e') {
+        open_page(top);
     } else if (key == '/') {
         top->types_filter = true;
         type_filter(top, 0);
@@ -671,6 +753,7 @@ int top_main(int argc, char *const argv[])
     }
     drop_order(&top);
     stop_asking(&top);
+    free(top.page);
     figures_fini(&top.figures);
     forget_states(&top, 0);
     return status;

@@ -118,6 +118,32 @@ def test_the_screen_says_what_once_says(secantus, proxy, columns, rows, term):
         assert f"{CAP} of {CAP}, " in text and "count test.slow" in text and "\x1b" not in text
 
 
+def test_the_record_of_an_exhaustion(secantus, proxy):
+    with Terminal(proxy) as top:
+        top.wait_for(r"^exhausted ")
+        with overload(secantus, proxy):
+            top.wait_for(r"^EXHAUSTED +for \S+ \(e\): \w+")
+        top.wait_for(r"^exhausted +\S+, \S+ ago \(e\): \w+")
+        with pymongo.MongoClient(proxy.uri) as client:
+            *_, before, record = client.weir.exhaustions.find()
+        figures = json.loads(once(proxy, "--json"))["exhaustion"]
+        assert figures.pop("endedAgo") > 0
+        assert figures == {
+            "goingOn": False, **{key: record[key] for key in ("_id", "server", "duration", "cause", "verdict")},
+        }  # fmt: skip
+        top.press(b"e")
+        top.wait_for(rf"^Exhaustion {record['_id']} of ")
+        top.wait_for(r"^Verdict")
+        top.press(b"\x1b[6~" * 9)
+        top.wait_for(r"transactions$")
+        top.press(b"\x1bOD")
+        top.wait_for(rf"^Exhaustion {before['_id']} of ")
+        top.press(b"\x1bOC")
+        top.wait_for(rf"^Exhaustion {record['_id']} of ")
+        top.press(b"eq")
+        assert top.child.wait(15) == 0
+
+
 def test_deny_asks_first(secantus, proxy):
     with Terminal(proxy) as top, overload(secantus, proxy):
         top.wait_for(r"served .*count test")

@@ -45,6 +45,12 @@ static const char now_json[] =
     " 'fleet': [{'_id': 'shop', 'state': 'draining', 'up': false, 'allowed': 2, 'cap': 60,"
     "   'held': 8, 'need': 9, 'lastAnswer': 3.5,"
     "   'members': [{'held': 8, 'self': true}, {'held': 4, 'self': false}]}],"
+    " 'exhaustions': [{'_id': 'first', 'server': 'a:1', 'begin': 101.0, 'end': 105.0,"
+    "   'duration': 4.0, 'cause': 'leak', 'verdict': 'a leak'},"
+    "  {'_id': 'second', 'server': 'a:1', 'begin': 150.0, 'end': 0.0, 'duration': 10.0,"
+    "   'cause': 'slow_shape', 'verdict': 'a slow shape: \\u001b[2J'},"
+    "  {'_id': 'third', 'server': 'b:1', 'begin': 151.0, 'end': 152.0, 'duration': 1.0,"
+    "   'cause': 'leak', 'verdict': 'a leak'}],"
     " 'shapes': [{'_id': '00000000000000bb a:1', 'server': 'a:1', 'shape': 'find y',"
     "   'requests': 20, 'held': 2.0, 'waited': 4.0, 'now': 1},"
     "  {'_id': '00000000000000aa a:1', 'server': 'a:1', 'shape': 'count x',"
@@ -158,6 +164,68 @@ static void a_screen(void **state)
     screen_fini(&screen);
 }
 
+static void the_exhaustion_that_goes_on(void **state)
+{
+    struct world *world = *state;
+    struct figures *figures = &world->figures;
+    struct screen screen;
+    assert_string_equal(figures->exhaustion.id, "second");
+    screen_draw(&screen, figures, &world->view);
+    assert_true(shows(&screen, "EXHAUSTED  for 10.0s (e): a slow shape: \\x1b[2J"));
+    screen_fini(&screen);
+    figures_fini(figures);
+    figures_make(figures, NULL, world->before, 0, 160);
+    screen_draw(&screen, figures, &world->view);
+    assert_true(shows(&screen, "exhausted  never"));
+    screen_fini(&screen);
+}
+
+static void exhaustions_one_after_the_other(void **state)
+{
+    static const struct {
+        const char *id;
+        int after;
+        const char *found;
+    } cases[] = {
+        {"second", 0, "second"}, {"second", 1, "third"}, {"second", -1, "first"},
+        {"first", -1, "first"},  {"third", 1, "third"},
+    };
+    const struct world *world = *state;
+    bson_t record;
+    bson_iter_t iter;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_true(figures_find_exhaustion(world->now, cases[i].id, cases[i].after, &record));
+        assert_true(bson_iter_init_find(&iter, &record, "_id"));
+        assert_string_equal(bson_iter_utf8(&iter, NULL), cases[i].found);
+    }
+    assert_false(figures_find_exhaustion(world->now, "gone", 0, &record));
+    assert_false(figures_find_exhaustion(world->before, "first", 0, &record));
+}
+
+static void a_page_is_scrolled_to_its_ends(void **state)
+{
+    struct world *world = *state;
+    struct view *view = &world->view;
+    struct screen screen;
+    view->page = "one\ntwo\nthree\nfour\n";
+    view->height = 4; // of which two are the page's
+    view->page_first = 1;
+    screen_draw(&screen, &world->figures, view);
+    assert_int_equal(screen.count, 4);
+    assert_string_equal(screen.lines[1].text, "two");
+    assert_string_equal(screen.lines[2].text, "three");
+    screen_fini(&screen);
+    view->page_first = 99;
+    screen_draw(&screen, &world->figures, view);
+    assert_string_equal(screen.lines[2].text, "four");
+    assert_int_equal(view->page_first, 2);
+    screen_fini(&screen);
+    view->page_first = -1;
+    screen_draw(&screen, &world->figures, view);
+    assert_string_equal(screen.lines[1].text, "one");
+    screen_fini(&screen);
+}
+
 // Of every size, with every pane in focus; no line is wider, none has what a terminal obeys.
 static void every_size(void **state)
 {
@@ -167,6 +235,7 @@ static void every_size(void **state)
             world->view.focus = (enum pane_id)((width + height) % PANE_COUNT);
             world->view.zoomed = height % 2;
             world->view.help = width % 7 == 0;
+            world->view.page = width % 5 == 0 ? "one\ntwo\n\nthree is long\n" : NULL;
             world->view.width = width;
             world->view.height = height;
             struct screen screen;
@@ -239,10 +308,17 @@ int main(void)
     }
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(numbers),           TEST(connections_of_shapes),
-        TEST(requests_and_apps), TEST(a_screen),
-        TEST(every_size),        TEST(the_choice_stays_with_its_row),
-        TEST(escapes),           TEST(tenants_by_what_came_since),
+        TEST(numbers),
+        TEST(connections_of_shapes),
+        TEST(requests_and_apps),
+        TEST(a_screen),
+        TEST(every_size),
+        TEST(the_choice_stays_with_its_row),
+        TEST(escapes),
+        TEST(tenants_by_what_came_since),
+        TEST(the_exhaustion_that_goes_on),
+        TEST(exhaustions_one_after_the_other),
+        TEST(a_page_is_scrolled_to_its_ends),
     };
     return cmocka_run_group_tests_name("top", tests, NULL, NULL);
 }
