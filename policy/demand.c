@@ -52,11 +52,9 @@ void demand_refused(struct demand *demand, uint64_t tenant)
 
 static int bucket_of(int64_t waited_us)
 {
-    int bucket = 0;
-    while (bucket < DEMAND_WAITS - 1 && waited_us >> (FIRST_BITS + bucket) > 0) {
-        bucket++;
-    }
-    return bucket;
+    int bits = waited_us > 0 ? 64 - __builtin_clzll((unsigned long long)waited_us) : 0;
+    int bucket = bits > FIRST_BITS ? bits - FIRST_BITS : 0;
+    return bucket < DEMAND_WAITS ? bucket : DEMAND_WAITS - 1;
 }
 
 void demand_waited(struct demand *demand, uint64_t tenant, int64_t waited_us)

@@ -116,6 +116,25 @@ static void waits_have_quantiles(void **state)
     free(demand);
 }
 
+// The bucket of each wait ends just above it, at twice the end of the one before.
+static void waits_are_told_apart(void **state)
+{
+    static struct demand demand;
+    static const char name[DEMAND_NAME_BYTES] = "web";
+    (void)state;
+    for (int bucket = 0; bucket < DEMAND_WAITS - 1; bucket++) {
+        int64_t edge_us = INT64_C(64) << bucket;
+        demand = (struct demand){0};
+        demand_arrived(&demand, 1, name);
+        demand_waited(&demand, 1, bucket > 0 ? edge_us / 2 : 0);
+        demand_waited(&demand, 1, edge_us - 1);
+        demand_waited(&demand, 1, edge_us);
+        assert_int_equal(demand.tenants[demand_find(&demand, 1)].waits[bucket], 2);
+    }
+    demand_waited(&demand, 1, INT64_MAX);
+    assert_int_equal(demand.tenants[demand_find(&demand, 1)].waits[DEMAND_WAITS - 1], 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -124,6 +143,7 @@ int main(void)
         cmocka_unit_test(the_ring_keeps_the_latest),
         cmocka_unit_test(the_busy_keep_their_places),
         cmocka_unit_test(waits_have_quantiles),
+        cmocka_unit_test(waits_are_told_apart),
     };
     return cmocka_run_group_tests_name("recorder", tests, NULL, NULL);
 }
