@@ -81,6 +81,14 @@ enum exhaustion_notice exhaustion_update(struct exhaustion *exhaustion,
     return go_on(exhaustion, now_us);
 }
 
+enum exhaustion_notice exhaustion_stop(struct exhaustion *exhaustion)
+{
+    bool went_on = exhaustion->going_on;
+    exhaustion->going_on = false;
+    exhaustion->standing = false;
+    return went_on ? EXHAUSTION_END : EXHAUSTION_NOTHING;
+}
+
 uint64_t exhaustion_refused(const struct exhaustion *exhaustion, enum refusal refusal)
 {
     assert(refusal < REFUSAL_COUNT);

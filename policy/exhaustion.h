@@ -36,6 +36,9 @@ struct exhaustion {
 enum exhaustion_notice exhaustion_update(struct exhaustion *exhaustion,
                                          const struct gate_counts *counts, int64_t now_us);
 
+// Instead of it, of a server that has left: what goes on has ended.
+enum exhaustion_notice exhaustion_stop(struct exhaustion *exhaustion);
+
 // What was refused for a reason since the event began, the refusal that began it included.
 uint64_t exhaustion_refused(const struct exhaustion *exhaustion, enum refusal refusal);
 

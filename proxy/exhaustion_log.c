@@ -44,7 +44,9 @@ void exhaustion_peek(struct server *server, struct exhaustion_report *report, in
 void exhaustion_look(struct server *server, struct exhaustion_report *report, int64_t now_us)
 {
     gate_count(server->gate, now_us, &report->counts);
-    report->notice = exhaustion_update(&server->exhaustion, &report->counts, now_us);
+    report->notice = atomic_load(&server->is_gone)
+                         ? exhaustion_stop(&server->exhaustion)
+                         : exhaustion_update(&server->exhaustion, &report->counts, now_us);
     report->exhaustion = server->exhaustion;
     report->holder_count = 0;
     if (report->notice == EXHAUSTION_NOTHING) {

@@ -1385,6 +1385,7 @@ void server_follow(struct server *server, struct worker *worker, const struct to
     int64_t now_us = loop_now_us(worker->loop);
     // Also for later workers: each may have sent requests here by its older snapshot.
     bool changed = kind_in(former, server) != kind_in(topology, server);
+    struct exhaustion_report report = {.notice = EXHAUSTION_NOTHING};
     struct outcomes outcomes;
     outcomes_init(&outcomes);
 
@@ -1401,8 +1402,12 @@ void server_follow(struct server *server, struct worker *worker, const struct to
     }
     grant(server, &outcomes, now_us);
     open_if_needed(server, &outcomes, now_us);
+    if (!info) { // nobody looks after it from now on
+        exhaustion_look(server, &report, now_us);
+    }
     unlock(server);
 
+    exhaustion_tell(&report, worker, now_us);
     deliver(server, worker, &outcomes);
 }
 
