@@ -321,20 +321,6 @@ static void tell(struct chronicle *chronicle, struct event *event, int64_t now_u
     }
 }
 
-// Of a server that has left nobody hears how its event ends: that is the end.
-static void end_those_of_gone(struct chronicle *chronicle, int64_t now_us)
-{
-    for (struct track *track = chronicle->tracks; track; track = track->next) {
-        struct event *event = track->event;
-        if (event && track->seen != chronicle->second) {
-            track->event = NULL;
-            event->ended_us = now_us;
-            event->last.notice = EXHAUSTION_END;
-            tell(chronicle, event, now_us);
-        }
-    }
-}
-
 static void begin_second(struct chronicle *chronicle)
 {
     int64_t last_s = chronicle_time(chronicle, chronicle->second);
@@ -353,7 +339,6 @@ void chronicle_look(struct chronicle *chronicle, const struct gathering *gatheri
     count_pins(&shared->affinity, &look.totals, now_us);
     begin_second(chronicle);
     servers_visit(chronicle->servers, look_at, &look);
-    end_those_of_gone(chronicle, now_us);
     forget_gone(chronicle);
     file_late(chronicle, now_us);
 }

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from urllib.parse import quote
 
@@ -21,7 +20,7 @@ from deployments import (
     wait_until_read_from,
     weir_before,
 )
-from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
+from pymongo.errors import ServerSelectionTimeoutError
 from pymongo.read_preferences import Nearest, Secondary
 from stubset.store import election_id
 
@@ -69,33 +68,6 @@ def test_members_join_and_leave():
         wait_for_news(proxy, "server_removed", server=stub.members[1].host)
         stub.commands.clear()
         wait_until_read_from(stub, client, Secondary(), {2, joined})
-
-
-def test_what_had_run_out_at_a_member_that_leaves_ends():
-    stub = StubSet()
-    leaving = stub.members[1].host
-    with (
-        weir_before(stub, "--max-wait", "10ms", cap=1) as proxy,
-        pymongo.MongoClient(proxy.uri, retryReads=False) as client,
-    ):
-        wait_for_members(stub, proxy)
-        database = client.get_database("test", read_preference=Secondary())
-        stub.fail("count", times=None, delay_s=0.5)
-
-        def ask() -> None:
-            with contextlib.suppress(OperationFailure):
-                database.command("count", "things", query={}, read_preference=Secondary())
-
-        asking = [threading.Thread(target=ask) for _ in range(12)]
-        for thread in asking:
-            thread.start()
-        begin = proxy.wait_for("exhaustion_begin", server=leaving)
-        stub.remove_member(1)
-        proxy.wait_for("server_removed", server=leaving)
-        for thread in asking:
-            thread.join()
-        proxy.wait_for("exhaustion_end", timeout=10, id=begin["id"])
-        assert client.weir.exhaustions.find_one({"_id": begin["id"]})["end"] > 0
 
 
 def test_a_member_with_no_setname_of_ours_is_left_out():
