@@ -160,7 +160,7 @@ static bool check_archive(const struct config *config, char *ret_error, size_t c
 
 bool weir_check(const struct config *config, char *ret_error, size_t error_capacity)
 {
-    struct shared shared = {0};
+    struct shared shared = {.config = NULL};
     struct deployment *deployment = make_deployment(config, ret_error, error_capacity);
     if (!deployment) {
         return false;
