@@ -39,7 +39,7 @@ struct weir {
     struct worker **workers;
     int worker_count;
     struct observer *observer;
-    struct http *http;   // NULL: none
+    struct http *http; // NULL: none
     struct acceptor *acceptor;
     pthread_mutex_t posting; // guards the following three
     pthread_cond_t found_it;
