@@ -39,7 +39,7 @@ packages_of() {
     case "$1" in
         build)
             echo gcc libc6-dev cmake ninja-build pkg-config ca-certificates
-            echo libev-dev libssl-dev libbson-dev libmongoc-dev libgsasl-dev libyaml-dev libmicrohttpd-dev libhiredis-dev
+            echo libev-dev libssl-dev libbson-dev libmongoc-dev libgsasl-dev libyaml-dev libmicrohttpd-dev libhiredis-dev libcurl4-openssl-dev
             echo libsnappy-dev zlib1g-dev libzstd-dev libncurses-dev
             unless_on_path npm npm
             ;;

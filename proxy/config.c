@@ -92,7 +92,8 @@ static void describe(const struct config *config, enum config_option option,
                      struct config_origin origin, const char *value, char *ret_subject)
 {
     char place[CONFIG_SUBJECT_BYTES / 2] = "", name[OPTION_NAME_BYTES];
-    bool show = option_rows[option].type != OPTION_URI && value[0] != '\0';
+    enum option_type type = option_rows[option].type;
+    bool show = type != OPTION_URI && type != OPTION_URL && value[0] != '\0';
     option_name_in(option, origin.source, name);
     if (origin.source == CONFIG_FROM_FILE) {
         snprintf(place, sizeof place, "%.200s:%d: ", config->file, origin.line);

@@ -60,6 +60,7 @@ enum config_option { CONFIG_OPTIONS(CONFIG_ID) CONFIG_OPTION_COUNT };
 // NULL.
 #define CONFIG_C_STRING char *
 #define CONFIG_C_URI char *
+#define CONFIG_C_URL char *
 #define CONFIG_C_LIST struct config_list
 #define CONFIG_C_INT int
 #define CONFIG_C_BOOL bool
@@ -143,6 +144,9 @@ void config_each(const struct config *config,
 // Where it cannot be told for certain what the password is, nothing after mongodb:// is shown. Cuts
 // at size.
 void config_mask_uri(const char *uri, char *ret_masked, size_t size);
+
+// Writes the scheme and the host of a URL, and no more of it.
+void config_mask_url(const char *url, char *ret_masked, size_t size);
 
 // Print --help; print docs/configuration.md.
 void config_print_help(FILE *out);

@@ -108,3 +108,15 @@ void config_mask_uri(const char *uri, char *ret_masked, size_t size)
     put(&out, hosts, (size_t)(options - hosts));
     put_options(&out, options);
 }
+
+void config_mask_url(const char *url, char *ret_masked, size_t size)
+{
+    struct output out = {.text = ret_masked, .size = size};
+    const char *scheme = strstr(url, "://");
+    const char *authority = scheme != NULL ? scheme + 3 : url;
+    const char *path = authority + strcspn(authority, "/?#\\");
+    bool plain = scheme != NULL && memchr(authority, '@', (size_t)(path - authority)) == NULL;
+    put(&out, url, plain ? (size_t)(path - url) : 0);
+    put(&out, plain ? "/" : "", plain);
+    put(&out, hidden, strlen(hidden));
+}

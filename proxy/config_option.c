@@ -248,10 +248,9 @@ bool option_set(const struct option_row *row, void *values, const char *text,
                 char ret_reason[OPTION_REASON_BYTES])
 {
     static bool (*const set[])(const struct option_row *, const char *, void *, char *) = {
-        [OPTION_STRING] = set_string, [OPTION_URI] = set_uri,
-        [OPTION_LIST] = set_list,     [OPTION_INT] = set_int,
-        [OPTION_BOOL] = set_bool,     [OPTION_DURATION] = set_int64,
-        [OPTION_BYTES] = set_int64,   [OPTION_FRACTION] = set_fraction,
+        [OPTION_STRING] = set_string,  [OPTION_URI] = set_uri,     [OPTION_URL] = set_string,
+        [OPTION_LIST] = set_list,      [OPTION_INT] = set_int,     [OPTION_BOOL] = set_bool,
+        [OPTION_DURATION] = set_int64, [OPTION_BYTES] = set_int64, [OPTION_FRACTION] = set_fraction,
         [OPTION_ENUM] = set_enum,
     };
     return set[row->type](row, text, field_of(row, values), ret_reason);
@@ -259,7 +258,7 @@ bool option_set(const struct option_row *row, void *values, const char *text,
 
 static bool is_text(const struct option_row *row)
 {
-    return row->type == OPTION_STRING || row->type == OPTION_URI;
+    return row->type == OPTION_STRING || row->type == OPTION_URI || row->type == OPTION_URL;
 }
 
 void option_clear(const struct option_row *row, void *values)
@@ -366,6 +365,9 @@ void option_show(const struct option_row *row, const void *values, char *ret_tex
         break;
     case OPTION_URI:
         config_mask_uri(*(char *const *)field, ret_text, size);
+        break;
+    case OPTION_URL:
+        config_mask_url(*(char *const *)field, ret_text, size);
         break;
     case OPTION_LIST:
         show_list((const struct config_list *)field, ret_text, size);

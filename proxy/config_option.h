@@ -12,6 +12,7 @@
 enum option_type {
     OPTION_STRING, // not empty
     OPTION_URI,    // mongodb:// or mongodb+srv://, and a secret
+    OPTION_URL,    // https://, all but its host a secret
     OPTION_LIST,   // a,b,c
     OPTION_INT,
     OPTION_BOOL,     // true, false

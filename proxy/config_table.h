@@ -220,6 +220,15 @@
         "Where the record of each exhaustion is kept as ID.json when it has ended, for weir "      \
         "explain-event and programs; the latest 256. A directory of its own for each weir. By "    \
         "default records are kept in memory alone.")                                               \
+    OPTION(events_webhook, "events.webhook", "events-webhook", URL, NULL, "1", "2048", "URL",      \
+        false,                                                                                     \
+        "Who is told of each exhaustion, when it begins and when it has ended: an https:// URL "   \
+        "(http:// on this machine only), to which the record is sent as JSON by POST. Its "        \
+        "certificate is verified. What is not taken is sent again, five times within a minute. "   \
+        "All but the host is taken for a secret.")                                                 \
+    OPTION(events_webhook_ca_file, "events.webhookCAFile", "events-webhook-ca-file", STRING, NULL, \
+        "1", "4096", "PATH", false,                                                                \
+        "The certificates by which that one's is verified, PEM. By default the system's.")         \
     OPTION(fleet_redis, "fleet.redis", "fleet-redis", STRING, NULL, "1", "1000", "ADDRESS",       \
         false,                                                                                     \
         "Redis or Valkey, from which several weirs lease their parts of one cap (docs/fleet.md): " \

@@ -21,6 +21,7 @@
 #include "proxy/access.h"
 #include "proxy/admin/archive.h"
 #include "proxy/admin/observer.h"
+#include "proxy/admin/webhook.h"
 #include "proxy/control/clock.h"
 #include "proxy/log.h"
 #include "proxy/login.h"
@@ -158,6 +159,22 @@ static bool check_archive(const struct config *config, char *ret_error, size_t c
     return false;
 }
 
+static bool check_webhook(const struct config *config, char *ret_error, size_t capacity)
+{
+    char error[CONFIG_REASON_BYTES];
+    const char *ca_file = config->events_webhook_ca_file;
+    if (config->events_webhook && !webhook_check(config->events_webhook, error, sizeof error)) {
+        config_blame(config, CONFIG_OPTION_events_webhook, error, ret_error, capacity);
+        return false;
+    }
+    if (ca_file && access(ca_file, R_OK) != 0) {
+        config_blame(config, CONFIG_OPTION_events_webhook_ca_file, strerror(errno), ret_error,
+                     capacity);
+        return false;
+    }
+    return true;
+}
+
 bool weir_check(const struct config *config, char *ret_error, size_t error_capacity)
 {
     struct shared shared = {.config = NULL};
@@ -167,6 +184,7 @@ bool weir_check(const struct config *config, char *ret_error, size_t error_capac
     }
     bool good = weir_make_tls(config, deployment, &shared, ret_error, error_capacity) &&
                 check_archive(config, ret_error, error_capacity) &&
+                check_webhook(config, ret_error, error_capacity) &&
                 fleet_check(config, ret_error, error_capacity);
     if (good && make_identities(config, &shared, ret_error, error_capacity)) {
         identities_free(shared.identities, config->identities.count);
@@ -355,7 +373,8 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
     }
     if (!make_identities(shared->config, shared, ret_error, capacity) ||
         !make_logins(shared->config, weir, ret_error, capacity) ||
-        !check_archive(shared->config, ret_error, capacity)) {
+        !check_archive(shared->config, ret_error, capacity) ||
+        !check_webhook(shared->config, ret_error, capacity)) {
         return false;
     }
     access_init();

@@ -2,37 +2,23 @@
 
 #include "proxy/admin/archive.h"
 
-#include <assert.h>
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "proxy/log.h"
+#include "proxy/admin/outbox.h"
 #include "proxy/mem.h"
 
-enum { QUEUED_MAX = 64, ID_BYTES = 48, NAME_BYTES = PATH_MAX + 64 };
-
-struct filing {
-    const char *path;
-    char id[ID_BYTES];
-    char *json;
-};
+enum { NAME_BYTES = PATH_MAX + 64 };
 
 struct archive {
-    pthread_t thread;
-    pthread_mutex_t lock; // guards the rest
-    pthread_cond_t changed;
-    struct filing queue[QUEUED_MAX]; // a ring
-    size_t first;
-    size_t count;
-    bool ending;
+    struct outbox *outbox;
 };
 
 // --- files --------------------------------------------------------------------------------------
@@ -78,17 +64,17 @@ static bool write_all(int fd, const char *text)
 }
 
 // False with errno. Who reads the directory finds all of a record or nothing.
-static bool write_file(const struct filing *filing)
+static bool write_file(const struct outgoing *outgoing)
 {
     char temporary[NAME_BYTES];
     char name[NAME_BYTES];
-    name_temporary(filing->path, "tmp", temporary);
-    snprintf(name, sizeof name, "%s/%s.json", filing->path, filing->id);
+    name_temporary(outgoing->to, "tmp", temporary);
+    snprintf(name, sizeof name, "%s/%s.json", outgoing->to, outgoing->id);
     int fd = open_temporary(temporary);
     if (fd < 0) {
         return false;
     }
-    bool good = write_all(fd, filing->json) && write_all(fd, "\n") && fsync(fd) == 0;
+    bool good = write_all(fd, outgoing->json) && write_all(fd, "\n") && fsync(fd) == 0;
     int error = errno;
     close(fd);
     if (good && rename(temporary, name) == 0) {
@@ -131,95 +117,37 @@ static void remove_oldest(const char *path)
     }
 }
 
-// --- the thread ---------------------------------------------------------------------------------
+// --- the archive --------------------------------------------------------------------------------
 
-static void log_filing(enum log_level level, const char *event, const char *id, const char *reason)
+static void file(void *arg, const struct outgoing *outgoing)
 {
-    struct log_line line;
-    log_begin(&line, level, event);
-    log_str(&line, "id", id);
-    log_str(&line, "reason", reason);
-    log_end(&line);
-}
-
-static void file(const struct filing *filing)
-{
-    if (write_file(filing)) {
-        remove_oldest(filing->path);
-        log_filing(LOG_INFO, "exhaustion_kept", filing->id, NULL);
-    } else {
-        log_filing(LOG_WARN, "exhaustion_not_kept", filing->id, strerror(errno));
+    (void)arg;
+    bool kept = write_file(outgoing);
+    outbox_log(kept ? "exhaustion_kept" : "exhaustion_not_kept", outgoing->id,
+               kept ? NULL : strerror(errno));
+    if (kept) {
+        remove_oldest(outgoing->to);
     }
-}
-
-// False: there is no more to come.
-static bool take(struct archive *archive, struct filing *ret_filing)
-{
-    pthread_mutex_lock(&archive->lock);
-    while (archive->count == 0 && !archive->ending) {
-        pthread_cond_wait(&archive->changed, &archive->lock);
-    }
-    bool taken = archive->count > 0;
-    if (taken) {
-        *ret_filing = archive->queue[archive->first];
-        archive->first = (archive->first + 1) % QUEUED_MAX;
-        archive->count--;
-    }
-    pthread_mutex_unlock(&archive->lock);
-    return taken;
-}
-
-static void *run(void *arg)
-{
-    struct archive *archive = arg;
-    struct filing filing;
-    while (take(archive, &filing)) {
-        file(&filing);
-        free(filing.json);
-    }
-    return NULL;
 }
 
 struct archive *archive_new(void)
 {
     struct archive *archive = xcalloc(1, sizeof *archive);
-    pthread_mutex_init(&archive->lock, NULL);
-    pthread_cond_init(&archive->changed, NULL);
-    int error = pthread_create(&archive->thread, NULL, run, archive);
-    assert(error == 0);
-    (void)error;
+    archive->outbox = outbox_new("weir-archive", file, NULL);
     return archive;
 }
 
 void archive_keep(struct archive *archive, const char *path, const char *id, const char *json)
 {
-    pthread_mutex_lock(&archive->lock);
-    bool room = archive->count < QUEUED_MAX;
-    if (room) {
-        struct filing *filing = &archive->queue[(archive->first + archive->count++) % QUEUED_MAX];
-        size_t bytes = strlen(json) + 1;
-        filing->path = path;
-        snprintf(filing->id, sizeof filing->id, "%s", id);
-        filing->json = memcpy(xcalloc(1, bytes), json, bytes);
-        pthread_cond_signal(&archive->changed);
-    }
-    pthread_mutex_unlock(&archive->lock);
-    if (!room) {
-        log_filing(LOG_WARN, "exhaustion_not_kept", id, "the disk is too slow");
+    if (!outbox_add(archive->outbox, path, id, json)) {
+        outbox_log("exhaustion_not_kept", id, "the disk is too slow");
     }
 }
 
 void archive_free(struct archive *archive)
 {
-    if (!archive) {
-        return;
+    if (archive) {
+        outbox_free(archive->outbox);
+        free(archive);
     }
-    pthread_mutex_lock(&archive->lock);
-    archive->ending = true;
-    pthread_cond_signal(&archive->changed);
-    pthread_mutex_unlock(&archive->lock);
-    pthread_join(archive->thread, NULL);
-    pthread_mutex_destroy(&archive->lock);
-    pthread_cond_destroy(&archive->changed);
-    free(archive);
 }

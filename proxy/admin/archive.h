@@ -3,7 +3,7 @@
 // Records of exhaustions as files: ID.json in the directory of events.path. A thread of its own
 // writes them, since a disk may stand still.
 //
-//      observer -- archive_keep --> queue --> thread: temporary file, rename; the oldest go
+//      observer -- archive_keep --> outbox --> temporary file, rename; the oldest go
 
 #ifndef PROXY_ADMIN_ARCHIVE_H
 #define PROXY_ADMIN_ARCHIVE_H

@@ -10,6 +10,7 @@
 
 #include "proxy/admin/archive.h"
 #include "proxy/admin/event.h"
+#include "proxy/admin/webhook.h"
 #include "proxy/inquiry.h"
 #include "proxy/mem.h"
 
@@ -38,6 +39,7 @@ struct track {
 struct chronicle {
     struct servers *servers;
     struct archive *archive;
+    struct webhook *webhook; // NULL: none
     struct track *tracks;
     int track_count;
     uint64_t second; // the number of the last one
@@ -46,11 +48,13 @@ struct chronicle {
     size_t count;                 // that there have been
 };
 
-struct chronicle *chronicle_new(struct servers *servers, struct archive *archive)
+struct chronicle *chronicle_new(struct servers *servers, struct archive *archive,
+                                struct webhook *webhook)
 {
     struct chronicle *chronicle = xcalloc(1, sizeof *chronicle);
     chronicle->servers = servers;
     chronicle->archive = archive;
+    chronicle->webhook = webhook;
     return chronicle;
 }
 
@@ -155,13 +159,12 @@ static void look_closer(struct server *server, struct track *track, int64_t now_
     judge(server, track, now_us);
 }
 
-// --- files --------------------------------------------------------------------------------------
+// --- whom it is told ----------------------------------------------------------------------------
 
-static void file_event(struct chronicle *chronicle, struct event *event, int64_t now_us)
+static void publish(const struct chronicle *chronicle, const struct event *event, int64_t now_us)
 {
     const char *path = chronicle->servers->config->events_path;
-    event->is_unfiled = false;
-    if (!path) {
+    if (!path && !chronicle->webhook) {
         return;
     }
     struct picture picture = {0};
@@ -173,18 +176,29 @@ static void file_event(struct chronicle *chronicle, struct event *event, int64_t
     (void)sound;
     char *json = bson_as_relaxed_extended_json(&record, NULL);
     assert(json);
-    archive_keep(chronicle->archive, path, event->id, json);
+    if (path && event->ended_us > 0) {
+        archive_keep(chronicle->archive, path, event->id, json);
+    }
+    if (chronicle->webhook) {
+        webhook_tell(chronicle->webhook, event->id, json);
+    }
     bson_free(json);
     picture_fini(&picture);
 }
 
+static void publish_end(const struct chronicle *chronicle, struct event *event, int64_t now_us)
+{
+    event->is_unpublished = false;
+    publish(chronicle, event, now_us);
+}
+
 // Those that have ended, and waited for evidence in vain.
-static void file_late(struct chronicle *chronicle, int64_t now_us)
+static void publish_late(struct chronicle *chronicle, int64_t now_us)
 {
     for (size_t i = 0; i < EVENTS; i++) {
         struct event *event = chronicle->events[i];
-        if (event && event->is_unfiled && now_us - event->ended_us >= ANSWER_US) {
-            file_event(chronicle, event, now_us);
+        if (event && event->is_unpublished && now_us - event->ended_us >= ANSWER_US) {
+            publish_end(chronicle, event, now_us);
         }
     }
 }
@@ -315,9 +329,11 @@ static void tell(struct chronicle *chronicle, struct event *event, int64_t now_u
     char says[EVENT_SAYS_BYTES];
     event_verdict(event, says);
     exhaustion_log(&event->last, event->id, says, now_us);
-    event->is_unfiled = event->last.notice == EXHAUSTION_END;
-    if (event->is_unfiled && !event->is_asking) {
-        file_event(chronicle, event, now_us);
+    enum exhaustion_notice notice = event->last.notice;
+    if (notice == EXHAUSTION_END && event->is_asking) {
+        event->is_unpublished = true;
+    } else if (notice == EXHAUSTION_END || notice == EXHAUSTION_BEGIN) {
+        publish(chronicle, event, now_us);
     }
 }
 
@@ -340,7 +356,7 @@ void chronicle_look(struct chronicle *chronicle, const struct gathering *gatheri
     begin_second(chronicle);
     servers_visit(chronicle->servers, look_at, &look);
     forget_gone(chronicle);
-    file_late(chronicle, now_us);
+    publish_late(chronicle, now_us);
 }
 
 uint64_t chronicle_second(const struct chronicle *chronicle)
@@ -408,8 +424,8 @@ void chronicle_hear(struct chronicle *chronicle, struct inquest *inquest, int64_
     if (event) {
         evidence_take(&event->evidence, &inquest->consult, inquest->shape, time_now());
         event->is_asking = false;
-        if (event->is_unfiled) {
-            file_event(chronicle, event, now_us);
+        if (event->is_unpublished) {
+            publish_end(chronicle, event, now_us);
         }
     }
     free(inquest);
@@ -423,10 +439,10 @@ void chronicle_put(struct chronicle *chronicle, struct picture *picture, int64_t
     }
 }
 
-// What waits for evidence is filed without: nothing more comes.
+// What waits for evidence is published without: nothing more comes.
 void chronicle_free(struct chronicle *chronicle)
 {
-    file_late(chronicle, INT64_MAX);
+    publish_late(chronicle, INT64_MAX);
     for (struct track *next, *track = chronicle->tracks; track; track = next) {
         next = track->next;
         free_track(track);

@@ -16,6 +16,7 @@
 
 struct archive;
 struct chronicle;
+struct webhook;
 struct exhaustion_report;
 
 // What a server is asked about itself while its permits have run out.
@@ -27,8 +28,10 @@ struct inquest {
     uint64_t shape; // that it asks about
 };
 
-// Records of what has ended also go to the archive, if events.path says where.
-struct chronicle *chronicle_new(struct servers *servers, struct archive *archive);
+// Records of what has ended also go to the archive, if events.path says where, and those of what
+// begins or has ended to the webhook; NULL: there is none.
+struct chronicle *chronicle_new(struct servers *servers, struct archive *archive,
+                                struct webhook *webhook);
 void chronicle_free(struct chronicle *chronicle);
 
 // Once a second.

@@ -32,8 +32,8 @@ struct event {
     char shape[SERVER_LABEL_BYTES];                // the verdict's
     char tenant[DEMAND_NAME_BYTES];                // likewise
     struct evidence evidence;
-    bool is_asking;  // for more of it
-    bool is_unfiled; // although it has ended: it waits for that
+    bool is_asking;      // for more of it
+    bool is_unpublished; // although it has ended: it waits for that
 };
 
 void event_free(struct event *event);

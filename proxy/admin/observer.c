@@ -13,6 +13,7 @@
 #include "proxy/admin/database.h"
 #include "proxy/admin/gather.h"
 #include "proxy/admin/log_metrics.h"
+#include "proxy/admin/webhook.h"
 #include "proxy/exhaustion_log.h"
 #include "proxy/mem.h"
 
@@ -33,6 +34,7 @@ struct observer {
     int shows_out;
     bool ending; // nothing more is looked at
     struct archive *archive;
+    struct webhook *webhook; // NULL: none
     struct database *database;
     struct control_socket *desk; // takes orders
     struct timer *metrics_timer;
@@ -301,7 +303,10 @@ struct observer *observer_new(struct shared *shared, struct worker **workers, in
     observer->metrics_timer = timer_new(observer->loop, on_metrics_timer, observer);
     observer->second_timer = timer_new(observer->loop, on_second_timer, observer);
     observer->archive = archive_new();
-    observer->gathering.chronicle = chronicle_new(shared->servers, observer->archive);
+    const char *url = shared->config->events_webhook;
+    observer->webhook = url ? webhook_new(url, shared->config->events_webhook_ca_file) : NULL;
+    observer->gathering.chronicle =
+        chronicle_new(shared->servers, observer->archive, observer->webhook);
     pthread_mutex_init(&observer->lock, NULL);
     pthread_cond_init(&observer->came_to_rest, NULL);
     shared->observer = observer->mailbox;
@@ -378,6 +383,7 @@ void observer_free(struct observer *observer)
     timer_free(observer->second_timer);
     chronicle_free(observer->gathering.chronicle);
     archive_free(observer->archive);
+    webhook_free(observer->webhook);
     mailbox_free(observer->mailbox);
     loop_free(observer->loop);
     pthread_cond_destroy(&observer->came_to_rest);

@@ -87,6 +87,8 @@ OTHERS = {
     "reload.onChange": True,
     "control.socket": "disabled",
     "events.path": str(CERTIFICATES),
+    "events.webhook": "https://localhost/",
+    "events.webhookCAFile": str(CERTIFICATES / "ca.pem"),
     "fleet.redis": "127.0.0.1:1",
     "fleet.user": "weir",
     "fleet.passwordFile": str(CERTIFICATES / "ca.pem"),

@@ -717,6 +717,25 @@ static void test_masks(void **state)
     }
 }
 
+static void test_url_masks(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"https://h.example/s3cret", "https://h.example/***"},
+        {"https://h.example:8443", "https://h.example:8443/***"},
+        {"https://h?s3cret#x", "https://h/***"},
+        {"https://h\\s3cret", "https://h/***"},
+        {"https://app:s3cret@h/", "***"},
+        {"h/s3cret", "***"},
+        {"", "***"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char masked[CONFIG_VALUE_BYTES];
+        config_mask_url(cases[i][0], masked, sizeof masked);
+        assert_string_equal(masked, cases[i][1]);
+    }
+}
+
 static void test_mask_cuts(void **state)
 {
     (void)state;
@@ -829,18 +848,31 @@ static void test_help(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_flags),      cmocka_unit_test(test_bad_uri),
-        cmocka_unit_test(test_bad_variables),  cmocka_unit_test(test_bad_keys),
-        cmocka_unit_test(test_bad_values),     cmocka_unit_test(test_contradictions),
-        cmocka_unit_test(test_remote),         cmocka_unit_test(test_presets),
-        cmocka_unit_test(test_file),           cmocka_unit_test(test_empty_files),
-        cmocka_unit_test(test_precedence),     cmocka_unit_test(test_variables_of_others),
-        cmocka_unit_test(test_describe),       cmocka_unit_test(test_each),
-        cmocka_unit_test(test_masks),          cmocka_unit_test(test_mask_cuts),
-        cmocka_unit_test(test_each_masks),     cmocka_unit_test(test_any_file),
-        cmocka_unit_test(test_bad_rules),      cmocka_unit_test(test_too_many_rules),
-        cmocka_unit_test(test_rules),          cmocka_unit_test(test_nets),
-        cmocka_unit_test(test_reference_page), cmocka_unit_test(test_example_on_page),
+        cmocka_unit_test(test_bad_flags),
+        cmocka_unit_test(test_bad_uri),
+        cmocka_unit_test(test_bad_variables),
+        cmocka_unit_test(test_bad_keys),
+        cmocka_unit_test(test_bad_values),
+        cmocka_unit_test(test_contradictions),
+        cmocka_unit_test(test_remote),
+        cmocka_unit_test(test_presets),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_empty_files),
+        cmocka_unit_test(test_precedence),
+        cmocka_unit_test(test_variables_of_others),
+        cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_each),
+        cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_url_masks),
+        cmocka_unit_test(test_mask_cuts),
+        cmocka_unit_test(test_each_masks),
+        cmocka_unit_test(test_any_file),
+        cmocka_unit_test(test_bad_rules),
+        cmocka_unit_test(test_too_many_rules),
+        cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_nets),
+        cmocka_unit_test(test_reference_page),
+        cmocka_unit_test(test_example_on_page),
         cmocka_unit_test(test_help),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);

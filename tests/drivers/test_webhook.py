@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""events.webhook: a receiver over TLS is told of each exhaustion, whatever it and the network do."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import socket
+import ssl
+import subprocess
+import threading
+
+import pymongo
+import pytest
+import servers
+import weir
+from pymongo.errors import PyMongoError
+from stub_server import Asked, StubServer, fine
+
+CERTIFICATES = servers.certificates()
+SECRET = "/hooks/T0pS3cret?token=s3same"
+
+
+class Receiver:
+    """An HTTPS server on this machine. `script` says how each POST is met, in order: a status,
+    "hang" (until it is over) or "hang up"; what comes after that is met with 200. `taken` is what was."""
+
+    def __init__(self, *script: int | str):
+        self.taken: list[dict] = []
+        self._script = list(script)
+        self._over = threading.Event()
+        self._changed = threading.Condition()
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                assert self.path == SECRET and self.headers["Content-Type"] == "application/json"
+                answer = receiver._script.pop(0) if receiver._script else 200
+                if answer == "hang":
+                    receiver._over.wait(60)
+                elif answer == "hang up":
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                else:
+                    receiver._take(json.loads(body), answer)
+                    self.send_response(answer)
+                    self.send_header("Content-Length", "0")
+                    self.send_header("Location", "https://elsewhere.example/")
+                    self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATES / "server.pem")
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"https://localhost:{self._server.server_port}{SECRET}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def _take(self, record: dict, status: int) -> None:
+        with self._changed:
+            if status == 200:
+                self.taken.append(record)
+            self._changed.notify_all()
+
+    def __enter__(self) -> Receiver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def wait_for(self, count: int) -> list[dict]:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.taken) >= count, timeout=40), self.taken
+        return self.taken
+
+
+class Exhausted:
+    """A weir with a cap of one, which a request holds until `release`; another one is refused."""
+
+    def __init__(self, url: str, *, trusted: bool = True):
+        trust = ["--events-webhook-ca-file", str(CERTIFICATES / "ca.pem")] if trusted else []
+        self._stack = contextlib.ExitStack()
+        self._released = threading.Event()
+        self._busy = threading.Event()
+        stub = self._stack.enter_context(StubServer())
+        stub.script = self._answer
+        self.proxy = self._stack.enter_context(
+            weir.Weir(stub.uri, "--max-wait", "0", "--events-webhook", url, *trust, cap=1)
+        )
+        self._holder = threading.Thread(target=self._find, args=("hold",))
+
+    def _answer(self, asked: Asked) -> None:
+        if asked.document.get("comment") == "hold":
+            self._busy.set()
+            self._released.wait(60)
+        fine(asked)
+
+    def _find(self, comment: str) -> None:
+        with (
+            contextlib.suppress(PyMongoError),
+            pymongo.MongoClient(self.proxy.uri, retryReads=False, appName="web") as client,
+        ):
+            client.test.command("count", "orders", query={"n": 1}, comment=comment)
+
+    def __enter__(self) -> Exhausted:
+        self._holder.start()
+        assert self._busy.wait(10)
+        self._find("refused")
+        self.begin = self.proxy.wait_for("exhaustion_begin")
+        return self
+
+    def release(self) -> None:
+        self._released.set()
+        self._holder.join()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+        self._stack.__exit__(*error)
+
+
+def says_nothing_secret(proxy: weir.Weir) -> bool:
+    return not any("T0pS3cret" in line or "s3same" in line for line in proxy.lines)
+
+
+def test_it_is_told_whatever_happens_on_the_way():
+    """One try hangs, one is answered with 503, one connection is lost: begin and end come, in order."""
+    with Receiver("hang", 503, 200, "hang up") as receiver, Exhausted(receiver.url) as exhausted:
+        exhausted.release()
+        begin, end = receiver.wait_for(2)
+        proxy = exhausted.proxy
+        proxy.wait_for("exhaustion_end")
+        with pymongo.MongoClient(proxy.uri) as client:
+            (record,) = client.weir.exhaustions.find()
+        assert begin["_id"] == end["_id"] == record["_id"] == exhausted.begin["id"]
+        assert begin["end"] == 0 and begin["holders"][0]["shape"] == "count test.orders {n}"
+        assert end == record and end["end"] > 0 and end["shed"]["max_wait"] == 1
+        tries = [one["reason"] for one in proxy.events if one["event"] == "webhook_tries_again"]
+        assert len(tries) == 3 and "503" in tries[1], tries
+        proxy.wait_for("webhook_told", id=record["_id"])
+        assert says_nothing_secret(proxy)
+        (shown,) = client_config(proxy, "events.webhook")
+        assert shown == receiver.url.partition("/hooks")[0] + "/***"
+
+
+def client_config(proxy: weir.Weir, name: str) -> list[str]:
+    with pymongo.MongoClient(proxy.uri) as client:
+        return [one["value"] for one in client.weir.config.find({"_id": name})]
+
+
+@pytest.mark.parametrize("status", (400, 302))
+def test_what_is_refused_for_good_is_not_sent_again(status):
+    with Receiver(status) as receiver, Exhausted(receiver.url) as exhausted:
+        failed = exhausted.proxy.wait_for("webhook_not_told")
+        assert failed["reason"] == f"answered with {status}"
+        assert exhausted.proxy.count("webhook_tries_again") == 0 and not receiver.taken
+
+
+def test_a_receiver_that_cannot_be_trusted_gets_nothing():
+    with Receiver() as receiver, Exhausted(receiver.url, trusted=False) as exhausted:
+        failed = exhausted.proxy.wait_for("webhook_not_told")
+        assert "certificate" in failed["reason"] and not receiver.taken
+        assert exhausted.proxy.count("webhook_tries_again") == 0
+
+
+def test_weir_ends_although_the_receiver_hangs():
+    with Receiver("hang", "hang", "hang") as receiver, Exhausted(receiver.url) as exhausted:
+        exhausted.release()
+        assert exhausted.proxy.stop() == 0
+        assert exhausted.proxy.count("webhook_not_told") > 0
+
+
+def test_nobody_listens():
+    url = f"http://127.0.0.1:{servers.free_port()}/"
+    with Exhausted(url) as exhausted:
+        failed = exhausted.proxy.wait_for("webhook_tries_again")
+        assert "Failed to connect" in failed["reason"] or "Connection refused" in failed["reason"]
+
+
+@pytest.mark.parametrize(
+    "url, says",
+    (
+        ("hooks.example.net/x", "must be a URL"),
+        ("http://hooks.example.net/s3same", "must be https://, or http:// on this machine"),
+        ("ftp://localhost/s3same", "must be https://"),
+        ("file:///etc/passwd", "must be a URL"),
+        ("https://", "must be a URL"),
+        ("https://hooks.example.net:99999/s3same", "must be a URL"),
+        ("https://hooks example net/s3same", "must be a URL"),
+        ("s3same", "must be a URL"),
+    ),
+)
+def test_what_is_no_url_is_refused_and_not_shown(url, says):
+    command = [str(weir.default_binary()), "mongodb://127.0.0.1:1", "--port", "0"]
+    done = subprocess.run(
+        [*command, "--events-webhook", url],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "--events-webhook" in done.stderr and says in done.stderr
+    assert "s3same" not in done.stderr
+
+
+def test_certificates_that_are_not_there_are_said_at_once():
+    command = [str(weir.default_binary()), "mongodb://127.0.0.1:1", "--port", "0"]
+    done = subprocess.run(
+        [*command, "--events-webhook", "https://localhost/", "--events-webhook-ca-file", "/none"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert done.returncode == 2 and "No such file" in done.stderr
