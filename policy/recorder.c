@@ -67,6 +67,7 @@ static void subtract(struct recorder_totals *totals, const struct recorder_total
     totals->open_failures -= last->open_failures;
     totals->lost -= last->lost;
     totals->opening_us -= last->opening_us;
+    totals->login_us -= last->login_us;
     totals->accepted -= last->accepted;
 }
 
@@ -231,6 +232,7 @@ static void add_counts(struct recorder_span *span, const struct recorder_second 
     span->lost += totals->lost;
     span->accepted += totals->accepted;
     span->opening_us += totals->opening_us;
+    span->login_us += totals->login_us;
 }
 
 // Gauges are weighed by the second's length; span_finish makes means of them.

@@ -40,6 +40,7 @@ struct recorder_totals {
     uint64_t open_failures;
     uint64_t lost;
     int64_t opening_us; // that the opened ones took, in all
+    int64_t login_us;   // of that, to log in
     uint64_t accepted;  // clients
 };
 
@@ -111,6 +112,7 @@ struct recorder_span {
     uint64_t accepted;
     uint64_t held_ms;
     int64_t opening_us;
+    int64_t login_us;
     int most_waiting;
     int most_clients;
     int most_waiters;

@@ -157,9 +157,7 @@ static void tell_story(struct pin_story *story, const struct request *request)
 {
     story->client = request->client_id;
     snprintf(story->app_name, sizeof story->app_name, "%s", request->app_name);
-    if (request->client) {
-        snprintf(story->peer, sizeof story->peer, "%s", stream_peer(request->client->stream));
-    }
+    memcpy(story->peer, request->peer, sizeof story->peer);
     shape_text(&request->msg, &request->command, story->shape, sizeof story->shape);
 }
 

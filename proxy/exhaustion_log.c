@@ -18,6 +18,12 @@ static void describe_holder(struct holder *holder, const struct request *request
     holder->shape_id = shape_id(&request->msg, &request->command);
     memcpy(holder->app_name, request->app_name, sizeof holder->app_name);
     memcpy(holder->tenant, request->tenant.name, sizeof holder->tenant);
+    memcpy(holder->peer, request->peer, sizeof holder->peer);
+    request_namespace(request, holder->namespace, sizeof holder->namespace);
+    holder->user[0] = '\0';
+    if (request->user) {
+        snprintf(holder->user, sizeof holder->user, "%.63s", request->user->spec.name);
+    }
     holder->client_id = request->client_id;
     holder->age_us = now_us - request->ticket.granted_us;
 }

@@ -16,6 +16,9 @@ struct holder {
     uint64_t shape_id;
     char app_name[CLIENT_APP_NAME_BYTES];
     char tenant[CLIENT_APP_NAME_BYTES];
+    char user[64]; // who has logged in
+    char peer[64];
+    char namespace[160];
     uint64_t client_id;
     int64_t age_us;
 };

@@ -1501,10 +1501,20 @@ struct request *request_new(struct worker *worker, struct client *client)
         request->user = user_keep(client->user);
         request->identity = client->user ? client->user->identity : 0;
         memcpy(request->app_name, client->app_name, sizeof request->app_name);
+        (void)memccpy(request->peer, stream_peer(client->stream), '\0', sizeof request->peer - 1);
         request->backs_off = client->backs_off;
         request->tenant = client->tenant;
     }
     return request;
+}
+
+void request_namespace(const struct request *request, char *ret_namespace, size_t capacity)
+{
+    const struct bytes database = request->command.database;
+    const struct bytes collection = request->command.collection;
+    snprintf(ret_namespace, capacity, "%.*s%s%.*s", (int)database.len,
+             database.len > 0 ? (const char *)database.at : "", collection.len > 0 ? "." : "",
+             (int)collection.len, collection.len > 0 ? (const char *)collection.at : "");
 }
 
 void request_abandon(struct request *request)

@@ -105,6 +105,7 @@ struct request {
     const char *kill_why; // somebody wants it ended; else NULL. Static
     struct timer *delay;  // of the answer to a login
     char app_name[CLIENT_APP_NAME_BYTES]; // copied: the client may die before its request
+    char peer[64];                        // likewise
     bool backs_off;                       // likewise
 
     struct rule_verdict verdict; // of the rules
@@ -165,6 +166,9 @@ static inline struct request *request_of_ticket(const struct ticket *ticket)
 {
     return (struct request *)((char *)ticket - offsetof(struct request, ticket));
 }
+
+// Which collection it is about: database.collection, or the database alone.
+void request_namespace(const struct request *request, char *ret_namespace, size_t capacity);
 
 // What a run came to.
 enum request_fate { REQUEST_WAITS, REQUEST_ENDED };

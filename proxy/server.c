@@ -938,6 +938,8 @@ void server_record(struct server *server, struct recorder *recorder, struct reco
     totals->opening = server->ledger.opening;
     totals->opened = server->opened;
     totals->open_failures = server->open_failures;
+    totals->opening_us = server->opening_us;
+    totals->login_us = server->login_us;
     recorder_begin(recorder, totals, now_us);
     record_shapes(server, recorder, now_us);
     record_tenants(server, recorder);
@@ -1026,6 +1028,8 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
         publish_breaker(server);
     }
     server->opened++;
+    server->opening_us += upstream->opening_us;
+    server->login_us += upstream->login_us;
     server->failing = false;
     update_availability(server, &outcomes, now_us);
     bool gone = atomic_load(&server->is_gone);

@@ -102,6 +102,8 @@ struct server {
     int pinned_limit;
     uint64_t opened;         // upstreams
     uint64_t open_failures;  // likewise
+    int64_t opening_us;      // that those took which were opened
+    int64_t login_us;        // of that, to log in
     uint64_t exhaustions;    // that have begun
     bool known;              // it can be sent requests, as far as the newest snapshot knows
     bool failing;            // the last attempt to connect failed, and nothing is open

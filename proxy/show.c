@@ -66,16 +66,6 @@ static void show_client(struct show *show, const struct client *client, int64_t 
     buffer_append(&show->seen_clients, &seen, sizeof seen);
 }
 
-static void copy_namespace(struct seen_request *seen, const struct command *command)
-{
-    char database[64];
-    char collection[96];
-    copy_bytes(database, sizeof database, command->database);
-    copy_bytes(collection, sizeof collection, command->collection);
-    snprintf(seen->namespace, sizeof seen->namespace, "%s%s%s", database, *collection ? "." : "",
-             collection);
-}
-
 static void show_request(struct show *show, const struct request *request, int64_t now_us)
 {
     static const char *const lanes[] = {"normal", "slow", "stream"};
@@ -97,12 +87,10 @@ static void show_request(struct show *show, const struct request *request, int64
         seen.user_id = request->user->id;
         snprintf(seen.user, sizeof seen.user, "%.127s", request->user->spec.name);
     }
-    if (request->client) {
-        snprintf(seen.peer, sizeof seen.peer, "%s", stream_peer(request->client->stream));
-    }
+    snprintf(seen.peer, sizeof seen.peer, "%s", request->peer);
     memcpy(seen.app_name, request->app_name, sizeof seen.app_name);
     copy_bytes(seen.command, sizeof seen.command, request->command.name);
-    copy_namespace(&seen, &request->command);
+    request_namespace(request, seen.namespace, sizeof seen.namespace);
     if (request->step != STEP_LOCAL) {
         shape_text(&request->msg, &request->command, seen.shape, sizeof seen.shape);
     }

@@ -29,7 +29,8 @@ struct opening {
     struct buffer out;
     int32_t request_id;
     bool connected;      // hello is on its way
-    bool authenticating; // hello has been answered
+    bool authenticating; // hello has been answered,
+    int64_t greeted_us;  // then
     bool refused;        // its login
     bool dropped;        // by us
     struct control_job derive;
@@ -185,6 +186,7 @@ static void on_reply(struct upstream *upstream, const bson_t *reply)
         return;
     }
     opening->authenticating = true;
+    opening->greeted_us = upstream_now_us(upstream);
     if (!upstream->keeps_pins) { // whose number it would be, nobody can be asked
         upstream->connection = connection_number(reply);
     }
@@ -295,9 +297,12 @@ static void free_opening(struct upstream *upstream)
 
 static void become_open(struct upstream *upstream)
 {
+    int64_t now_us = upstream_now_us(upstream);
+    upstream->opening_us = now_us - upstream->opened_us;
+    upstream->login_us = now_us - upstream->opening->greeted_us;
     free_opening(upstream);
     stream_watch(upstream->stream, STREAM_READ);
-    upstream->opened_us = upstream_now_us(upstream);
+    upstream->opened_us = now_us;
     server_opened(upstream->server, upstream, upstream->opened_us);
 }
 

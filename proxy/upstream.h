@@ -38,6 +38,8 @@ struct upstream {
     int identity;                 // as whom it is logged in; 0: the user of the URI
     struct upstream *pinned_next; // of its server, guarded by the lock
     int64_t opened_us;
+    int64_t opening_us;  // how long that took
+    int64_t login_us;    // of it, from the answer to hello on
     int64_t progress_us; // when its request last sent or received something
     int64_t idle_since_us;
     bool is_pinned;  // on its server's list of those, guarded by the lock

@@ -148,7 +148,8 @@ static void judge(struct server *server, struct track *track, int64_t now_us)
     copy_labels(server, event);
 }
 
-static void look_closer(struct server *server, struct track *track, int64_t now_us)
+static void look_closer(struct server *server, struct track *track, struct affinity *affinity,
+                        int64_t now_us)
 {
     struct event *event = track->event;
     struct exhaustion_report report = event->first;
@@ -157,6 +158,11 @@ static void look_closer(struct server *server, struct track *track, int64_t now_
         event->worst_time = time_now();
     }
     judge(server, track, now_us);
+    struct owners owners;
+    owners_count(affinity, server->id, IDLE_US, now_us, &owners);
+    if (event->owners.count == 0 || owners_idle(&owners) > owners_idle(&event->owners)) {
+        event->owners = owners;
+    }
 }
 
 // --- whom it is told ----------------------------------------------------------------------------
@@ -258,7 +264,7 @@ static struct event *find_event(struct chronicle *chronicle, size_t number)
 
 struct look {
     struct chronicle *chronicle;
-    const struct shared *shared;
+    struct shared *shared;
     struct recorder_totals totals;
     int64_t now_us;
 };
@@ -275,7 +281,7 @@ static void look_at(struct server *server, void *arg)
     memcpy(track->server, server->name, sizeof track->server);
     server_record(server, track->recorder, &totals, look->now_us);
     if (track->event) {
-        look_closer(server, track, look->now_us);
+        look_closer(server, track, &look->shared->affinity, look->now_us);
         if (may_ask(track, look->now_us)) {
             ask(look->shared, track, look->now_us);
         }

@@ -261,6 +261,9 @@ static void append_holders(const struct exhaustion_report *report, bson_t *list)
         state_append_text(&element.document, "shape", holder->shape);
         state_append_text(&element.document, "app", holder->app_name);
         state_append_text(&element.document, "tenant", holder->tenant);
+        state_append_text(&element.document, "namespace", holder->namespace);
+        state_append_text(&element.document, "user", holder->user);
+        state_append_text(&element.document, "peer", holder->peer);
         state_append_int(&element.document, "client", (int64_t)holder->client_id);
         append_seconds(&element.document, "held", holder->age_us);
         close_element(&element, list);
@@ -402,19 +405,52 @@ static void put_shapes(const struct event *event, struct row *row)
     row_close_list(row, &list);
 }
 
+// Of one connection that was opened, in seconds.
+static double mean_time(int64_t us, const struct recorder_span *span)
+{
+    return span->opened > 0 ? (double)us / 1e6 / (double)span->opened : 0;
+}
+
+static void append_owner(const struct owner *owner, bson_t *document)
+{
+    state_append_text(document, "app", owner->longest.app_name);
+    state_append_int(document, "userId", owner->user);
+    state_append_int(document, "cursors", owner->cursors);
+    state_append_int(document, "cursorsIdle", owner->cursors_idle);
+    state_append_int(document, "transactions", owner->transactions);
+    state_append_int(document, "transactionsIdle", owner->transactions_idle);
+    append_seconds(document, "longestIdle", owner->longest_idle_us);
+    state_append_text(document, "peer", owner->longest.peer);
+    state_append_int(document, "client", (int64_t)owner->longest.client);
+    state_append_text(document, "shape", owner->longest.shape);
+}
+
 static void put_connections(const struct event *event, struct row *row)
 {
     const struct recorder_span *during = &event->verdict.during;
+    const struct recorder_span *before = &event->verdict.before;
     bson_t document;
+    bson_t list;
     row_open(row, STATE_exhaustions_upstreams, &document);
     state_append_int(&document, "opened", (int64_t)during->opened);
     state_append_int(&document, "openFailures", (int64_t)during->open_failures);
     state_append_int(&document, "lost", (int64_t)during->lost);
     bson_append_double(&document, "away", -1, event->verdict.away);
+    bson_append_double(&document, "meanOpening", -1, mean_time(during->opening_us, during));
+    bson_append_double(&document, "meanLogin", -1, mean_time(during->login_us, during));
+    bson_append_double(&document, "meanLoginBefore", -1, mean_time(before->login_us, before));
     row_close(row, &document);
     row_open(row, STATE_exhaustions_left, &document);
     state_append_int(&document, "cursorsIdle", during->most_cursors_idle);
     state_append_int(&document, "transactionsIdle", during->most_transactions_idle);
+    bson_append_array_begin(&document, "owners", -1, &list);
+    for (int i = 0; i < event->owners.count && i < EVENT_OWNERS; i++) {
+        struct element element;
+        open_element(&element, &list, (unsigned)i);
+        append_owner(&event->owners.owner[i], &element.document);
+        close_element(&element, &list);
+    }
+    bson_append_array_end(&document, &list);
     row_close(row, &document);
 }
 

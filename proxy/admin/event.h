@@ -7,11 +7,13 @@
 
 #include "policy/verdict.h"
 #include "proxy/admin/evidence.h"
+#include "proxy/admin/owners.h"
 #include "proxy/admin/state.h"
 #include "proxy/exhaustion_log.h"
 
 #define EVENT_SHAPES 8
 #define EVENT_TENANTS 8
+#define EVENT_OWNERS 8
 #define EVENT_SAYS_BYTES 768
 
 struct event {
@@ -31,6 +33,7 @@ struct event {
     char shapes[EVENT_SHAPES][SERVER_LABEL_BYTES]; // of verdict.during, those that held most
     char shape[SERVER_LABEL_BYTES];                // the verdict's
     char tenant[DEMAND_NAME_BYTES];                // likewise
+    struct owners owners;                          // when most was left alone
     struct evidence evidence;
     bool is_asking;      // for more of it
     bool is_unpublished; // although it has ended: it waits for that

@@ -93,8 +93,11 @@ static void print_holder(const bson_t *holder, FILE *out)
     const char *tenant = field_text(holder, "tenant");
     print_line(out, INDENT, "%s  %s", duration(number_of(holder, "held"), held),
                field_text(holder, "shape"));
-    print_line(out, 2 * INDENT, "client %.0f%s%s%s%s", number_of(holder, "client"),
-               app[0] ? ", app " : "", app, tenant[0] ? ", tenant " : "", tenant);
+    const char *user = field_text(holder, "user");
+    const char *peer = field_text(holder, "peer");
+    print_line(out, 2 * INDENT, "client %.0f%s%s%s%s%s%s%s%s", number_of(holder, "client"),
+               peer[0] ? " from " : "", peer, app[0] ? ", app " : "", app,
+               tenant[0] ? ", tenant " : "", tenant, user[0] ? ", user " : "", user);
 }
 
 static void print_waiter(const bson_t *waiter, FILE *out)
@@ -176,20 +179,41 @@ static void print_worst(const bson_t *record, FILE *out)
     print_list(&worst, "holders", "Held then, longest first", 0, print_holder, out);
 }
 
+static void print_owner(const bson_t *owner, FILE *out)
+{
+    char idle[32];
+    const char *app = field_text(owner, "app");
+    print_line(out, INDENT, "%s: %.0f cursors (%.0f idle), %.0f transactions (%.0f idle)",
+               app[0] ? app : "(no name)", number_of(owner, "cursors"),
+               number_of(owner, "cursorsIdle"), number_of(owner, "transactions"),
+               number_of(owner, "transactionsIdle"));
+    print_line(out, 2 * INDENT, "idle for %s: client %.0f from %s, %s",
+               duration(number_of(owner, "longestIdle"), idle), number_of(owner, "client"),
+               field_text(owner, "peer"), field_text(owner, "shape"));
+}
+
 static void print_connections(const bson_t *record, FILE *out)
 {
     bson_t part;
     char away[32];
+    char opening[32];
+    char login[32];
+    char before[32];
     if (field_find(record, "upstreams", &part)) {
         fputs("\nConnections to the server\n", out);
         print_line(out, INDENT, "%.0f opened, %.0f could not be, %.0f lost; away for %s",
                    number_of(&part, "opened"), number_of(&part, "openFailures"),
                    number_of(&part, "lost"), duration(number_of(&part, "away"), away));
+        print_line(out, INDENT, "%s to open one, of that %s to log in (%s before)",
+                   duration(number_of(&part, "meanOpening"), opening),
+                   duration(number_of(&part, "meanLogin"), login),
+                   duration(number_of(&part, "meanLoginBefore"), before));
     }
     if (field_find(record, "left", &part)) {
         fputs("\nLeft open and idle, at most\n", out);
         print_line(out, INDENT, "%.0f cursors, %.0f transactions", number_of(&part, "cursorsIdle"),
                    number_of(&part, "transactionsIdle"));
+        print_list(&part, "owners", "Left open, by app", 0, print_owner, out);
     }
 }
 

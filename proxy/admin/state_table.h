@@ -251,7 +251,7 @@
     FIELD(exhaustions, longestWait, REAL, "seconds", NULL, "The longest wait for a permit.")       \
     FIELD(exhaustions, shed, LIST, "", NULL, "Requests that were refused, by reason.")             \
     FIELD(exhaustions, holders, LIST, "", NULL, "Who held permits longest at the begin: `shape`, " \
-        "`app`, `tenant`, `client`, `held` (seconds).")                                            \
+        "`app`, `tenant`, `namespace`, `user`, `peer`, `client`, `held` (seconds).")                                            \
     FIELD(exhaustions, worst, LIST, "", NULL, "When most waited: `at`, `inFlight`, `waiting`, "    \
         "`holders`.")                                                                              \
     FIELD(exhaustions, waiters, LIST, "", NULL, "Who waited, by tenant: `tenant`, `arrived`, "     \
@@ -260,9 +260,11 @@
         "`before`, `during` (connection-seconds a second), `change`, `meanBefore`, `meanDuring` "  \
         "(seconds).")                                                                              \
     FIELD(exhaustions, upstreams, LIST, "", NULL, "During it: `opened`, `openFailures`, `lost`, "  \
-        "`away` (seconds).")                                                                       \
+        "`away` (seconds), `meanOpening`, of that `meanLogin` (from the answer to hello to the "   \
+        "end of the login), `meanLoginBefore`.")                                                   \
     FIELD(exhaustions, left, LIST, "", NULL, "At most left open and idle: `cursorsIdle`, "         \
-        "`transactionsIdle`.")                                                                     \
+        "`transactionsIdle`; then the `owners`, by app and user, with most left alone first "      \
+        "(`peer`, `client`, `shape`: of what was left alone for longest).")                        \
     FIELD(exhaustions, deployment, LIST, "", NULL, "What the server said of itself meanwhile: "    \
         "`state` (`not asked`, `no answer yet`, `unreachable`, `answered`), `at`, `connections` "  \
         "(`current`, `available`, ...), `operations` (those over `threshold`: `long`, of these "   \

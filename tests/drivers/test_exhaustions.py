@@ -103,7 +103,11 @@ def test_a_slow_shape_is_named_with_evidence_and_remedy(secantus, proxy, tmp_pat
     deny = f"weir ctl rule add --deny --shape {record['shapes'][0]['id']}"
     assert deny in [remedy["type"] for remedy in record["remedies"]]
     assert record["holders"][0]["shape"] == "count test.orders {owner}"
-    assert record["holders"][0]["app"] == "re\x1bport"
+    holder = record["holders"][0]
+    assert (holder["app"], holder["namespace"], holder["user"]) == ("re\x1bport", "test.orders", "")
+    assert holder["peer"].startswith("127.0.0.1:")
+    assert 0 <= record["upstreams"]["meanLogin"] <= record["upstreams"]["meanOpening"]
+    assert record["upstreams"]["meanOpening"] > 0
     assert record["shed"]["max_wait"] + record["shed"]["queue_full"] > 0
     assert record["shapes"][0]["shape"] == "count test.orders {owner}"
     assert record["shapes"][0]["change"] > 1
