@@ -951,9 +951,7 @@ bool server_peek(struct server *server, struct exhaustion_report *ret_report, in
 {
     pthread_mutex_lock(&server->lock);
     bool going_on = server->exhaustion.going_on;
-    if (going_on) {
-        exhaustion_peek(server, ret_report, now_us);
-    }
+    exhaustion_peek(server, ret_report, now_us);
     pthread_mutex_unlock(&server->lock);
     return going_on;
 }

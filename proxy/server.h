@@ -271,7 +271,7 @@ size_t server_copy_shapes(struct server *server, size_t first, size_t count,
 void server_record(struct server *server, struct recorder *recorder, struct recorder_totals *totals,
                    int64_t now_us);
 
-// What its exhaustion is like just now; false: there is none.
+// What it is like just now; returns whether it is exhausted.
 bool server_peek(struct server *server, struct exhaustion_report *ret_report, int64_t now_us);
 
 void server_copy_demand(struct server *server, struct demand *ret_demand);

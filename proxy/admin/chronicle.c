@@ -16,7 +16,8 @@
 
 #define EVENTS 64
 #define SHAPES_MAX 4096
-#define IDLE_US INT64_C(10000000) // what was left alone for so long may be a leak
+#define IDLE_US INT64_C(10000000)   // what was left alone for so long may be a leak
+#define LATELY_US INT64_C(10000000) // what a verdict of now is about, if nothing has run out
 #define COPIED_AT_ONCE 128
 #define TRACKS_KEPT 16                 // with those of servers that are gone
 #define ASK_AGAIN_US INT64_C(10000000) // the same server
@@ -173,11 +174,10 @@ static void publish(const struct chronicle *chronicle, const struct event *event
     if (!path && !chronicle->webhook) {
         return;
     }
-    struct picture picture = {0};
+    struct buffer row = {0};
     bson_t record;
-    event_put(event, &picture, now_us);
-    struct bytes row = picture_rows(&picture, STATE_exhaustions);
-    bool sound = bson_init_static(&record, row.at, row.len);
+    event_put(event, &row, now_us);
+    bool sound = bson_init_static(&record, buffer_at(&row), buffer_held(&row));
     assert(sound);
     (void)sound;
     char *json = bson_as_relaxed_extended_json(&record, NULL);
@@ -189,7 +189,7 @@ static void publish(const struct chronicle *chronicle, const struct event *event
         webhook_tell(chronicle->webhook, event->id, json);
     }
     bson_free(json);
-    picture_fini(&picture);
+    buffer_fini(&row);
 }
 
 static void publish_end(const struct chronicle *chronicle, struct event *event, int64_t now_us)
@@ -441,8 +441,64 @@ void chronicle_put(struct chronicle *chronicle, struct picture *picture, int64_t
 {
     size_t first = chronicle->count > EVENTS ? chronicle->count - EVENTS : 0;
     for (size_t i = first; i < chronicle->count; i++) {
-        event_put(chronicle->events[i % EVENTS], picture, now_us);
+        event_put(chronicle->events[i % EVENTS], &picture->rows[STATE_exhaustions], now_us);
     }
+}
+
+// --- of now -------------------------------------------------------------------------------------
+
+struct reading {
+    struct look look;
+    struct buffer *out;
+};
+
+// Judged as if it had begun LATELY_US ago.
+static void put_calm(struct server *server, const struct reading *reading)
+{
+    const struct look *look = &reading->look;
+    struct track *track = find_track(look->chronicle, server->id);
+    struct event *event = xcalloc(1, sizeof *event);
+    track->event = event;
+    snprintf(event->id, sizeof event->id, "now");
+    event->is_calm = true;
+    event->begun_us = look->now_us - LATELY_US;
+    event->begun_time = time_now() - LATELY_US / 1e6;
+    event->worst_time = time_now();
+    memcpy(event->first.server, server->name, sizeof event->first.server);
+    (void)server_peek(server, &event->first, look->now_us);
+    event->first.exhaustion = (struct exhaustion){0};
+    event->worst = event->first;
+    event->last = event->first;
+    look_closer(server, track, &look->shared->affinity, look->now_us);
+    event->asked_before = event->asked;
+    event_put(event, reading->out, look->now_us);
+    track->event = NULL;
+    event_free(event);
+}
+
+static void put_verdict(struct server *server, void *arg)
+{
+    const struct reading *reading = arg;
+    const struct look *look = &reading->look;
+    struct track *track = find_track(look->chronicle, server->id);
+    if (server == look->shared->servers->lobby) {
+        return; // no server, and nothing to run out of
+    }
+    if (track->event) {
+        look_closer(server, track, &look->shared->affinity, look->now_us);
+        event_put(track->event, reading->out, look->now_us);
+    } else {
+        put_calm(server, reading);
+    }
+}
+
+void chronicle_put_verdicts(const struct gathering *gathering, struct buffer *out)
+{
+    struct reading reading = {
+        .look = {gathering->chronicle, gathering->shared, .now_us = gathering->now_us},
+        .out = out,
+    };
+    servers_visit(gathering->shared->servers, put_verdict, &reading);
 }
 
 // What waits for evidence is published without: nothing more comes.

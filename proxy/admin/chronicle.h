@@ -59,4 +59,7 @@ void chronicle_hear(struct chronicle *chronicle, struct inquest *inquest, int64_
 // The rows of `exhaustions`, oldest first.
 void chronicle_put(struct chronicle *chronicle, struct picture *picture, int64_t now_us);
 
+// The same of now, for each server: of the exhaustion that goes on, or of none.
+void chronicle_put_verdicts(const struct gathering *gathering, struct buffer *out);
+
 #endif

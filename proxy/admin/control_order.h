@@ -11,12 +11,15 @@
 //      {"order": "state", "collections": ["servers", "shapes"]}
 //      {"ok": true, "state": {"servers": [...], "shapes": [...]}}
 //
+//      {"order": "verdict"}
+//      {"ok": true, "state": {"verdicts": [...]}}
+//
 // Orders are rule add, rule list, rule remove, emergency on, emergency off, emergency status,
 // reload, drain, kill, setCap, setLimit (with an id as their number, or followed by default),
-// pause, resume, status and state. The fields, as texts, are those of rule_table.h; an emergency
-// has for, why and by, drain has within, a kill request, client, shape, over, why and by. State is
-// what /state says (state_table.h), of all collections unless some are named; those that this weir
-// does not know are left out.
+// pause, resume, status, state and verdict. The fields, as texts, are those of rule_table.h; an
+// emergency has for, why and by, drain has within, a kill request, client, shape, over, why and by.
+// State is what /state says (state_table.h), of all collections unless some are named; those that
+// this weir does not know are left out.
 
 #ifndef PROXY_ADMIN_CONTROL_ORDER_H
 #define PROXY_ADMIN_CONTROL_ORDER_H

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "proxy/admin/control_client.h"
+#include "proxy/admin/explain_event.h"
 #include "proxy/admin/fields.h"
 #include "proxy/config_loader.h"
 #include "proxy/mem.h"
@@ -26,6 +27,7 @@ static const char usage[] =
     "\n"
     "  status                what is held just now\n"
     "  state                 all that can be seen, as JSON\n"
+    "  verdict               whether connections have run out just now, and why\n"
     "  rule list             the rules in their order; the first that matches an operation counts\n"
     "  rule add FIELDS       a rule before all others, for 15 minutes unless --for says otherwise\n"
     "  rule remove ID\n"
@@ -281,13 +283,31 @@ static void print_emergency(const bson_iter_t *iter)
     }
 }
 
+static void print_verdict(const bson_t *verdict)
+{
+    static bool another;
+    fputs(another ? "\n\n" : "", stdout);
+    another = true;
+    if (!explain_event_print(verdict, stdout)) {
+        puts("(it cannot be read)");
+    }
+}
+
 static void print_state(const bson_iter_t *iter)
 {
     const uint8_t *data;
     uint32_t len;
     bson_t state;
+    bson_iter_t verdicts;
     bson_iter_document(iter, &len, &data);
-    if (bson_init_static(&state, data, len)) {
+    if (!bson_init_static(&state, data, len)) {
+        return;
+    }
+    if (bson_iter_init_find(&verdicts, &state, "verdicts")) {
+        if (for_each(&verdicts, print_verdict) == 0) {
+            puts("no server of the deployment is known yet");
+        }
+    } else {
         char *json = bson_as_relaxed_extended_json(&state, NULL);
         puts(json);
         bson_free(json);

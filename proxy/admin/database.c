@@ -625,6 +625,8 @@ static const struct {
      true},
     {"kill", NULL,
      "db.runCommand({kill: 1, over: '30s'}); or request, client (their _id), shape, why", true},
+    {"verdict", NULL, "db.runCommand({verdict: 1}): whether connections have run out, and why",
+     false},
     {"help", answer_help, "db.runCommand({help: 1})", false},
 };
 
@@ -650,11 +652,20 @@ static bool is_in_transaction(const struct inquiry *inquiry)
     return bson_find(command_of(inquiry), "autocommit", &element);
 }
 
-// A question about a collection. True: the reply says what is wrong with it.
+static bool is_verdict(const struct bson_element *first)
+{
+    return bytes_equal(first->key, "verdict");
+}
+
+// A question about a collection, or for a verdict. True: the reply says what is wrong with it.
 static bool take_question(struct inquiry *inquiry, const struct bson_element *first)
 {
     enum state_collection collection;
     struct wish wish;
+    if (is_verdict(first)) {
+        inquiry->question.collections = STATE_VERDICTS;
+        return false;
+    }
     if (!read_collection(inquiry, first, &collection) || !read_wish(inquiry, first->key, &wish)) {
         return true;
     }
@@ -838,6 +849,24 @@ static void answer_count(struct database *database, struct inquiry *inquiry,
     answer_first(database, inquiry, collection, &documents, wish);
 }
 
+static void answer_verdict(struct inquiry *inquiry, struct bytes verdicts)
+{
+    struct bytes row;
+    bson_t list;
+    char key[12];
+    BSON_APPEND_ARRAY_BEGIN(inquiry->reply, "verdicts", &list);
+    for (int i = 0; bson_take(&verdicts, &row) == WIRE_OK; i++) {
+        bson_t document;
+        bool sound = bson_init_static(&document, row.at, row.len);
+        assert(sound);
+        (void)sound;
+        snprintf(key, sizeof key, "%d", i);
+        BSON_APPEND_DOCUMENT(&list, key, &document);
+    }
+    bson_append_array_end(inquiry->reply, &list);
+    succeed(inquiry);
+}
+
 // The command was read once, to see what it needs; now it is read to be answered.
 void database_answer(struct database *database, struct inquiry *inquiry,
                      const struct picture *picture)
@@ -853,7 +882,12 @@ void database_answer(struct database *database, struct inquiry *inquiry,
         fail(inquiry, CODE_SHUTTING_DOWN, "weir: it is ending");
         return;
     }
-    bool read = read_name(inquiry, &first) && read_collection(inquiry, &first, &collection) &&
+    bool named = read_name(inquiry, &first);
+    if (named && is_verdict(&first)) {
+        answer_verdict(inquiry, picture_verdicts(picture));
+        return;
+    }
+    bool read = named && read_collection(inquiry, &first, &collection) &&
                 read_wish(inquiry, first.key, &wish);
     assert(read);
     (void)read;

@@ -20,7 +20,9 @@ void event_free(struct event *event)
 const char *event_cause(const struct event *event)
 {
     const struct verdict *verdict = &event->verdict;
-    return verdict_is_clear(verdict) ? cause_text(verdict->order[0]) : "unclear";
+    return event->is_calm              ? "none"
+           : verdict_is_clear(verdict) ? cause_text(verdict->order[0])
+                                       : "unclear";
 }
 
 // --- words --------------------------------------------------------------------------------------
@@ -104,7 +106,12 @@ void event_say(const struct event *event, enum cause cause, char ret_says[EVENT_
 
 void event_verdict(const struct event *event, char ret_says[EVENT_SAYS_BYTES])
 {
-    if (verdict_is_clear(&event->verdict)) {
+    if (event->is_calm) {
+        snprintf(ret_says, EVENT_SAYS_BYTES,
+                 "nothing has run out: %d of %d permits are in use, %zu requests wait",
+                 event->first.counts.in_flight, event->first.counts.limit,
+                 event->first.counts.queued);
+    } else if (verdict_is_clear(&event->verdict)) {
         event_say(event, event->verdict.order[0], ret_says);
     } else {
         snprintf(ret_says, EVENT_SAYS_BYTES, "unclear: nothing that is known explains it (yet)");
@@ -236,7 +243,7 @@ static void append_fixed_remedy(const struct event *event, const struct remedy *
 
 static void put_remedies(const struct event *event, struct row *row)
 {
-    bool clear = verdict_is_clear(&event->verdict);
+    bool clear = !event->is_calm && verdict_is_clear(&event->verdict);
     enum cause cause = event->verdict.order[0];
     bson_t list;
     unsigned count = 0;
@@ -479,12 +486,12 @@ static void put_times(const struct event *event, struct row *row, int64_t now_us
     row_real(row, STATE_exhaustions_duration, lasted);
 }
 
-void event_put(const struct event *event, struct picture *picture, int64_t now_us)
+void event_put(const struct event *event, struct buffer *out, int64_t now_us)
 {
     char says[EVENT_SAYS_BYTES];
     struct row row;
     event_verdict(event, says);
-    row_begin(&row, picture, STATE_exhaustions);
+    row_begin_in(&row, out, STATE_exhaustions);
     row_text(&row, STATE_exhaustions__id, event->id);
     row_text(&row, STATE_exhaustions_server, event->first.server);
     put_times(event, &row, now_us);

@@ -35,6 +35,7 @@ struct event {
     char tenant[DEMAND_NAME_BYTES];                // likewise
     struct owners owners;                          // when most was left alone
     struct evidence evidence;
+    bool is_calm;        // it is none: what the server is like now
     bool is_asking;      // for more of it
     bool is_unpublished; // although it has ended: it waits for that
 };
@@ -50,6 +51,7 @@ void event_say(const struct event *event, enum cause cause, char ret_says[EVENT_
 // The verdict in a sentence.
 void event_verdict(const struct event *event, char ret_says[EVENT_SAYS_BYTES]);
 
-void event_put(const struct event *event, struct picture *picture, int64_t now_us);
+// As a row of `exhaustions`.
+void event_put(const struct event *event, struct buffer *out, int64_t now_us);
 
 #endif

@@ -299,8 +299,13 @@ static void print_head(const bson_t *record, FILE *out)
     char begin[32];
     char lasted[32];
     char wait[32];
-    print_line(out, 0, "Exhaustion %s of %s", field_text(record, "_id"),
-               field_text(record, "server"));
+    bool calm = strcmp(field_text(record, "cause"), "none") == 0;
+    if (calm) {
+        print_line(out, 0, "Now, at %s", field_text(record, "server"));
+    } else {
+        print_line(out, 0, "Exhaustion %s of %s", field_text(record, "_id"),
+                   field_text(record, "server"));
+    }
     print_line(out, INDENT, "%s, %s%s; cap %.0f, limit %.0f; longest wait %s",
                date(number_of(record, "begin"), begin),
                duration(number_of(record, "duration"), lasted),

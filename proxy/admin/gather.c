@@ -564,6 +564,9 @@ void gather(const struct gathering *gathering, unsigned collections, struct pict
     if (collections & STATE_BIT(STATE_exhaustions)) {
         chronicle_put(gathering->chronicle, picture, gathering->now_us);
     }
+    if (collections & STATE_VERDICTS) {
+        chronicle_put_verdicts(gathering, &picture->verdicts);
+    }
     if (collections & STATE_BIT(STATE_config)) {
         config_each(gathering->shared->config, put_setting, picture);
     }

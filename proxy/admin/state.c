@@ -47,6 +47,7 @@ void picture_fini(struct picture *picture)
     for (int i = 0; i < STATE_COUNT; i++) {
         buffer_fini(&picture->rows[i]);
     }
+    buffer_fini(&picture->verdicts);
     picture->collections = 0;
 }
 
@@ -54,8 +55,13 @@ void picture_fini(struct picture *picture)
 
 void row_begin(struct row *row, struct picture *picture, enum state_collection collection)
 {
+    row_begin_in(row, &picture->rows[collection], collection);
+}
+
+void row_begin_in(struct row *row, struct buffer *out, enum state_collection collection)
+{
     bson_init(&row->document);
-    row->out = &picture->rows[collection];
+    row->out = out;
     row->next = 0;
     while (state_fields[row->next].collection != collection) {
         row->next++;
@@ -231,18 +237,28 @@ size_t rows_append(struct bytes rows, int64_t most, size_t most_bytes, bson_t *a
     return all - rows.len;
 }
 
+static void print_member(struct buffer *out, const char **comma, const char *name,
+                         struct bytes rows)
+{
+    print(out, *comma);
+    print(out, "\"");
+    print(out, name);
+    print(out, "\": ");
+    rows_print_json(rows, out);
+    *comma = ",\n";
+}
+
 void picture_print_json(const struct picture *picture, struct buffer *out)
 {
     const char *comma = "{";
     for (int i = 0; i < STATE_COUNT; i++) {
         if (picture->collections & STATE_BIT(i)) {
-            print(out, comma);
-            print(out, "\"");
-            print(out, state_collections[i].name);
-            print(out, "\": ");
-            rows_print_json(picture_rows(picture, (enum state_collection)i), out);
-            comma = ",\n";
+            print_member(out, &comma, state_collections[i].name,
+                         picture_rows(picture, (enum state_collection)i));
         }
+    }
+    if (picture->collections & STATE_VERDICTS) {
+        print_member(out, &comma, "verdicts", picture_verdicts(picture));
     }
     print(out, "}\n");
 }

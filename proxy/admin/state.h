@@ -59,12 +59,14 @@ enum state_collection state_find(struct bytes name);
 // A set of collections, as bits.
 #define STATE_BIT(collection) (1U << (collection))
 #define STATE_ALL (STATE_BIT(STATE_COUNT) - 1)
+#define STATE_VERDICTS STATE_BIT(STATE_COUNT) // no collection, but may be asked for beside them
 #define STATE_UNNAMED (STATE_ALL & ~STATE_BIT(STATE_log)) // who names none has these
 
 struct picture {
     uint64_t serial;                 // of no other picture
     unsigned collections;            // those it has
     struct buffer rows[STATE_COUNT]; // documents, one after the other
+    struct buffer verdicts;          // likewise: of now, as those of `exhaustions`
 };
 
 void picture_fini(struct picture *picture);
@@ -79,6 +81,11 @@ static inline struct bytes picture_rows(const struct picture *picture,
 
 // A document as JSON.
 void row_print_json(struct bytes row, struct buffer *out);
+
+static inline struct bytes picture_verdicts(const struct picture *picture)
+{
+    return (struct bytes){buffer_at(&picture->verdicts), buffer_held(&picture->verdicts)};
+}
 
 // Documents, one after the other, as a list in JSON.
 void rows_print_json(struct bytes rows, struct buffer *out);
@@ -98,6 +105,7 @@ struct row {
 };
 
 void row_begin(struct row *row, struct picture *picture, enum state_collection collection);
+void row_begin_in(struct row *row, struct buffer *out, enum state_collection collection);
 // Bytes of any kind: what is no UTF-8 is replaced.
 void row_text(struct row *row, enum state_field field, const char *text);
 void row_bytes(struct row *row, enum state_field field, struct bytes text);

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import json
 import socket
@@ -15,8 +14,7 @@ import pymongo
 import pytest
 import servers
 import weir
-from pymongo.errors import PyMongoError
-from stub_server import Asked, StubServer, fine
+from exhausted import Exhausted
 
 CERTIFICATES = servers.certificates()
 SECRET = "/hooks/T0pS3cret?token=s3same"
@@ -79,48 +77,9 @@ class Receiver:
         return self.taken
 
 
-class Exhausted:
-    """A weir with a cap of one, which a request holds until `release`; another one is refused."""
-
-    def __init__(self, url: str, *, trusted: bool = True):
-        trust = ["--events-webhook-ca-file", str(CERTIFICATES / "ca.pem")] if trusted else []
-        self._stack = contextlib.ExitStack()
-        self._released = threading.Event()
-        self._busy = threading.Event()
-        stub = self._stack.enter_context(StubServer())
-        stub.script = self._answer
-        self.proxy = self._stack.enter_context(
-            weir.Weir(stub.uri, "--max-wait", "0", "--events-webhook", url, *trust, cap=1)
-        )
-        self._holder = threading.Thread(target=self._find, args=("hold",))
-
-    def _answer(self, asked: Asked) -> None:
-        if asked.document.get("comment") == "hold":
-            self._busy.set()
-            self._released.wait(60)
-        fine(asked)
-
-    def _find(self, comment: str) -> None:
-        with (
-            contextlib.suppress(PyMongoError),
-            pymongo.MongoClient(self.proxy.uri, retryReads=False, appName="web") as client,
-        ):
-            client.test.command("count", "orders", query={"n": 1}, comment=comment)
-
-    def __enter__(self) -> Exhausted:
-        self._holder.start()
-        assert self._busy.wait(10)
-        self._find("refused")
-        self.begin = self.proxy.wait_for("exhaustion_begin")
-        return self
-
-    def release(self) -> None:
-        self._released.set()
-        self._holder.join()
-
-    def __exit__(self, *error: object) -> None:
-        self.release()
-        self._stack.__exit__(*error)
+def exhausted_telling(url: str, *, trusted: bool = True) -> Exhausted:
+    trust = ["--events-webhook-ca-file", str(CERTIFICATES / "ca.pem")] if trusted else []
+    return Exhausted("--events-webhook", url, *trust)
 
 
 def says_nothing_secret(proxy: weir.Weir) -> bool:
@@ -129,7 +88,7 @@ def says_nothing_secret(proxy: weir.Weir) -> bool:
 
 def test_it_is_told_whatever_happens_on_the_way():
     """One try hangs, one is answered with 503, one connection is lost: begin and end come, in order."""
-    with Receiver("hang", 503, 200, "hang up") as receiver, Exhausted(receiver.url) as exhausted:
+    with Receiver("hang", 503, 200, "hang up") as receiver, exhausted_telling(receiver.url) as exhausted:
         exhausted.release()
         begin, end = receiver.wait_for(2)
         proxy = exhausted.proxy
@@ -154,21 +113,21 @@ def client_config(proxy: weir.Weir, name: str) -> list[str]:
 
 @pytest.mark.parametrize("status", (400, 302))
 def test_what_is_refused_for_good_is_not_sent_again(status):
-    with Receiver(status) as receiver, Exhausted(receiver.url) as exhausted:
+    with Receiver(status) as receiver, exhausted_telling(receiver.url) as exhausted:
         failed = exhausted.proxy.wait_for("webhook_not_told")
         assert failed["reason"] == f"answered with {status}"
         assert exhausted.proxy.count("webhook_tries_again") == 0 and not receiver.taken
 
 
 def test_a_receiver_that_cannot_be_trusted_gets_nothing():
-    with Receiver() as receiver, Exhausted(receiver.url, trusted=False) as exhausted:
+    with Receiver() as receiver, exhausted_telling(receiver.url, trusted=False) as exhausted:
         failed = exhausted.proxy.wait_for("webhook_not_told")
         assert "certificate" in failed["reason"] and not receiver.taken
         assert exhausted.proxy.count("webhook_tries_again") == 0
 
 
 def test_weir_ends_although_the_receiver_hangs():
-    with Receiver("hang", "hang", "hang") as receiver, Exhausted(receiver.url) as exhausted:
+    with Receiver("hang", "hang", "hang") as receiver, exhausted_telling(receiver.url) as exhausted:
         exhausted.release()
         assert exhausted.proxy.stop() == 0
         assert exhausted.proxy.count("webhook_not_told") > 0
@@ -176,7 +135,7 @@ def test_weir_ends_although_the_receiver_hangs():
 
 def test_nobody_listens():
     url = f"http://127.0.0.1:{servers.free_port()}/"
-    with Exhausted(url) as exhausted:
+    with exhausted_telling(url) as exhausted:
         failed = exhausted.proxy.wait_for("webhook_tries_again")
         assert "Failed to connect" in failed["reason"] or "Connection refused" in failed["reason"]
 
