@@ -614,6 +614,7 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
         gate_turn_away(server->gate, &request->ticket, pinned ? REFUSED_PINNED : REFUSED_NO_SERVER);
         use->shed++;
         pthread_mutex_unlock(&server->lock);
+        worker_tick_by(request->worker, now_us + TICK_US); // permits may be said to have run out
         return GATE_REFUSED;
     }
     use->under_way++;

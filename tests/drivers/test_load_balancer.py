@@ -100,6 +100,16 @@ def test_pinned_connections_are_a_part_of_the_cap(stub, proxy, client):
         assert open_cursor(connection)
 
 
+def test_what_is_refused_for_want_of_a_place_is_an_exhaustion(stub, proxy, client):
+    """Each refusal has somebody look soon, also where nothing else goes on."""
+    with raw.Connection.to((proxy.host, proxy.port)) as connection:
+        connection.hello()
+        assert all(open_cursor(connection) for _ in range(PINNED))
+        for _ in range(1000):
+            assert open_cursor(connection) is None
+    assert int(proxy.wait_for("exhaustion_begin", timeout=30)["shed_pinned"]) < 1000
+
+
 def test_what_a_client_left_is_killed(stub, proxy, client):
     with raw.Connection.to((proxy.host, proxy.port)) as connection:
         connection.hello()
