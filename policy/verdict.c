@@ -14,7 +14,8 @@
 #define LATELY_US INT64_C(15000000)
 #define LEAST_RATE 1.0 // a second, that growth is measured against
 #define EXPLAINED 0.3
-#define FEW 5 // requests from which a mean says something
+#define FEW 5          // requests from which a mean says something
+#define LEAST_BEFORE 3 // seconds from which it is known what is usual
 
 const char *cause_text(enum cause cause)
 {
@@ -161,7 +162,7 @@ static double score_slow_shape(const struct verdict *verdict)
     double slower =
         verdict->mean_before > 0
             ? rise(verdict->mean_during / verdict->mean_before / fmax(1, verdict->slowdown), 1.2, 3)
-            : 1;
+            : 0; // a new one is slow if it takes long, not because it is new
     double slow = rise(verdict->mean_during, 0.02, 0.1);
     return more * fmax(slower, slow);
 }
@@ -175,6 +176,9 @@ static double score_spike(const struct verdict *verdict)
     double all = growth(onset, usual);
     double crowd = growth(verdict->onset.clients, verdict->before.clients);
     double own = growth(verdict->rate_onset, verdict->rate_before);
+    if (!verdict->usual_known) {
+        return 0;
+    }
     return rise(all, 1.3, 2) * rise(own, 1.3, 2) * rise(all / fmax(1, crowd), 1.1, 1.8);
 }
 
@@ -281,6 +285,7 @@ void verdict_find(const struct recorder *recorder, int64_t begun_us, int64_t unt
     struct recorder_span lately;
     recorder_sum(recorder, begun_us - LATELY_US, until_us, &lately);
     ret_verdict->away = lately.away;
+    ret_verdict->usual_known = ret_verdict->before.seconds >= LEAST_BEFORE;
     find_shape(ret_verdict);
     find_tenant(ret_verdict);
     find_slowdown(ret_verdict);

@@ -41,7 +41,8 @@ struct verdict {
     struct recorder_span before;
     struct recorder_span onset;
     struct recorder_span during;
-    uint64_t shape; // the one whose part of the held connections grew most
+    bool usual_known; // there is enough before it to compare with
+    uint64_t shape;   // the one whose part of the held connections grew most
     double part_before;
     double part_during; // 0 to 1
     double mean_before; // of one of its requests, in seconds; 0: there were none

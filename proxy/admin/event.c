@@ -38,6 +38,21 @@ static bool is_about_shape(const struct event *event)
     return event->evidence.shape != 0 && event->evidence.shape == event->verdict.shape;
 }
 
+static void say_slow_shape(const struct event *event, char ret_says[EVENT_SAYS_BYTES])
+{
+    const struct verdict *verdict = &event->verdict;
+    char before[2][48] = {"", ""};
+    if (verdict->usual_known) {
+        snprintf(before[0], sizeof before[0], " (%.0f %% before)", verdict->part_before * 100);
+        snprintf(before[1], sizeof before[1], " (%.0f ms before)", verdict->mean_before * 1e3);
+    }
+    snprintf(ret_says, EVENT_SAYS_BYTES,
+             "a slow shape: %s held %.0f %% of the connection time%s, %.0f ms each%s%s",
+             event->shape[0] ? event->shape : "(forgotten)", verdict->part_during * 100, before[0],
+             verdict->mean_during * 1e3, before[1],
+             is_about_shape(event) && event->evidence.scans ? "; it scans the collection" : "");
+}
+
 void event_say(const struct event *event, enum cause cause, char ret_says[EVENT_SAYS_BYTES])
 {
     const struct verdict *verdict = &event->verdict;
@@ -45,12 +60,7 @@ void event_say(const struct event *event, enum cause cause, char ret_says[EVENT_
     const struct recorder_span *onset = &verdict->onset;
     switch (cause) {
     case CAUSE_SLOW_SHAPE:
-        snprintf(ret_says, EVENT_SAYS_BYTES,
-                 "a slow shape: %s held %.0f %% of the connection time (%.0f %% before), %.0f ms "
-                 "each (%.0f ms before)%s",
-                 event->shape[0] ? event->shape : "(forgotten)", verdict->part_during * 100,
-                 verdict->part_before * 100, verdict->mean_during * 1e3, verdict->mean_before * 1e3,
-                 is_about_shape(event) && event->evidence.scans ? "; it scans the collection" : "");
+        say_slow_shape(event, ret_says);
         break;
     case CAUSE_SPIKE:
         snprintf(ret_says, EVENT_SAYS_BYTES,
