@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The package of `make deb` on a clean machine with systemd: installed, started before a real server in
-the unit's sandbox, brought back when it hangs or crashes, upgraded, purged."""
+the unit's sandbox, brought back when it hangs or crashes, given certificates by certbot, upgraded, purged."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import shutil
+import ssl
 import stat
 import threading
 import time
 import urllib.request
 
+import acme
 import pymongo
 import pytest
 import roots
 import servers
 from pymongo.errors import PyMongoError
+from pymongo.monitoring import ConnectionPoolListener
 
 WEIR_YAML = "etc/weir/weir.yaml"
 CAP = 4
@@ -26,11 +29,11 @@ PATIENCE_S = 30
 class Service(roots.Machine):
     """The machine, with its weir."""
 
-    def configure(self, uri: str) -> None:
+    def configure(self, uri: str, **more: str) -> None:
         self.port, self.http = servers.free_port(), servers.free_port()
         self.uri = f"mongodb://127.0.0.1:{self.port}/"
         settings = {"URI": uri, "PORT": self.port, "HTTP_PORT": self.http, "MAX_CONNECTIONS": CAP,
-                    "MAX_WAIT": "50ms", "EVENTS_PATH": "/var/lib/weir"}  # fmt: skip
+                    "MAX_WAIT": "50ms", "EVENTS_PATH": "/var/lib/weir", **more}  # fmt: skip
         lines = [f"WEIR_{name}={value}\n" for name, value in settings.items()]
         file = self.path / "etc/weir/environment"
         file.touch(mode=0o600)
@@ -77,17 +80,16 @@ def machine(tmp_path_factory, secantus):
         pytest.skip(reason)
     packages = list((servers.BUILD / "deb").glob("weir_*.deb"))
     assert len(packages) == 1, f"make deb made {packages}"
-    path = tmp_path_factory.mktemp("clean") / "root"
-    try:
+    with roots.in_memory(tmp_path_factory.mktemp("clean") / "memory") as memory:
+        path = memory / "root"
         roots.make_root(path, "systemd-sysv")
+        (path / "etc/hosts").write_text("127.0.0.1 localhost\n")
         shutil.copy(packages[0], path / "package.deb")
         with Service(path) as machine:
             assert machine.files_of("weir") == set()
             machine.must("apt-get", "-q", "-y", "install", "--no-install-recommends", "/package.deb")
             machine.configure(secantus.uri)
             yield machine
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def test_is_built_from_what_the_build_installs():
@@ -201,6 +203,59 @@ def test_comes_back(machine):
     machine.wait_until(lambda: machine.show("NRestarts") == "2" and machine.serves())
 
 
+class Connections(ConnectionPoolListener):
+    """Of one client: how many it has lost."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def connection_closed(self, event) -> None:
+        self.closed += 1
+
+    def ignore(self, event) -> None:
+        pass
+
+    pool_created = pool_ready = pool_cleared = pool_closed = ignore
+    connection_created = connection_ready = ignore
+    connection_check_out_started = connection_check_out_failed = ignore
+    connection_checked_out = connection_checked_in = ignore
+
+
+def shown_certificate(port: int) -> str:
+    return ssl.get_server_certificate(("127.0.0.1", port))
+
+
+def test_certificates_come_from_an_authority_and_are_renewed(machine, secantus, tmp_path):
+    """As docs/deploy/certificates.md says; nobody is dropped when the new one comes."""
+    machine.must("apt-get", "-q", "-y", "install", "--no-install-recommends", "certbot")
+    with acme.Pebble(tmp_path) as authority:
+        (machine.path / "etc/ssl/pebble.pem").write_text(authority.ca)
+        where = ["--server", authority.url, "--http-01-port", str(authority.http_port)]
+        trust = {"REQUESTS_CA_BUNDLE": "/etc/ssl/pebble.pem"}
+        who = ["--register-unsafely-without-email", "--agree-tos", "--non-interactive"]
+        hook = ["--deploy-hook", "/usr/share/weir/certificate-hook"]
+        ask = ["certbot", "certonly", "--standalone", "-d", "localhost"]
+        machine.must(*ask, *hook, *where, *who, **trust)
+        tls = {"TLS_MODE": "requireTLS", "TLS_CERTIFICATE_KEY_FILE": "/etc/weir/weir.pem"}
+        machine.configure(secantus.uri, **tls)
+        machine.must("systemctl", "restart", "weir")
+        (tmp_path / "root.pem").write_text(authority.root)
+        uri = f"mongodb://localhost:{machine.port}/?tls=true&tlsCAFile={tmp_path}/root.pem"
+        losses = Connections()
+        with pymongo.MongoClient(uri, event_listeners=[losses]) as client:
+            client.admin.command("ping")
+            before = shown_certificate(machine.port)
+            now = ["--force-renewal", "--no-random-sleep-on-renew"]
+            machine.must("certbot", "renew", *now, *where, **trust)
+            machine.wait_until(lambda: shown_certificate(machine.port) != before)
+            client.admin.command("ping")
+            assert losses.closed == 0
+        with pymongo.MongoClient(uri) as client:
+            client.admin.command("ping")
+    machine.configure(secantus.uri)
+    machine.must("systemctl", "restart", "weir")
+
+
 def test_upgrade_restarts_it(machine):
     before = machine.show("MainPID")
     machine.must("apt-get", "-q", "-y", "install", "--reinstall", "/package.deb")
@@ -216,7 +271,8 @@ def test_zz_purge_leaves_nothing_but_the_user(machine):
     assert "event=ended" in machine.log() and machine.show("MainPID") == "0"
     assert not (machine.path / "usr/bin/weir").exists()
     assert (machine.path / WEIR_YAML).read_text().endswith("# mine\n")
-    (machine.path / "etc/weir/environment").unlink()
+    for name in ("environment", "weir.pem"):
+        (machine.path / "etc/weir" / name).unlink()
     machine.must("apt-get", "-q", "-y", "purge", "weir")
     assert machine.files_of("weir") == set()
     assert machine.number_of("passwd", "weir")

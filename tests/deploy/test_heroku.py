@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pymongo
 import pytest
 import roots
 import servers
@@ -146,29 +147,20 @@ class Dyno:
 def dyno(tmp_path_factory) -> Iterator[Dyno]:
     if os.geteuid() != 0:
         pytest.skip("namespaces of one's own take root")
-    directory = tmp_path_factory.mktemp("heroku")
-    slug, root = directory / "slug", None
-    slug.mkdir()
-    try:
+    with roots.in_memory(tmp_path_factory.mktemp("heroku") / "memory") as directory:
+        slug, root = directory / "slug", None
+        slug.mkdir()
         if WHOLE:
             root = compile_slug(slug, directory)
         else:
             lay_out(slug)
         (slug / "app.py").write_text(APP)
         if root:
-            vendor = ["--target", str(slug / "vendor"), "pymongo==" + pymongo_version()]
+            vendor = ["--target", str(slug / "vendor"), f"pymongo=={pymongo.version}"]
             subprocess.run([sys.executable, "-m", "pip", "install", "-q", *vendor], check=True)
             shutil.move(slug, root.path / "app")
             slug = root.path / "app"
         yield Dyno(slug, root)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def pymongo_version() -> str:
-    import pymongo
-
-    return pymongo.version
 
 
 def processes_beside(child: subprocess.Popen[str]) -> list[int]:
