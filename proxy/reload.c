@@ -219,6 +219,17 @@ static bool prepare_renewal(struct weir *weir, struct renewal *renewal, char *re
     return true;
 }
 
+static bool all_have_taken_reload(const struct weir *weir, uint64_t times)
+{
+    for (int i = 0; i < weir->worker_count; i++) {
+        if (atomic_load(&weir->workers[i]->reloads_taken) < times) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Who has taken it has adapted its servers, too: that mail was earlier.
 static void tell_workers(struct weir *weir, uint32_t closed_doors)
 {
     int64_t now = now_us();
@@ -228,6 +239,7 @@ static void tell_workers(struct weir *weir, uint32_t closed_doors)
         mail->drain = (struct drain){now, now + reload_latest(weir)->drain_within_us, DRAIN_ALL};
         worker_post(weir->workers[i], &mail->mail, MAIL_RELOADED);
     }
+    weir_wait_for_workers(weir, all_have_taken_reload, ++weir->reloads_told);
 }
 
 // Who reads it at each use needs no more than the pointer. The former one stays until the end, for

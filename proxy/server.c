@@ -84,14 +84,26 @@ static struct gate_limits limits_for(const struct server *server)
     };
 }
 
-static void apply_bounds(struct server *server)
+static void set_cap(struct server *server, int cap)
 {
-    const struct gate_limits limits = limits_for(server);
-    int cap = bounded_cap(server);
     server->ledger.cap = cap;
     server->pinned_limit = pinned_limit(server->servers->config, cap);
-    gate_bound(server->gate, &limits);
+    gate_bound(server->gate, &server->limits);
     atomic_store(&server->has_surplus, count_entered(server) > cap);
+}
+
+static void apply_bounds(struct server *server)
+{
+    server->limits = limits_for(server);
+    set_cap(server, bounded_cap(server));
+}
+
+// Nothing else: nobody may go for it who could not before, and would have to be let go.
+static void lower_cap(struct server *server, int cap)
+{
+    int limit = limits_for(server).limit;
+    server->limits.limit = limit < server->limits.limit ? limit : server->limits.limit;
+    set_cap(server, cap);
 }
 
 struct server *server_new(struct servers *servers, uint32_t id)
@@ -103,8 +115,8 @@ struct server *server_new(struct servers *servers, uint32_t id)
     server->own_cap = -1;
     pthread_mutex_init(&server->lock, NULL);
     server->bounds = (struct server_bounds){.cap = config->max_connections, .cut_above = INT_MAX};
-    const struct gate_limits limits = limits_for(server);
-    server->gate = gate_new(&limits);
+    server->limits = limits_for(server);
+    server->gate = gate_new(&server->limits);
     server->shapes = shapes_new(SHAPES_MAX);
     server->ledger.max_opening = MAX_OPENING;
     apply_bounds(server);
@@ -1255,16 +1267,10 @@ void server_bound(struct server *server, struct server_bounds bounds)
 {
     pthread_mutex_lock(&server->lock);
     server->bounds = bounds;
-    if (bounded_cap(server) < server->ledger.cap) {
-        apply_bounds(server);
+    int cap = bounded_cap(server);
+    if (cap < server->ledger.cap) {
+        lower_cap(server, cap);
     }
-    pthread_mutex_unlock(&server->lock);
-}
-
-void server_configure(struct server *server)
-{
-    pthread_mutex_lock(&server->lock);
-    apply_bounds(server);
     pthread_mutex_unlock(&server->lock);
 }
 

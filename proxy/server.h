@@ -79,6 +79,7 @@ struct server {
     pthread_mutex_t lock;           // guards all that follows
     struct server_bounds bounds;
     struct gate *gate;
+    struct gate_limits limits; // as the gate has them
     struct shapes *shapes;
     struct ledger ledger;
     struct breaker breaker;
@@ -120,9 +121,6 @@ void server_free(struct server *server);
 // force when some worker has called server_adapt: who may go now goes.
 void server_bound(struct server *server, struct server_bounds bounds);
 void server_adapt(struct server *server, struct worker *worker);
-
-// Likewise: there is another configuration.
-void server_configure(struct server *server);
 
 // Whether nothing of it is in use: no request is routed to it, no upstream is there.
 bool server_is_unused(struct server *server);

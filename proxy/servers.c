@@ -195,10 +195,6 @@ void servers_configure(struct servers *servers, const struct config *config)
         servers->bounds.cap = config->max_connections;
     }
     servers->config = config;
-    server_configure(servers->lobby);
-    for (struct server *server = servers->list; server; server = server->next) {
-        server_configure(server);
-    }
     change_all(servers);
     pthread_mutex_unlock(&servers->lock);
 }
@@ -220,6 +216,7 @@ void servers_restrain(struct servers *servers, bool restrained)
 
 void servers_adapt(struct servers *servers, struct worker *worker)
 {
+    adapt(servers->lobby, worker, NULL);
     each(servers, worker, adapt, NULL);
 }
 

@@ -335,6 +335,7 @@ static void take_reloaded(struct worker *worker, struct reloaded_mail *mail)
     }
     affinity_tick(&worker->shared->affinity, worker, loop_now_us(worker->loop)); // leaks, sooner
     free(mail);
+    atomic_fetch_add(&worker->reloads_taken, 1);
 }
 
 static void begin_to_end(struct worker *worker)

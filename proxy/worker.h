@@ -137,6 +137,7 @@ struct worker {
     struct rules *rules;                  // in force; NULL: none
     atomic_uint_fast64_t seen_rules;      // their generation
     atomic_uint users_taken;              // how often there were others
+    atomic_uint reloads_taken;            // and how often another configuration
     struct client *clients;
     struct client *dead_clients;
     struct client *knocking; // their handshake is to go on, one at each turn's end; in order

@@ -362,6 +362,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     conversation_begin(&nobody, accepted);
     if (state.how & HOW_SNIFF) {
         conversation.shared.tls_server = (struct tls_server *)&conversation; // never looked into
+        conversation.config.tls_mode = CONFIG_TLS_ALLOW;
     }
     state.app = conversation_connect();
     settle();

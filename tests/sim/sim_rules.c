@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An operator who changes the rules all the time, and now and then has an emergency.
+// An operator who changes the rules all the time, and now and then has an emergency or another
+// configuration.
 
 #include "tests/sim/sim_world.h"
 
@@ -15,6 +16,7 @@ static struct event change;
 static struct rule **made; // all that there ever were
 static size_t made_count;
 static uint64_t generation;
+static struct config *newest; // as in weir, the former ones stay
 
 // Without a command's name, so that what finishes things goes on.
 static struct rule_match draw_match(void)
@@ -84,6 +86,54 @@ static void change_fleet_cap(void)
     servers_visit(world.shared.servers, check_bounded, &cap);
 }
 
+static int64_t draw_time_us(int64_t most_us)
+{
+    return dice_between(0, most_us);
+}
+
+// Nothing that the app or the judge goes by becomes stricter than the knobs say.
+static void draw_config(struct config *config)
+{
+    static char *weights[] = {"simulated-1=7", "simulated-2=1"};
+    const struct knobs *knobs = &world.knobs;
+    config->max_connections = (int)dice_between(1, knobs->cap);
+    config->max_total_connections =
+        knobs->total_cap > 0 ? (int)dice_between(1, knobs->total_cap) : 0;
+    config->pinned_share = dice_chance(0.5) ? 0.5 : 0.9;
+    config->server_wait_us = draw_time_us(knobs->server_wait_us);
+    config->upstream_max_idle_time_us = draw_time_us(knobs->max_idle_us);
+    config->upstream_max_age_us = draw_time_us(knobs->max_age_us);
+    config->max_buffered_bytes = (int64_t)knobs->max_buffered * dice_between(1, 2);
+    config->max_wait_us = draw_time_us(2 * knobs->max_wait_us);
+    config->max_queue = (int)dice_between(1, knobs->max_queue);
+    config->limit = dice_chance(0.5) ? CONFIG_LIMIT_ADAPTIVE : CONFIG_LIMIT_FIXED;
+    config->min_limit = (int)dice_between(1, knobs->cap);
+    config->slow_share = knobs->slow_share < 1 ? 0.1 * (double)dice_between(1, 10) : 1;
+    config->stream_share = 0.1 * (double)dice_between(0, 10);
+    config->emergency_share = 0.1 * (double)dice_between(1, 10);
+    config->slow_op_threshold_us = 1 + draw_time_us(2 * knobs->slow_us);
+    config->tenant_weights = (struct config_list){weights, (size_t)dice_between(0, 2)};
+}
+
+// As reload.c does it.
+static void reload_config(void)
+{
+    struct config *config = xcalloc(1, sizeof *config);
+    *config = world.config;
+    draw_config(config);
+    config->former = newest;
+    newest = config;
+    TRACE("another configuration: a cap of %lld, waits of %lld us", config->max_connections,
+          config->max_wait_us);
+    world.shared.config = config;
+    world.shared.budget.limit = (size_t)config->max_buffered_bytes;
+    servers_configure(world.shared.servers, config);
+    for (int i = 0; i < world.knobs.workers; i++) {
+        struct reloaded_mail *mail = xcalloc(1, sizeof *mail);
+        worker_post(world.workers[i], &mail->mail, MAIL_RELOADED);
+    }
+}
+
 // Some rules stay, with what they have counted.
 static void change_rules(void *arg)
 {
@@ -107,6 +157,9 @@ static void change_rules(void *arg)
     }
     if (dice_chance(0.3)) {
         change_fleet_cap();
+    }
+    if (dice_chance(0.3)) {
+        reload_config();
     }
     publish(rules_new(items, count, &none));
     event_set(&change, sim_now_us() + dice_between(1, 2 * world.knobs.rules_every_us));
@@ -152,6 +205,11 @@ void rules_finish(void)
     event_cancel(&change);
     for (size_t i = 0; i < made_count; i++) {
         rule_drop(made[i]);
+    }
+    while (newest) {
+        struct config *former = newest->former;
+        free(newest);
+        newest = former;
     }
     free(made);
     made = NULL;
