@@ -52,7 +52,7 @@ struct weir {
     struct app *app;
     struct weir_source source;
     unsigned users_exchanged;
-    unsigned reloads_told; // to the workers
+    unsigned reloads_told;   // to the workers
     struct config *latest;   // as it was last read anew; NULL: never
     uint64_t files_seen;     // what the certificates' files were like when they were last read
     uint64_t file_seen;      // likewise the configuration's

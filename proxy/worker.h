@@ -34,9 +34,9 @@
 
 // What all workers share. Immutable while they run, but for what says otherwise.
 struct shared {
+    const struct deployment *deployment;
     const struct config *_Atomic config; // a reload puts another in its place; none is freed before
                                          // the end, so who has read the pointer may go on by it
-    const struct deployment *deployment;
     struct control *control;
     struct key_cache *keys;                // has its own lock
     struct identity *identities;           // beside the URI's user
