@@ -291,7 +291,7 @@ static const char introduction[] =
     "  be reached through weir.\n"
     "- **`weir ctl state`**, on the same machine, for weir's own user and root, as JSON:\n"
     "  `{\"servers\": [...], ...}`, all collections but `log`.\n"
-    "- **`/state`** over HTTP (`http.port`), the same JSON.\n"
+    "- **`/state`** over HTTP (`http.port`), the same JSON; `/exhaustions/ID`, one record.\n"
     "- **`/metrics`** over HTTP, for Prometheus, what has a metric's name below.\n"
     "\n"
     "Times are seconds and sizes bytes. Counts and sums are since the start of weir, or since the\n"

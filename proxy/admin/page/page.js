@@ -64,7 +64,7 @@ function makeCharts(panel) {
   const cap = { stroke: colour("cap"), width: 2, points: { show: false } };
   panel.charts = [
     new globalThis.uPlot({
-      ...common, height: 210, scales: scales(5), hooks: { drawClear: [drawExhausted(panel)] },
+      ...common, height: 210, scales: scales(5), hooks: { drawClear: [drawExhausted(panel)], draw: [showMarks(panel)] },
       series: [{}, ...areas, { ...cap, width: 1.5, dash: [6, 4] }, cap],
     }, levels(panel), panel.levels),
     new globalThis.uPlot({
@@ -94,7 +94,6 @@ function draw(panel) {
   if (!panel.charts) makeCharts(panel);
   panel.charts[0].setData(levels(panel));
   panel.charts[1].setData([times, panel.past.shed]);
-  showMarks(panel);
 }
 
 function makePanel(id) {
@@ -264,8 +263,7 @@ function showEvents(events) {
 }
 
 // On the time axis, above the water: a mark for each, which opens it.
-function showMarks(panel) {
-  const chart = panel.charts[0];
+const showMarks = (panel) => (chart) => {
   const width = chart.over.clientWidth;
   panel.marks.style.marginLeft = `${chart.over.offsetLeft}px`;
   panel.marks.style.width = `${width}px`;
@@ -289,7 +287,7 @@ function showMarks(panel) {
   if (wanted.length !== panel.marks.children.length || wanted.some((mark, i) => mark !== panel.marks.children[i])) {
     panel.marks.replaceChildren(...wanted);
   }
-}
+};
 
 // --- shapes and tenants ---
 
