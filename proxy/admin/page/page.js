@@ -155,7 +155,7 @@ function showServer(server) {
     ["tripped", "breaker", server.tripped ? "open" : "closed"],
     ["slowness", "slower than unloaded", `${short.format(server.slowness)} ×`],
     ["roundTrip", "round trip", server.roundTrip > 0 ? duration(server.roundTrip) : "–"],
-    ["lag", "replication lag", server.lag > 0 ? duration(server.lag) : "0 s"],
+    ["lag", "replication lag", duration(server.lag)],
   ]);
 }
 

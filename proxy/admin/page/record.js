@@ -16,20 +16,28 @@ const TITLES = {
   shapes: "What held the connections, in connection-seconds a second",
   upstreams: "Connections to the server meanwhile",
   left: "Left open and idle, at most",
+  deployment: "What the deployment said of itself",
+  "deployment.connections": "Its connections",
+  "deployment.operations": "Its operations",
+  "deployment.members": "Its members",
+  "deployment.plan": "How it executes the shape",
+  "deployment.index": "The index for that",
 };
 const WORDS = { p50: "wait p50", p99: "wait p99", at: "when" };
-const SECONDS = ["duration", "longestWait", "held", "age", "idle", "p50", "p99", "meanBefore", "meanDuring", "away"];
+const SECONDS = ["duration", "longestWait", "held", "age", "idle", "p50", "p99", "meanBefore", "meanDuring", "away", "threshold", "running", "lag"];
 const TIMES = ["begin", "end", "at"];
-const FIRST = ["remedies", "causes"];
+const FIRST = ["remedies", "causes", "deployment"];
 const ELSEWHERE = ["_id", "verdict", "cause", "server"]; // in the line that opens it, and below
 
 const word = (key) => WORDS[key] ?? key.replace(/[A-Z_]/g, (letter) => ` ${letter.toLowerCase().replace("_", "")}`).trim();
 
 function told(key, value) {
+  if (value === "" || value === null) return "–";
+  if (typeof value === "boolean") return value ? "yes" : "no";
   if (TIMES.includes(key) && typeof value === "number") return value > 0 ? at(value) : "–";
   if (SECONDS.includes(key) && typeof value === "number") return duration(value);
   if (typeof value === "number") return (Number.isInteger(value) ? whole : short).format(value);
-  if (typeof value === "object" && value !== null) return JSON.stringify(value);
+  if (typeof value === "object") return JSON.stringify(value);
   return String(value);
 }
 

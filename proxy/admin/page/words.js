@@ -19,6 +19,7 @@ const clock = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", 
 export const at = (seconds) => clock.format(new Date(1000 * seconds));
 
 export function duration(seconds) {
+  if (seconds === 0) return "0 s";
   if (seconds < 0.001) return `${short.format(1e6 * seconds)} µs`;
   if (seconds < 1) return `${short.format(1000 * seconds)} ms`;
   if (seconds < 120) return `${short.format(seconds)} s`;
