@@ -29,7 +29,7 @@ void lease_init(struct lease *lease, const struct lease_terms *terms, int most, 
         .most = larger(most, terms->floor),
         .id = id,
         .started_us = now_us,
-        .ends_us = INT64_MIN,
+        .ends_us = now_us,
         .peers = peers,
     };
 }

@@ -427,7 +427,7 @@ static void append_member(const struct fleet_look *look, size_t i, int64_t now_u
 {
     const struct lease_peer *peer = &look->peers[i];
     bool self = peer->id == look->lease.id;
-    char key[16];
+    char key[24];
     char id[24];
     bson_t member;
     snprintf(key, sizeof key, "%zu", i);

@@ -56,6 +56,7 @@ static void has_nothing_until_the_store_has_answered_or_is_taken_for_away(void *
     struct lease lease = begun(100);
     assert_int_equal(lease_allows(&lease, START + LEASE_START_US - 1), 0);
     assert_int_equal(lease_allows(&lease, START + LEASE_START_US), FLOOR);
+    lease_look(&lease, 0, START);
     assert_int_equal(lease_dies_us(&lease), INT64_MAX);
 }
 
