@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import bson
 import pymongo
@@ -297,23 +298,29 @@ def test_max_time_bounds_it_too():
 
 
 def test_the_queue_stays_bounded_while_there_is_no_primary():
+    """Who waits looks again now and then, and somebody else may then have the place."""
     stub = StubSet(elects=False)
     room, more = 5, 15
     with speaking(stub, "--max-queue", str(room), "--server-wait", "60s") as (proxy, _):
         lose_primary(stub, proxy)
-        with contextlib.ExitStack() as stack:
-            waiting = [stack.enter_context(speaking_to(proxy)) for _ in range(room)]
-            posted = [connection.post(INSERT) for connection in waiting]
-            stub.wait_until(lambda: proxy.state()["queued"] == room)
-            shed = [stack.enter_context(speaking_to(proxy)).ask(INSERT) for _ in range(more)]
-            assert {reply["code"] for reply in shed} == {462}
+        replies = []
+
+        def insert() -> None:
+            with speaking_to(proxy) as connection:
+                replies.append(connection.ask(INSERT))
+
+        with ThreadPoolExecutor(room + more) as pool:
+            for _ in range(room + more):
+                pool.submit(insert)
+            stub.wait_until(lambda: len(replies) == more)
+            assert proxy.state()["queued"] == room
+            assert {reply["code"] for reply in replies} == {462}
             assert all(
                 sorted(reply["errorLabels"]) == ["RetryableError", "SystemOverloadedError"]
-                for reply in shed
+                for reply in replies
             )
             stub.elect(1)
-            replies = [c.reply_to(number) for c, number in zip(waiting, posted)]
-            assert [reply["ok"] for reply in replies] == [1] * room
+        assert [reply["ok"] for reply in replies[more:]] == [1] * room
         assert len(stub.asked("insert")) == room
 
 
@@ -339,8 +346,9 @@ def from_weir(body: dict) -> bool:
 def test_a_primary_that_comes_back_is_not_stormed():
     """Never more than two connections are opening at a member, however many requests wait."""
     stub = StubSet()
+    stub.fail("update", times=None, delay_s=0.02)  # so that all connections are needed
     cap = 12
-    with weir_before(stub, "--max-wait", "30s", cap=cap) as proxy:
+    with weir_before(stub, "--limit", "fixed", "--slow-share", "1", cap=cap) as proxy:
         wait_for_members(stub, proxy)
         opening = [
             stub.fail(
