@@ -16,7 +16,8 @@ SPEC := $(BUILD)/spec
 
 .DEFAULT_GOAL := build
 .PHONY: build run test test-c test-asan test-tsan test-valgrind test-defects test-drivers sim fuzz \
-        check-format check-clang check-tidy buildpack test-heroku bench bench-door bench-failover bench-story bench-fleet storms certs test-stubset test-faults \
+        check-format check-clang check-tidy buildpack test-heroku bench bench-door bench-failover bench-story bench-fleet bench-recording \
+        storms certs test-stubset test-faults \
         test-spec soak model clean help
 
 build:  ## install what it needs and build a release (the default)
@@ -166,6 +167,12 @@ bench-failover: build $(VENV)/.tests-ready  ## how long apps stand still in a fa
 
 bench-fleet: build $(VENV)/.tests-ready  ## how fast a fleet follows a load that moves
 	@BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/python tests/bench/fleet.py
+
+bench-recording: build $(VENV)/.ready  ## what it costs to record what people look at
+	@deploy/packages.sh test
+	@cmake -S tests/bench -B $(BUILD)/tests/bench -G Ninja >/dev/null
+	@cmake --build $(BUILD)/tests/bench
+	@BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/python tests/bench/recording.py
 
 bench-story: build $(VENV)/.tests-ready  ## the story with several drivers: the table of docs/story.md
 	@BUILD=$(BUILD) WEIR=$(BUILD)/weir $(VENV)/bin/python tests/story/matrix.py --docs docs
