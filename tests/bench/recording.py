@@ -5,7 +5,7 @@
     this program, by hand  -->  weir, under callgrind  -->  bench_stub
 
 Two builds, of which one does not record (unrecorded.c); each is counted over two numbers of pings,
-and the difference is what a ping takes: nothing of the start, and hardly anything that goes by time.
+and the difference is what a ping takes: nothing of the start, hardly anything that goes by time.
 The kernel's instructions are not in it, which would make the share smaller. Run by make
 bench-recording.
 """
@@ -82,7 +82,9 @@ def ping(proxy: weir.Weir, apps: int, each: int, at_once: int, turns: int) -> in
     return turns * each * apps
 
 
-def count(binary: Path, stub: int, load: tuple[int, int, int], turns: int) -> tuple[int, dict[str, int]]:
+def count(
+    binary: Path, stub: int, load: tuple[int, int, int], turns: int
+) -> tuple[int, dict[str, int]]:
     with tempfile.TemporaryDirectory() as directory:
         profile = Path(directory) / "profile"
         under = Path(directory) / "weir"

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 import raw
+import scram
 import servers
+import users
 import weir
 from bystander import Bystander
 
@@ -21,6 +23,7 @@ STORM = Path(os.environ.get("BENCH_TOOLS") or servers.BUILD / "tests/bench") / "
 WANTED = 5000
 OTHERS = 100  # descriptors for everything else
 IDLE = 20
+LOGINS = 300
 PATIENCE_S = 240  # only a hang lasts longer
 
 
@@ -78,3 +81,26 @@ def test_who_says_nothing_does_not_bar_the_door(secantus):
             silent.send(b"\x16\x03\x01\x02\x00\x01")  # the beginning of a ClientHello
         with raw.Connection.to(proxy.address) as connection:
             assert connection.hello()["ok"] == 1
+
+
+def test_many_who_log_in_at_once(secantus):
+    """All proofs come at once: nobody else waits for them."""
+    password = "secret-of-all"
+    rights = ("--may", "read,write", "--databases", "test")
+    file = users.file(*(users.add(name, password, *rights) for name in ("app", "bystander")))
+    with (
+        weir.Weir(secantus.uri, "--config", str(file)) as proxy,
+        contextlib.ExitStack() as stack,
+    ):
+        begun = []
+        for _ in range(LOGINS):
+            connection = stack.enter_context(raw.Connection.to(proxy.address))
+            login = scram.Scram("app", password)
+            challenge = connection.ask(login.start(), db="admin")["payload"]
+            begun.append((connection, scram.proceed(login.final(challenge))))
+        bystander = Bystander(users.uri_for(proxy.uri, "bystander", password), count_in, PATIENCE_S)
+        asked = [(connection, connection.post(proof, db="admin")) for connection, proof in begun]
+        replies = [connection.reply_to(number) for connection, number in asked]
+        assert [reply["ok"] for reply in replies] == [1] * LOGINS
+        bystander.assert_untouched()
+        bystander.stop()
