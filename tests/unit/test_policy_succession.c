@@ -59,7 +59,9 @@ static void step_ledger(struct world *world, struct ledger *ledger)
     switch (chance(world, 4)) {
     case 0:
     case 1:
-        (void)ledger_open(ledger, 0);
+        if (!ledger_open(ledger, 0)) {
+            return;
+        }
         break;
     case 2:
         if (ledger->opening > 0) {
