@@ -60,9 +60,11 @@ void limit_init(struct limit *limit, int floor, int cap)
 void limit_bound(struct limit *limit, int floor, int cap)
 {
     assert(floor >= 1 && floor <= cap);
+    // What the cap held down says nothing about the server.
+    double value = limit->value < limit->cap ? limit->value : fmax(limit->value, FIRST_LIMIT);
     limit->floor = floor;
     limit->cap = cap;
-    limit->value = fmin(cap, fmax(floor, limit->value));
+    limit->value = fmin(cap, fmax(floor, value));
 }
 
 static double unit_chance(struct limit *limit)

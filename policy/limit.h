@@ -71,7 +71,8 @@ struct limit {
 // 1 <= floor <= cap. If they are the same the limit is fixed, and only the slowness is found out.
 void limit_init(struct limit *limit, int floor, int cap);
 
-// Other bounds from now on; what was learnt stays.
+// Other bounds from now on; what was learnt stays. A limit that was the cap begins anew where that
+// is higher.
 void limit_bound(struct limit *limit, int floor, int cap);
 
 // One that is done.

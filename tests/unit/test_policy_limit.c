@@ -343,6 +343,24 @@ static void a_probe_leaves_room_beside_slow_ones(void **state)
 }
 
 // A table forgets shapes, also those that the window has just noted.
+static void what_a_cap_held_down_begins_anew(void **state)
+{
+    (void)state;
+    struct limit limit = {0};
+    limit_init(&limit, 4, 100);
+    int first = limit_value(&limit);
+    limit_bound(&limit, 1, 1);
+    assert_int_equal(limit_value(&limit), 1);
+    limit_bound(&limit, 4, 10);
+    assert_int_equal(limit_value(&limit), 10);
+    limit_bound(&limit, 4, 100);
+    assert_int_equal(limit_value(&limit), first);
+    limit.value = 9; // learnt
+    limit_bound(&limit, 4, 50);
+    limit_bound(&limit, 4, 100);
+    assert_int_equal(limit_value(&limit), 9);
+}
+
 static void forgotten_shapes_do_no_harm(void **state)
 {
     (void)state;
@@ -374,6 +392,7 @@ int main(void)
         cmocka_unit_test(does_not_drift_up_with_the_load),
         cmocka_unit_test(slowness_is_the_servers),
         cmocka_unit_test(a_probe_leaves_room_beside_slow_ones),
+        cmocka_unit_test(what_a_cap_held_down_begins_anew),
         cmocka_unit_test(forgotten_shapes_do_no_harm),
     };
     return cmocka_run_group_tests_name("the limit", tests, NULL, NULL);
