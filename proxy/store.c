@@ -222,15 +222,14 @@ static redisReply *receive(struct store *store, int64_t until_us)
     return reply;
 }
 
-static redisReply *call(struct store *store, int count, const char *const *arguments,
-                        int64_t until_us)
+static redisReply *call(struct store *store, int count, const char **arguments, int64_t until_us)
 {
     char *text = NULL;
     if (!stream_is_quiet(store->stream)) { // what came late would be taken for the next answer
         hang_up(store, "closed the connection, or sent something unasked");
         return NULL;
     }
-    int len = redisFormatCommandArgv(&text, count, (const char **)(uintptr_t)arguments, NULL);
+    int len = redisFormatCommandArgv(&text, count, arguments, NULL);
     if (len < 0) {
         abort(); // no memory
     }
@@ -242,7 +241,7 @@ static redisReply *call(struct store *store, int count, const char *const *argum
 }
 
 // As call; an error is none either.
-static redisReply *call_well(struct store *store, int count, const char *const *arguments,
+static redisReply *call_well(struct store *store, int count, const char **arguments,
                              int64_t until_us)
 {
     redisReply *reply = call(store, count, arguments, until_us);
@@ -343,7 +342,7 @@ static bool log_in(struct store *store, int64_t until_us)
         hang_up(store, "fleet.passwordFile cannot be read, or is empty");
         return false;
     }
-    const char *const arguments[] = {"AUTH", user ? user : password, password};
+    const char *arguments[] = {"AUTH", user ? user : password, password};
     redisReply *reply = call_well(store, user ? 3 : 2, arguments, until_us);
     OPENSSL_cleanse(password, sizeof password);
     if (reply) {
@@ -365,8 +364,8 @@ static bool has_texts(const redisReply *reply, size_t count)
 // Sentinels that want a login get the store's.
 static redisReply *ask_sentinel(struct store *store, int64_t until_us)
 {
-    const char *const arguments[] = {"SENTINEL", "get-master-addr-by-name",
-                                     store->options.address.master};
+    const char *arguments[] = {"SENTINEL", "get-master-addr-by-name",
+                               store->options.address.master};
     redisReply *reply = call(store, 3, arguments, until_us);
     if (reply && reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOAUTH", 6) == 0 &&
         store->options.password_file) {
@@ -414,7 +413,7 @@ static bool find_master(struct store *store, int64_t until_us, struct store_host
 // A Sentinel may not have heard of the latest failover.
 static bool is_master(struct store *store, int64_t until_us)
 {
-    static const char *const arguments[] = {"ROLE"};
+    const char *arguments[] = {"ROLE"};
     redisReply *reply = call_well(store, 1, arguments, until_us);
     if (!reply) {
         return false;
@@ -429,7 +428,7 @@ static bool is_master(struct store *store, int64_t until_us)
 
 static bool load_script(struct store *store, int64_t until_us)
 {
-    const char *const arguments[] = {"SCRIPT", "LOAD", store->options.script};
+    const char *arguments[] = {"SCRIPT", "LOAD", store->options.script};
     redisReply *reply = call_well(store, 3, arguments, until_us);
     if (!reply) {
         return false;
@@ -462,7 +461,7 @@ bool store_reach(struct store *store)
            (!address->master[0] || is_master(store, until_us)) && load_script(store, until_us);
 }
 
-redisReply *store_run(struct store *store, int count, const char *const *arguments)
+redisReply *store_run(struct store *store, int count, const char **arguments)
 {
     const char **command = xcalloc((size_t)count + 2, sizeof *command);
     command[0] = "EVALSHA";

@@ -43,7 +43,7 @@ bool store_is_there(const struct store *store); // as far as is known
 
 // Runs the script. NULL: no answer came, or an error, and the connection is closed (store_error).
 // Else it is the caller's, for freeReplyObject.
-redisReply *store_run(struct store *store, int count, const char *const *arguments);
+redisReply *store_run(struct store *store, int count, const char **arguments);
 
 // What came was no answer: closes the connection.
 void store_reject(struct store *store, const char *why);
