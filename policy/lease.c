@@ -26,12 +26,17 @@ void lease_init(struct lease *lease, const struct lease_terms *terms, int most, 
     assert(terms->floor >= 1 && terms->floor <= terms->cap / terms->instances);
     *lease = (struct lease){
         .terms = *terms,
-        .most = larger(most, terms->floor),
         .id = id,
         .started_us = now_us,
         .ends_us = now_us,
         .peers = peers,
     };
+    lease_bound(lease, most);
+}
+
+void lease_bound(struct lease *lease, int most)
+{
+    lease->most = larger(most, lease->terms.floor);
 }
 
 static bool is_draining(const struct lease *lease, int64_t now_us)

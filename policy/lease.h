@@ -99,6 +99,9 @@ struct lease_answer {
 void lease_init(struct lease *lease, const struct lease_terms *terms, int most, uint64_t id,
                 struct lease_peer *peers, int64_t now_us);
 
+// How many this one has a use for from now on.
+void lease_bound(struct lease *lease, int most);
+
 // How many connections there may be now. What is open above it is closed as it becomes idle.
 int lease_allows(struct lease *lease, int64_t now_us);
 

@@ -108,7 +108,11 @@ static void count_server(struct server *server, void *arg)
 static bool read_lease(struct fleet *fleet, int64_t now_us, int64_t *ret_dies_us)
 {
     struct fleet_look *now = &fleet->now;
+    int most = servers_largest_cap(fleet->servers);
     pthread_mutex_lock(&fleet->lock);
+    if (most > 0) {
+        lease_bound(&now->lease, most);
+    }
     int allowed = lease_allows(&now->lease, now_us);
     bool cuts = lease_must_cut(&now->lease, now_us);
     bool differs = allowed != now->allowed || cuts != now->cuts;

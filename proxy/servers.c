@@ -79,11 +79,17 @@ static void part_with_gone(struct servers *servers, const struct topology *topol
     }
 }
 
+// Whatever is left to it by others than the operator.
+static int cap_of(const struct server *server)
+{
+    return server->own_cap >= 0 ? server->own_cap : server->servers->bounds.cap;
+}
+
 static void bound(struct server *server)
 {
     const struct servers *servers = server->servers;
     struct server_bounds bounds = servers->bounds;
-    int cap = server->own_cap >= 0 ? server->own_cap : bounds.cap;
+    int cap = cap_of(server);
     int left =
         servers->fleet_cap < servers->succession_cap ? servers->fleet_cap : servers->succession_cap;
     bounds.cap = cap < left ? cap : left;
@@ -256,6 +262,18 @@ bool servers_set_cap(struct servers *servers, const char *name, int cap)
     change_all(servers);
     pthread_mutex_unlock(&servers->lock);
     return server || !name;
+}
+
+int servers_largest_cap(struct servers *servers)
+{
+    int largest = 0;
+    pthread_mutex_lock(&servers->lock);
+    for (const struct server *server = servers->list; server; server = server->next) {
+        int cap = server->id != 0 ? cap_of(server) : 0;
+        largest = cap > largest ? cap : largest;
+    }
+    pthread_mutex_unlock(&servers->lock);
+    return largest;
 }
 
 void servers_set_fleet_cap(struct servers *servers, int cap, bool cut)

@@ -76,6 +76,9 @@ void servers_adapt(struct servers *servers, struct worker *worker);
 // open still. False: there is no such server.
 bool servers_set_cap(struct servers *servers, const char *name, int cap);
 
+// The largest cap of a server, whatever the fleet leaves; 0: none is known yet.
+int servers_largest_cap(struct servers *servers);
+
 // What the fleet leaves to each server, whatever its cap. `cut`: what is open above that is closed
 // by the next sweep, whatever it is doing.
 void servers_set_fleet_cap(struct servers *servers, int cap, bool cut);

@@ -230,12 +230,12 @@ def metric(proxy: Weir, port: int, name: str) -> float:
         return float(re.search(rf"^weir_fleet_{name}{{.*}} (\S+)$", answer.read().decode(), re.M)[1])
 
 
-def test_who_holds_what_is_to_be_seen_and_nobody_dies_of_a_store_that_is_away(tmp_path):
+def test_who_holds_what_is_to_be_seen_and_nobody_dies_of_a_store_that_is_away():
     port = servers.free_port()
     valkey = stores.valkey()
     if not valkey:
         warnings.warn("no Valkey here: on Redis", stacklevel=2)
-    options = "--http-port", str(port), "--control-socket", str(tmp_path / "weir.sock")
+    options = "--http-port", str(port)
     with StubServer() as stub, stores.Redis(program=valkey) as store:
         stub.script = slow
         with start(stub, store.address, 20, 2, *options) as busy, start(
@@ -252,10 +252,14 @@ def test_who_holds_what_is_to_be_seen_and_nobody_dies_of_a_store_that_is_away(tm
             assert held_by(idle)[own] == held_by(busy)[own] == 18
             assert metric(busy, port, "leased") == 18 and metric(busy, port, "store_up") == 1
             top = subprocess.run(
-                [default_binary(), "top", "--once", "--json", "--socket", tmp_path / "weir.sock"],
+                [default_binary(), "top", "--once", "--json", "--port", str(busy.port)],
                 capture_output=True, text=True, check=True, timeout=20,
             )  # fmt: skip
             assert json.loads(top.stdout)["fleet"]["heldByAll"] == 18
+            busy.order("setCap", "9")
+            wait_until(lambda: seen(busy)["held"] == 8, "it leases no more than its cap")
+            busy.order("setCap", "default")
+            wait_until(lambda: seen(busy)["held"] == 18, "it may have all again")
 
             store.end()
             wait_until(lambda: seen(busy)["state"] in ("draining", "cut"), "it gives up")

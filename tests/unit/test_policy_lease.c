@@ -138,6 +138,9 @@ static void asks_for_no_more_than_it_has_a_use_for(void **state)
     assert_int_equal(asked.room, 4);
     assert_true(grant(&lease, asked.seq, POOL, POOL, START));
     assert_int_equal(lease_allows(&lease, START), 6);
+    lease_bound(&lease, 5);
+    assert_int_equal(lease_allows(&lease, START), 5);
+    assert_int_equal(lease_ask(&lease, 6, 50, START).room, 3);
     struct lease small = begun(1); // its floor is more than it has a use for
     asked = lease_ask(&small, 0, 50, START);
     assert_int_equal(asked.need + asked.room, 0);
