@@ -16,8 +16,7 @@ int succession_keeps(int kept, int cap, int clients, int successors_clients)
 {
     long long all = (long long)clients + successors_clients;
     int share = all > 0 ? (int)((cap * (long long)clients + all - 1) / all) : 0;
-    int most = cap - greater(cap / 4, 1);
-    return greater(lesser(kept, lesser(share, most)), 1);
+    return greater(lesser(kept, lesser(share, cap - 1)), 1);
 }
 
 int succession_held(int keeps, int open)

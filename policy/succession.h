@@ -15,9 +15,9 @@
 #ifndef POLICY_SUCCESSION_H
 #define POLICY_SUCCESSION_H
 
-// What the former keeps from now on, of what it kept until now, at first the cap: 1 at least, and
-// three quarters at most, since all that is new comes to the successor. To be put in force before
-// what is open is counted.
+// What the former keeps from now on, of what it kept until now, at first the cap: its share of the
+// clients, but 1 at least, and 1 less than the cap at most, so that who comes to either is served.
+// To be put in force before what is open is counted.
 int succession_keeps(int kept, int cap, int clients, int successors_clients);
 
 // What the former holds, `open` having been counted after that.

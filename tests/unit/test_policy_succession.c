@@ -117,8 +117,8 @@ static void never_more_than_the_cap_together(void **state)
 static void what_it_keeps_follows_its_clients_and_never_rises(void **state)
 {
     (void)state;
-    assert_int_equal(succession_keeps(20, 20, 100, 0), 15);
-    assert_int_equal(succession_keeps(15, 20, 100, 100), 10);
+    assert_int_equal(succession_keeps(20, 20, 100, 0), 19);
+    assert_int_equal(succession_keeps(19, 20, 100, 100), 10);
     assert_int_equal(succession_keeps(10, 20, 100, 50), 10); // some have left again
     assert_int_equal(succession_keeps(10, 20, 1, 999), 1);
     assert_int_equal(succession_keeps(1, 20, 0, 0), 1); // for what weir itself has to end
