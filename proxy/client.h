@@ -78,6 +78,7 @@ struct client {
     bool shaken;          // the stream's handshake is done
     bool greeted;         // has sent a first message
     bool has_asked;       // for something else than hello
+    bool monitors;        // has sent hello again, and nothing else
     bool leaves;          // it came in by a door that is closed
     uint8_t quiet_sweeps; // while it is to go: for so many it has been idle
     bool ended;           // will send no more, but what it sent unacknowledged is still to be done

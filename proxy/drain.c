@@ -42,10 +42,13 @@ static bool may_go(const struct client *client, int64_t now_us)
     if (affinity_owns_some(&client->worker->shared->affinity, &client->pins)) {
         return now_us >= drain->ends_us; // weir itself may go on after that
     }
-    if (is_late(drain, now_us) || (monitor && drain->whom == DRAIN_REPLACED)) {
-        return true;
-    }
-    return !monitor && client->quiet_sweeps >= QUIET_SWEEPS;
+    return is_late(drain, now_us) || (!monitor && client->quiet_sweeps >= QUIET_SWEEPS);
+}
+
+bool drain_ends_monitor(const struct client *client)
+{
+    const struct drain *drain = &client->worker->drain;
+    return drain->begun_us > 0 && drain->whom == DRAIN_REPLACED && client->monitors;
 }
 
 static int count_who_may_go(struct worker *worker, int64_t now_us)

@@ -10,9 +10,10 @@
 // A connection is closed when it has been quiet for a second, for then a driver looks at it before
 // it uses it again; in the last fifth of the time, right after a reply. One with an open cursor or
 // transaction is left alone, and so is one that has asked for nothing but hello, a driver's
-// monitor, until that last fifth. But when another process has taken over, monitors go first: a
-// driver that loses its monitor's connection replaces all its others when they are next idle, by
-// itself, and no operation fails.
+// monitor, until that last fifth. But when another process has taken over, a monitor's next hello,
+// which comes within ten seconds, finds its connection closed: a driver that loses a monitor while
+// it waits for the answer replaces all its other connections when they are next idle, by itself,
+// and no operation fails. (One that was closed while idle is opened anew, and that is all.)
 
 #ifndef PROXY_DRAIN_H
 #define PROXY_DRAIN_H
@@ -37,5 +38,8 @@ struct drain {
 
 // At each sweep.
 void drain_step(struct worker *worker, int64_t now_us);
+
+// Whether the hello that a client has just sent is to be answered by the end of its connection.
+bool drain_ends_monitor(const struct client *client);
 
 #endif

@@ -31,6 +31,7 @@
 #include "policy/defect.h"
 #include "proxy/access.h"
 #include "proxy/config.h"
+#include "proxy/drain.h"
 #include "proxy/failure.h"
 #include "proxy/inquiry.h"
 #include "proxy/local.h"
@@ -273,6 +274,7 @@ static enum request_step step_classify(struct request *request)
     request->arrived_us = request->now_us;
     request->no_reply = expects_no_reply(message);
     request->kill_after_us = request->worker->shared->config->kill_after_us;
+    bool first = request->client && !request->client->greeted;
     if (request->client) {
         request->client->greeted = true;
     }
@@ -286,8 +288,9 @@ static enum request_step step_classify(struct request *request)
         request->failure = FAILURE_BAD_MESSAGE;
         return STEP_FAIL;
     }
-    if (request->client && !(request->command.info->traits & COMMAND_HELLO)) {
-        request->client->has_asked = true;
+    if (request->client) {
+        request->client->has_asked |= !(request->command.info->traits & COMMAND_HELLO);
+        request->client->monitors = !first && !request->client->has_asked;
     }
     if (local_is_ours(request->client, &request->command)) {
         return STEP_LOCAL;
@@ -398,6 +401,10 @@ static enum request_step step_local(struct request *request)
     bson_t document = BSON_INITIALIZER;
     if (request->abandoned) {
         return STEP_END;
+    }
+    if (request->client && drain_ends_monitor(request->client)) {
+        client_close(request->client, CLOSE_DRAINED);
+        return STEP_WAIT;
     }
     if (request->client && is_delayed(request)) {
         return STEP_WAIT;
