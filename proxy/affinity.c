@@ -69,10 +69,12 @@ void affinity_init(struct affinity *affinity)
 {
     pthread_mutex_init(&affinity->lock, NULL);
     affinity->pins = pins_new(PINS_MAX);
+    atomic_init(&affinity->relay, NULL);
 }
 
 void affinity_fini(struct affinity *affinity)
 {
+    pins_orphan(affinity->pins, &affinity->others, 0);
     pins_free(affinity->pins);
     pthread_mutex_destroy(&affinity->lock);
 }
@@ -89,8 +91,8 @@ static void resume(struct pins *pins, const struct request *request, const struc
     pins_resume(pins, key, &request->client->pins, request->now_us);
 }
 
-void affinity_resume(struct affinity *affinity, const struct request *request,
-                     struct bond *ret_bond)
+static void resume_all(struct affinity *affinity, const struct request *request,
+                       struct bond *ret_bond)
 {
     const struct command *command = &request->command;
     int64_t cursor = command->cursor_id ? command->cursor_id : first_cursor(command->cursors);
@@ -109,6 +111,20 @@ void affinity_resume(struct affinity *affinity, const struct request *request,
         resume(affinity->pins, request, &transactions, ret_bond);
     }
     pthread_mutex_unlock(&affinity->lock);
+}
+
+void affinity_resume(struct affinity *affinity, const struct request *request,
+                     struct bond *ret_bond)
+{
+    const struct affinity_relay *relay = atomic_load(&affinity->relay);
+    const struct command *command = &request->command;
+    resume_all(affinity, request, ret_bond);
+    bool goes_on = command->cursor_id || command->cursors.len > 0 ||
+                   (command->in_transaction && !command->start_transaction);
+    if (relay && goes_on && ret_bond->server == 0) {
+        relay->missed(relay->arg);
+        resume_all(affinity, request, ret_bond);
+    }
 }
 
 uint32_t affinity_of_cursor(struct affinity *affinity, const struct request *request, int64_t id)
@@ -302,6 +318,62 @@ static void settle(struct affinity *affinity, struct worker *worker, int64_t now
     }
 }
 
+// --- another weir's -----------------------------------------------------------------------------
+
+void affinity_set_relay(struct affinity *affinity, const struct affinity_relay *relay,
+                        int64_t now_us)
+{
+    pthread_mutex_lock(&affinity->lock);
+    atomic_store(&affinity->relay, relay);
+    if (!relay) {
+        pins_orphan(affinity->pins, &affinity->others, now_us);
+    }
+    pthread_mutex_unlock(&affinity->lock);
+}
+
+void affinity_adopt(struct affinity *affinity, const struct pin *pin, int64_t now_us)
+{
+    pthread_mutex_lock(&affinity->lock);
+    const struct pin *known =
+        pins_has(affinity->pins, &pin->key) ? pins_find(affinity->pins, &pin->key) : NULL;
+    if (!known || known->txn_number < pin->txn_number) {
+        struct pin *own = pins_open(affinity->pins, &pin->key, pin->server, pin->txn_number,
+                                    pin->namespace, &affinity->others, now_us);
+        own->streams = pin->streams;
+        own->identity = pin->identity;
+    }
+    pthread_mutex_unlock(&affinity->lock);
+}
+
+static void relay_pin(struct affinity *affinity, const struct affinity_relay *relay,
+                      const struct pin_key *key)
+{
+    struct pin copy;
+    pthread_mutex_lock(&affinity->lock);
+    bool has = pins_has(affinity->pins, key);
+    if (has) {
+        copy = *pins_find(affinity->pins, key);
+    }
+    pthread_mutex_unlock(&affinity->lock);
+    if (has) {
+        relay->opened(relay->arg, &copy);
+    }
+}
+
+static void relay_opened(struct affinity *affinity, const struct request *request,
+                         const struct reply_view *reply)
+{
+    const struct affinity_relay *relay = atomic_load(&affinity->relay);
+    struct pin_key key;
+    if (relay && reply->cursor_id != 0 && reply->cursor_id != request->command.cursor_id) {
+        key = cursor_key(request, reply->cursor_id);
+        relay_pin(affinity, relay, &key);
+    }
+    if (relay && request->command.start_transaction && transaction_key(request, &key)) {
+        relay_pin(affinity, relay, &key);
+    }
+}
+
 void affinity_note(struct affinity *affinity, const struct request *request,
                    const struct reply_view *reply)
 {
@@ -326,6 +398,7 @@ void affinity_note(struct affinity *affinity, const struct request *request,
     }
     pins_orphan(affinity->pins, &nobody, request->now_us);
     settle(affinity, request->worker, request->now_us);
+    relay_opened(affinity, request, reply);
 }
 
 void affinity_rest(struct affinity *affinity, const struct request *request, int64_t now_us)

@@ -8,6 +8,7 @@
 #define PROXY_AFFINITY_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "policy/pins.h"
@@ -23,7 +24,25 @@ struct worker;
 struct affinity {
     pthread_mutex_t lock; // also of every client's `pins`
     struct pins *pins;
+    struct pin_owner others;                      // what was told of another weir's
+    _Atomic(const struct affinity_relay *) relay; // NULL: there is no other
 };
+
+// While one weir takes another's place, an app goes on at either with what it has opened at the
+// other. Called on any worker's thread, without a lock.
+struct affinity_relay {
+    void (*opened)(void *arg, const struct pin *pin); // before its client knows
+    void (*missed)(void *arg); // what is not known is gone on with: what was told is to be adopted
+    void *arg;
+};
+
+// Borrows it until the next call; NULL ends it, and what the other had is nobody's.
+void affinity_set_relay(struct affinity *affinity, const struct affinity_relay *relay,
+                        int64_t now_us);
+
+// A pin of another weir's: its key, server, transaction, identity, namespace and whether it
+// streams.
+void affinity_adopt(struct affinity *affinity, const struct pin *pin, int64_t now_us);
 
 void affinity_init(struct affinity *affinity);
 void affinity_fini(struct affinity *affinity);
