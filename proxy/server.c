@@ -27,6 +27,8 @@
 #define DOOM_US 1000000          // a monitor that blinks is not an end
 #define SPARE_US 100000 // an idle upstream that waits for longer is worth a handshake elsewhere
 #define DOUBT_US 500000 // SDAM's minimum between two checks of a server
+#define SHARED_WAIT_US                                                                             \
+    1000000 // the least that a request waits while the cap is shared with another weir
 
 static bool is_lobby(const struct server *server)
 {
@@ -64,6 +66,19 @@ static int bounded_cap(const struct server *server)
     return bounds->cap > 0 ? at_least_one((int)(bounds->cap * share)) : 0;
 }
 
+// A part of the cap may be on its way from one weir to another: who waits for it meanwhile is not
+// sent away.
+static int64_t max_wait_us(const struct server *server)
+{
+    const struct config *config = server->servers->config;
+    const struct server_bounds *bounds = &server->bounds;
+    int64_t wait_us = bounds->restrained
+                          ? earlier(config->max_wait_us, config->emergency_max_wait_us)
+                          : config->max_wait_us;
+    bool longer = bounds->is_shared && wait_us > 0 && wait_us < SHARED_WAIT_US;
+    return longer ? SHARED_WAIT_US : wait_us;
+}
+
 // The gate lets one go also where nothing may open, so that it waits for that and not for the gate.
 static struct gate_limits limits_for(const struct server *server)
 {
@@ -76,9 +91,7 @@ static struct gate_limits limits_for(const struct server *server)
         .slow_share = config->slow_share,
         .stream_share = config->stream_share,
         .slow_us = config->slow_op_threshold_us,
-        .max_wait_us = bounds->restrained
-                           ? earlier(config->max_wait_us, config->emergency_max_wait_us)
-                           : config->max_wait_us,
+        .max_wait_us = max_wait_us(server),
         .server_wait_us = config->server_wait_us,
         .max_queue = (size_t)config->max_queue,
     };
@@ -1543,12 +1556,11 @@ static int64_t patience_us(const struct server *server)
 static enum refusal end_of_wait(const struct server *server, const struct request *request,
                                 int64_t now_us)
 {
-    const struct config *config = server->servers->config;
     int64_t waited_us = now_us - request->waits_since_us;
     if (request->ticket.deadline_us <= now_us) {
         return REFUSED_DEADLINE;
     }
-    if (waited_us >= config->max_wait_us && !request->ticket.finishes && is_crowded_out(server)) {
+    if (waited_us >= max_wait_us(server) && !request->ticket.finishes && is_crowded_out(server)) {
         return REFUSED_WAITED;
     }
     return waited_us >= patience_us(server) ? REFUSED_NO_SERVER : REFUSAL_COUNT;

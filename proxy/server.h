@@ -50,6 +50,7 @@ struct server_bounds {
     bool paused;     // nothing begins
     int limit;       // on permits, besides; 0: none
     bool restrained; // in an emergency: of that, the part that emergency.share leaves, and so on
+    bool is_shared;  // with another weir, while one takes the other's place
 };
 
 // What is wanted as one identity. Those whose login the server has refused of late are not tried

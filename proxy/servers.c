@@ -3,6 +3,7 @@
 #include "proxy/servers.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,6 +94,7 @@ static void bound(struct server *server)
     int left =
         servers->fleet_cap < servers->succession_cap ? servers->fleet_cap : servers->succession_cap;
     bounds.cap = cap < left ? cap : left;
+    bounds.is_shared = servers->succession_cap != INT_MAX;
     server_bound(server, bounds);
 }
 
@@ -285,6 +287,14 @@ void servers_set_fleet_cap(struct servers *servers, int cap, bool cut)
     pthread_mutex_unlock(&servers->lock);
 }
 
+bool servers_have_share(struct servers *servers)
+{
+    pthread_mutex_lock(&servers->lock);
+    bool have = servers->fleet_cap > 0;
+    pthread_mutex_unlock(&servers->lock);
+    return have;
+}
+
 void servers_set_succession_cap(struct servers *servers, int cap, int total)
 {
     pthread_mutex_lock(&servers->lock);
@@ -332,9 +342,7 @@ bool servers_enter(struct servers *servers)
 
 bool servers_are_too_many(const struct servers *servers)
 {
-    const struct config *config = servers->config;
-    return config->max_total_connections > 0 &&
-           atomic_load(&servers->open_total) > config->max_total_connections;
+    return atomic_load(&servers->open_total) > servers_total_cap(servers);
 }
 
 void servers_leave(struct servers *servers)
@@ -443,6 +451,29 @@ static struct server *hold(struct servers *servers, struct server *former)
     }
     pthread_mutex_unlock(&servers->lock);
     return server;
+}
+
+uint32_t servers_id(struct servers *servers, const char *name)
+{
+    pthread_mutex_lock(&servers->lock);
+    const struct server *server = find(servers, name);
+    uint32_t id = server ? server->id : 0;
+    pthread_mutex_unlock(&servers->lock);
+    return id;
+}
+
+bool servers_name(struct servers *servers, uint32_t id, char *ret_name, size_t capacity)
+{
+    pthread_mutex_lock(&servers->lock);
+    const struct server *server = servers->list;
+    while (server && server->id != id) {
+        server = server->next;
+    }
+    if (server) {
+        snprintf(ret_name, capacity, "%s", server->name);
+    }
+    pthread_mutex_unlock(&servers->lock);
+    return server != NULL;
 }
 
 void servers_visit(struct servers *servers, void (*visit)(struct server *server, void *arg),

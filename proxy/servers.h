@@ -83,8 +83,11 @@ int servers_largest_cap(struct servers *servers);
 // by the next sweep, whatever it is doing.
 void servers_set_fleet_cap(struct servers *servers, int cap, bool cut);
 
+// Whether the fleet leaves anything; also without one.
+bool servers_have_share(struct servers *servers);
+
 // What there is for each server, and for all together, while one weir takes another's place;
-// INT_MAX: no such bound. Above the first is closed as above a cap; the second lets nothing open.
+// INT_MAX: no such bound. What is open above them is closed as above the configured ones.
 void servers_set_succession_cap(struct servers *servers, int cap, int total);
 
 // Likewise the most that each may have in flight, besides its cap; 0: no such bound.
@@ -123,6 +126,11 @@ void servers_make_room(struct servers *servers, struct worker *worker, struct se
 // A place is free: who waits for one opens, first those that have fewest. Without any server's
 // lock.
 void servers_feed(struct servers *servers, struct worker *worker, int64_t now_us);
+
+// The number of the server of that name, and the name of that of a number; 0, or
+// false: there is none any more.
+uint32_t servers_id(struct servers *servers, const char *name);
+bool servers_name(struct servers *servers, uint32_t id, char *ret_name, size_t capacity);
 
 // Calls a function for each server, the lobby first, from any thread, without any lock.
 void servers_visit(struct servers *servers, void (*visit)(struct server *server, void *arg),
