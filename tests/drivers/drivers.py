@@ -38,11 +38,17 @@ class Driver:
     environment: dict[str, str] = field(default_factory=dict)
 
     def start(
-        self, program: str, uri: str, features: frozenset[str], threads: int = 64, **more: object
+        self,
+        program: str,
+        uri: str,
+        features: frozenset[str],
+        threads: int = 64,
+        work: str = "",
+        **more: object,
     ):
         environment = {
             "URI": uri, "FEATURES": " ".join(sorted(features)), "DATABASE": "checks",
-            "THREADS": str(threads), "PYTHONPATH": "", **self.environment,
+            "THREADS": str(threads), "WORK": work, "PYTHONPATH": "", **self.environment,
         }  # fmt: skip
         return subprocess.Popen(
             self.command(program), env={**os.environ, **environment}, text=True,

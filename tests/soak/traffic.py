@@ -18,9 +18,11 @@ END_TIMEOUT_S = 90  # far above what weir, the server and the driver may take fo
 class Program:
     """A driver's `soak`, which can be killed and begun again."""
 
-    def __init__(self, driver: drivers.Driver, uri: str, features: frozenset[str]):
+    def __init__(
+        self, driver: drivers.Driver, uri: str, features: frozenset[str], work: str = ""
+    ):
         self.name = driver.name
-        self._start = lambda: driver.start("soak", uri, features, threads=THREADS)
+        self._start = lambda: driver.start("soak", uri, features, threads=THREADS, work=work)
         self._said: list[str] = []
         self._before = {"done": Counter(), "errors": Counter()}  # of those that were killed
         self._changed = threading.Condition()

@@ -2,7 +2,7 @@
 """Traffic without end, by pymongo: the program of ../../soak. Any error may come and is counted; an
 answer that is not the one to its question may not.
 
-Ends when its standard input does.
+Ends when its standard input does. WORK: the names of what is to be done; else all of it.
 """
 
 from __future__ import annotations
@@ -120,9 +120,11 @@ class Tally:
 
 def work(db, tally: Tally, name: str) -> None:
     number = 0
+    wanted = os.environ.get("WORK", "").split()
+    steps = [step for step in WORK if not wanted or step.__name__ in wanted]
     while not tally.ended.is_set():
         number += 1
-        step = random.choice(WORK)
+        step = random.choice(steps)
         try:
             step(db, f"{name}-{number}")
             tally.note(step.__name__, None)

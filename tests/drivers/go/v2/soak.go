@@ -243,8 +243,12 @@ func (s *soaker) goOn(seen *tally, thread string, ended *atomic.Bool) {
 		{"cursor", s.cursor}, {"left_cursor", s.leftCursor}, {"large_document", s.largeDocument},
 		{"transaction", s.transaction}, {"unacknowledged", s.unacknowledged},
 	}
+	wanted := " " + os.Getenv("WORK") + " "
 	for number := 0; !ended.Load(); number++ {
 		one := works[mathrand.Intn(len(works))]
+		if wanted != "  " && !strings.Contains(wanted, " "+one.name+" ") {
+			continue
+		}
 		seen.do(one.name, one.work, fmt.Sprintf("%s-%d", thread, number))
 	}
 }
