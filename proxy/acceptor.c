@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proxy/admin/http.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
 #include "proxy/net/listener.h"
@@ -34,9 +35,10 @@ struct acceptor {
     struct loop *loop;
     struct mailbox *mailbox;
     struct timer *again; // when the doors are looked at
-    struct mail less;    // of acceptor_accept_less
-    struct mail end;
     struct door doors[DOORS_MAX];
+    bool is_open;                   // clients are accepted
+    struct listener *http_listener; // NULL: none
+    struct http *http;
 };
 
 static struct worker *least_loaded(const struct acceptor *acceptor, int *ret_total)
@@ -92,6 +94,9 @@ static void close_doors(struct acceptor *acceptor)
 static void open_doors(void *arg)
 {
     struct acceptor *acceptor = arg;
+    if (!acceptor->is_open) {
+        return;
+    }
     if (is_crowded(acceptor)) {
         timer_set(acceptor->again, loop_now_us(acceptor->loop) + AGAIN_US);
         return;
@@ -245,7 +250,9 @@ static uint32_t settle(struct acceptor *acceptor, bool adopt)
             take_away(door);
         } else if (door->is_new) {
             log_listening(door->listener, "listening");
-            listener_resume(door->listener);
+            if (acceptor->is_open) {
+                listener_resume(door->listener);
+            }
         }
         door->is_new = door->leaves = false;
     }
@@ -270,6 +277,36 @@ static bool prepare(struct acceptor *acceptor, const struct plan *plan, const st
     return true;
 }
 
+static void accepted_http(void *arg, int fd)
+{
+    struct acceptor *acceptor = arg;
+    if (fd < 0) {
+        log_not_accepted(acceptor, "out of file descriptors");
+    } else {
+        http_accept(acceptor->http, fd);
+    }
+}
+
+bool acceptor_listen_http(struct acceptor *acceptor, struct http *http, char *ret_error,
+                          size_t capacity)
+{
+    const struct config *config = acceptor->shared->config;
+    struct address address;
+    char error[CONFIG_REASON_BYTES];
+    const char *reason = error;
+    if (address_resolve(config->http_bind_ip, (uint16_t)config->http_port, &address, 1, &reason)) {
+        acceptor->http_listener =
+            listener_open(acceptor->loop, &address, accepted_http, acceptor, error, sizeof error);
+    }
+    if (!acceptor->http_listener) {
+        config_blame(config, CONFIG_OPTION_http_port, reason, ret_error, capacity);
+        return false;
+    }
+    acceptor->http = http;
+    log_listening(acceptor->http_listener, "http_listening");
+    return true;
+}
+
 static void stop_listening(struct acceptor *acceptor, bool near)
 {
     for (struct door *door = acceptor->doors; door < acceptor->doors + DOORS_MAX; door++) {
@@ -281,7 +318,38 @@ static void stop_listening(struct acceptor *acceptor, bool near)
 
 // --- the thread ---------------------------------------------------------------------------------
 
-enum acceptor_mail { ACCEPT_NEAR, ACCEPT_NONE, ACCEPT_ELSEWHERE, ACCEPT_SETTLED, ACCEPTOR_END };
+enum acceptor_mail {
+    ACCEPT_ALL,
+    ACCEPT_PASSED,
+    ACCEPT_NEAR,
+    ACCEPT_NONE,
+    ACCEPT_ELSEWHERE,
+    ACCEPT_SETTLED,
+    ACCEPTOR_END
+};
+
+static void pass(struct listener *listener, bool passed)
+{
+    listener_share(listener, passed);
+    if (passed) {
+        listener_pause(listener);
+    } else {
+        listener_resume(listener);
+    }
+}
+
+static void pass_all(struct acceptor *acceptor, bool passed)
+{
+    acceptor->is_open = !passed;
+    for (struct door *door = acceptor->doors; door < acceptor->doors + DOORS_MAX; door++) {
+        if (door->listener) {
+            pass(door->listener, passed);
+        }
+    }
+    if (acceptor->http_listener) {
+        pass(acceptor->http_listener, passed);
+    }
+}
 
 // Somebody waits until it is done.
 struct errand {
@@ -311,6 +379,10 @@ static void deliver(void *arg, struct mail *mail)
 {
     struct acceptor *acceptor = arg;
     switch ((enum acceptor_mail)mail->kind) {
+    case ACCEPT_ALL:
+    case ACCEPT_PASSED:
+        pass_all(acceptor, mail->kind == ACCEPT_PASSED);
+        break;
     case ACCEPT_NEAR:
     case ACCEPT_NONE:
         stop_listening(acceptor, mail->kind == ACCEPT_NONE);
@@ -318,12 +390,20 @@ static void deliver(void *arg, struct mail *mail)
     case ACCEPT_ELSEWHERE:
     case ACCEPT_SETTLED:
         run_errand(acceptor, (struct errand *)mail);
-        break;
+        return;
     case ACCEPTOR_END:
         stop_listening(acceptor, true);
         loop_stop(acceptor->loop);
         break;
     }
+    free(mail);
+}
+
+static void tell(struct acceptor *acceptor, enum acceptor_mail what)
+{
+    struct mail *mail = xcalloc(1, sizeof *mail);
+    mail->kind = (int)what;
+    mailbox_post(acceptor->mailbox, mail);
 }
 
 static void run_there(struct acceptor *acceptor, struct errand *errand, enum acceptor_mail kind)
@@ -399,16 +479,38 @@ void acceptor_address(const struct acceptor *acceptor, struct address *ret_addre
     listener_address(acceptor->doors[0].listener, ret_address);
 }
 
+void acceptor_open(struct acceptor *acceptor)
+{
+    tell(acceptor, ACCEPT_ALL);
+}
+
+int acceptor_fds(const struct acceptor *acceptor, int *ret_fds, int capacity)
+{
+    int count = 0;
+    for (int i = 0; i < DOORS_MAX && count < capacity; i++) {
+        if (acceptor->doors[i].listener) {
+            ret_fds[count++] = listener_fd(acceptor->doors[i].listener);
+        }
+    }
+    if (acceptor->http_listener && count < capacity) {
+        ret_fds[count++] = listener_fd(acceptor->http_listener);
+    }
+    return count;
+}
+
+void acceptor_pass(struct acceptor *acceptor, bool passed)
+{
+    tell(acceptor, passed ? ACCEPT_PASSED : ACCEPT_ALL);
+}
+
 void acceptor_accept_less(struct acceptor *acceptor, bool near_only)
 {
-    acceptor->less.kind = near_only ? ACCEPT_NEAR : ACCEPT_NONE;
-    mailbox_post(acceptor->mailbox, &acceptor->less);
+    tell(acceptor, near_only ? ACCEPT_NEAR : ACCEPT_NONE);
 }
 
 void acceptor_stop(struct acceptor *acceptor)
 {
-    acceptor->end.kind = ACCEPTOR_END;
-    mailbox_post(acceptor->mailbox, &acceptor->end);
+    tell(acceptor, ACCEPTOR_END);
     pthread_join(acceptor->thread, NULL);
 }
 
@@ -418,6 +520,7 @@ void acceptor_free(struct acceptor *acceptor)
         return;
     }
     stop_listening(acceptor, true);
+    listener_free(acceptor->http_listener);
     mailbox_free(acceptor->mailbox);
     timer_free(acceptor->again);
     loop_free(acceptor->loop);

@@ -14,6 +14,7 @@
 
 struct acceptor;
 struct config;
+struct http;
 struct shared;
 struct worker;
 
@@ -32,11 +33,26 @@ bool acceptor_prepare(struct acceptor *acceptor, const struct config *config, ch
                       size_t capacity);
 uint32_t acceptor_settle(struct acceptor *acceptor, bool adopt);
 
+// Listens on http.bindIp and http.port. As acceptor_listen.
+bool acceptor_listen_http(struct acceptor *acceptor, struct http *http, char *ret_error,
+                          size_t capacity);
+
 // The first address it listened on at the start. Before it listens elsewhere, or less.
 void acceptor_address(const struct acceptor *acceptor, struct address *ret_address);
 
-// Accepts, on a thread of its own. Borrows the workers until it has stopped.
+// Runs on a thread of its own, and accepts HTTP; clients only once it is open. Borrows the workers,
+// and the http that was started, until it has stopped.
 void acceptor_start(struct acceptor *acceptor, struct worker *const *workers, int worker_count);
+
+void acceptor_open(struct acceptor *acceptor);
+
+// All that listens, for another process to listen on as well: borrowed. Returns how many. For the
+// thread of acceptor_prepare.
+int acceptor_fds(const struct acceptor *acceptor, int *ret_fds, int capacity);
+
+// Accepts nothing any more, HTTP neither, since another process does on the same sockets; or goes
+// on after that. From any thread.
+void acceptor_pass(struct acceptor *acceptor, bool passed);
 
 // Goes on for this machine only, or for nobody. Once, from any thread.
 void acceptor_accept_less(struct acceptor *acceptor, bool near_only);

@@ -17,6 +17,8 @@
 #include "proxy/config.h"
 #include "proxy/log.h"
 #include "proxy/admin/user_command.h"
+#include "proxy/net/inherited.h"
+#include "proxy/succession.h"
 #include "proxy/top/top.h"
 #include "proxy/weir.h"
 
@@ -46,6 +48,7 @@ static void open_standard_descriptors(void)
 
 static int refuse(const char *error)
 {
+    succession_refuse(error);
     fprintf(stderr, "weir: %s\n", error);
     return EXIT_BAD_CONFIGURATION;
 }
@@ -130,6 +133,7 @@ static int run_app(int argc, char **argv)
 int main(int argc, char **argv)
 {
     open_standard_descriptors();
+    inherited_init();
     if (argc > 1 && strcmp(argv[1], "exec") == 0) {
         return run_app(argc - 1, argv + 1);
     }

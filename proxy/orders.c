@@ -14,7 +14,7 @@
 #include "proxy/reload.h"
 #include "proxy/weir_inner.h"
 
-#define RELOAD_PAUSES 5000 // of 1 ms
+#define ORDER_PAUSES 5000 // of 1 ms
 
 // --- rules --------------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ static bool order_reload(void *arg, char ret_said[CONTROL_SAID_BYTES])
     struct weir *weir = arg;
     unsigned wanted = atomic_fetch_add(&weir->reloads_wanted, 1) + 1;
     kill(getpid(), ORDER_SIGNAL);
-    for (int i = 0; i < RELOAD_PAUSES && atomic_load(&weir->reloads_done) < wanted; i++) {
+    for (int i = 0; i < ORDER_PAUSES && atomic_load(&weir->reloads_done) < wanted; i++) {
         reload_read_rules(weir);
         nanosleep(&pause, NULL);
     }
@@ -122,6 +122,37 @@ static bool order_reload(void *arg, char ret_said[CONTROL_SAID_BYTES])
     snprintf(ret_said, CONTROL_SAID_BYTES, "%s", weir->said);
     pthread_mutex_unlock(&weir->posting);
     return atomic_load(&weir->reloaded);
+}
+
+void orders_upgraded(struct weir *weir, bool good, const char *said)
+{
+    pthread_mutex_lock(&weir->posting);
+    snprintf(weir->upgrade_said, sizeof weir->upgrade_said, "%s", said);
+    pthread_mutex_unlock(&weir->posting);
+    atomic_store(&weir->upgraded, good);
+    atomic_store(&weir->upgrades_done, atomic_load(&weir->upgrades_wanted));
+}
+
+// The main thread does it, and it takes as long as another process needs to start.
+static bool order_upgrade(void *arg, int64_t within_us, char ret_said[CONTROL_SAID_BYTES])
+{
+    static const struct timespec pause = {.tv_nsec = 1000000};
+    struct weir *weir = arg;
+    atomic_store(&weir->upgrade_order_us, within_us);
+    unsigned wanted = atomic_fetch_add(&weir->upgrades_wanted, 1) + 1;
+    kill(getpid(), ORDER_SIGNAL);
+    for (int i = 0; i < ORDER_PAUSES && atomic_load(&weir->upgrades_done) < wanted; i++) {
+        reload_read_rules(weir);
+        nanosleep(&pause, NULL);
+    }
+    if (atomic_load(&weir->upgrades_done) < wanted) {
+        snprintf(ret_said, CONTROL_SAID_BYTES, "it takes long; the log will say what came of it");
+        return false;
+    }
+    pthread_mutex_lock(&weir->posting);
+    snprintf(ret_said, CONTROL_SAID_BYTES, "%s", weir->upgrade_said);
+    pthread_mutex_unlock(&weir->posting);
+    return atomic_load(&weir->upgraded);
 }
 
 // The main thread does it.
@@ -163,6 +194,7 @@ struct control_desk orders_desk(struct weir *weir)
         .tell_status = tell_status,
         .reload = order_reload,
         .drain = order_drain,
+        .upgrade = order_upgrade,
         .kill = kill_all,
         .set_cap = set_cap,
         .set_limit = set_limit,

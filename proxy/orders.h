@@ -16,4 +16,7 @@ struct control_desk orders_desk(struct weir *weir);
 // weir.
 void orders_rules_changed(void *arg, struct rules *rules, bool emergency);
 
+// From the main thread: what came of an upgrade that was ordered.
+void orders_upgraded(struct weir *weir, bool good, const char *said);
+
 #endif

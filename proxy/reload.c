@@ -133,8 +133,10 @@ static bool all_have_taken_users(const struct weir *weir, uint64_t times)
 static void exchange_users(struct weir *weir, struct users *users)
 {
     unsigned times = ++weir->users_exchanged;
+    pthread_mutex_lock(&weir->posting); // workers find users by it while another weir takes over
     users_drop(weir->users);
     weir->users = users_keep(users);
+    pthread_mutex_unlock(&weir->posting);
     logins_exchange(weir->shared.logins, users);
     for (int i = 0; i < weir->worker_count; i++) {
         struct users_mail *mail = xcalloc(1, sizeof *mail);

@@ -26,15 +26,18 @@
 #include "proxy/log.h"
 #include "proxy/login.h"
 #include "proxy/mem.h"
+#include "proxy/net/inherited.h"
 #include "proxy/notify.h"
 #include "proxy/orders.h"
 #include "proxy/reload.h"
 #include "proxy/report.h"
+#include "proxy/succession.h"
 #include "proxy/weir_inner.h"
 
 #define EXIT_REFUSED 2
-#define SEEN_PAUSES 5000 // of 0.2 ms
-#define FIRST_LOOK_S 2   // how long apps wait at the start for the deployment to be found
+#define SEEN_PAUSES 5000           // of 0.2 ms
+#define FIRST_LOOK_S 2             // how long apps wait at the start for the deployment to be found
+#define SUCCESSION_FIRST_LOOK_S 10 // likewise, while the predecessor goes on
 
 // --- what the configuration asks for ------------------------------------------------------------
 
@@ -230,15 +233,11 @@ void weir_wait_for_workers(const struct weir *weir,
 static bool open_http(struct weir *weir, char *ret_error, size_t capacity)
 {
     const struct config *config = weir->shared.config;
-    char error[CONFIG_REASON_BYTES];
     if (config->http_port == 0) {
         return true;
     }
-    weir->http = http_open(config, error, sizeof error);
-    if (!weir->http) {
-        config_blame(config, CONFIG_OPTION_http_port, error, ret_error, capacity);
-    }
-    return weir->http != NULL;
+    weir->http = http_new(config);
+    return acceptor_listen_http(weir->acceptor, weir->http, ret_error, capacity);
 }
 
 static int listening_port(const struct weir *weir)
@@ -363,6 +362,22 @@ static void make_workers(struct weir *weir)
     }
 }
 
+// What a predecessor has listened on, and we do not, is over. A service manager's sockets are for
+// us alone: one that nothing is configured for would refuse nobody and answer nobody.
+static bool use_inherited(const struct weir *weir, char *ret_error, size_t capacity)
+{
+    char text[160];
+    if (!succession_has_predecessor(weir) && inherited_is_left(text, sizeof text)) {
+        snprintf(ret_error, capacity,
+                 "LISTEN_FDS: %s is none of net.bindIp with net.port, net.unixDomainSocket, "
+                 "http.bindIp with http.port",
+                 text);
+        return false;
+    }
+    inherited_close();
+    return true;
+}
+
 static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
 {
     struct shared *shared = &weir->shared;
@@ -394,8 +409,12 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
         return false;
     }
     make_workers(weir);
+    succession_arrive(weir);
     weir->observer = observer_new(shared, weir->workers, weir->worker_count);
     if (!open_control_socket(weir, ret_error, capacity)) {
+        return false;
+    }
+    if (!use_inherited(weir, ret_error, capacity)) {
         return false;
     }
     shared->fleet = fleet_start(shared->config, shared->servers, ret_error, capacity);
@@ -405,12 +424,12 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
 // What hello says depends on what the deployment is: a driver that takes a standalone for a mongos
 // sends it what it refuses. So whoever connects first waits in the backlog until it is known; not
 // for long, since it may be away.
-static void wait_for_deployment(struct weir *weir)
+static void wait_for_deployment(struct weir *weir, int seconds)
 {
     struct timespec until;
     int error = 0;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += FIRST_LOOK_S;
+    until.tv_sec += seconds;
     pthread_mutex_lock(&weir->posting);
     while (!weir->found && error == 0) {
         error = pthread_cond_clockwait(&weir->found_it, &weir->posting, CLOCK_MONOTONIC, &until);
@@ -418,7 +437,28 @@ static void wait_for_deployment(struct weir *weir)
     pthread_mutex_unlock(&weir->posting);
 }
 
-static void start(struct weir *weir)
+// Whether what the predecessor can do can be done here as well.
+static bool can_take_over(struct weir *weir)
+{
+    static const struct timespec pause = {.tv_nsec = 20000000};
+    int64_t until_us = now_us() + SUCCESSION_FIRST_LOOK_S * INT64_C(1000000);
+    wait_for_deployment(weir, SUCCESSION_FIRST_LOOK_S);
+    while (!servers_have_share(weir->shared.servers) && now_us() < until_us) {
+        nanosleep(&pause, NULL);
+    }
+    const char *why = !weir->found ? "the deployment was not found"
+                      : !servers_have_share(weir->shared.servers)
+                          ? "the fleet has no room for one more (fleet.instances)"
+                          : NULL;
+    if (why) {
+        fprintf(stderr, "weir: %s\n", why);
+        succession_refuse(why);
+    }
+    return !why;
+}
+
+// Returns whether it runs.
+static bool start(struct weir *weir)
 {
     struct control_listener listener = {.topology_changed = topology_changed, .arg = weir};
     weir->rulebook =
@@ -428,14 +468,20 @@ static void start(struct weir *weir)
     for (int i = 0; i < weir->worker_count; i++) {
         worker_start(weir->workers[i]);
     }
+    if (succession_has_predecessor(weir) && !can_take_over(weir)) {
+        return false;
+    }
+    succession_take_place(weir);
     const struct control_desk desk = orders_desk(weir);
     control_socket_start(weir->control_socket, &desk, weir->observer);
     if (weir->http) {
         http_start(weir->http, weir->observer, weir->workers, weir->worker_count);
     }
     observer_start(weir->observer, weir->control_socket);
-    wait_for_deployment(weir);
     acceptor_start(weir->acceptor, weir->workers, weir->worker_count);
+    wait_for_deployment(weir, FIRST_LOOK_S);
+    acceptor_open(weir->acceptor);
+    return true;
 }
 
 // --- the app ------------------------------------------------------------------------------------
@@ -533,19 +579,31 @@ static void log_drain(const struct weir *weir, const char *event)
     log_end(&line);
 }
 
-static void drain(struct weir *weir, enum drain_whom whom, int64_t within_us)
+static void set_drain(struct weir *weir, struct drain drain)
 {
-    int64_t now = now_us();
-    weir->drain = (struct drain){now, now + within_us, whom};
-    atomic_store(&weir->shared.draining, true);
-    acceptor_accept_less(weir->acceptor, whom == DRAIN_REMOTE);
+    weir->drain = drain;
+    atomic_store(&weir->shared.draining, drain.begun_us > 0);
     for (int i = 0; i < weir->worker_count; i++) {
         struct drain_mail *mail = xcalloc(1, sizeof *mail);
-        mail->drain = weir->drain;
+        mail->drain = drain;
         worker_post(weir->workers[i], &mail->mail, MAIL_DRAIN);
     }
+}
+
+void weir_drain(struct weir *weir, enum drain_whom whom, int64_t within_us)
+{
+    int64_t now = now_us();
+    set_drain(weir, (struct drain){now, now + within_us, whom});
     log_drain(weir, "draining");
-    notify("STOPPING=1");
+    if (whom != DRAIN_REPLACED) {
+        acceptor_accept_less(weir->acceptor, whom == DRAIN_REMOTE);
+        notify("STOPPING=1");
+    }
+}
+
+void weir_drain_no_more(struct weir *weir)
+{
+    set_drain(weir, (struct drain){0});
 }
 
 // Those who have come are counted before they are given to a worker.
@@ -575,7 +633,7 @@ static bool is_for_app(struct weir *weir, const siginfo_t *info)
 {
     if (info->si_signo == SIGCHLD) {
         if (app_reap(weir->app) && weir->drain.begun_us == 0) {
-            drain(weir, DRAIN_ALL, reload_latest(weir)->drain_within_us);
+            weir_drain(weir, DRAIN_ALL, reload_latest(weir)->drain_within_us);
         }
         return true;
     }
@@ -586,13 +644,27 @@ static bool is_for_app(struct weir *weir, const siginfo_t *info)
     return true;
 }
 
+// What comes of one that has begun is said later.
+static void upgrade(struct weir *weir, int64_t ordered_us)
+{
+    char said[CONTROL_SAID_BYTES];
+    int64_t within_us = ordered_us > 0 ? ordered_us : reload_latest(weir)->drain_within_us;
+    if (!succession_begin(weir, within_us, said, sizeof said)) {
+        orders_upgraded(weir, false, said);
+    }
+}
+
 // Returns whether it is the end.
 static bool obey(struct weir *weir, const siginfo_t *info)
 {
-    bool drains = weir->drain.begun_us > 0;
+    bool drains = weir->drain.begun_us > 0 && weir->drain.whom != DRAIN_REPLACED;
     int signal = info->si_signo;
     if (is_for_app(weir, info)) {
         return false;
+    }
+    int64_t upgrade_us = signal == ORDER_SIGNAL ? atomic_exchange(&weir->upgrade_order_us, -1) : -1;
+    if (upgrade_us >= 0) {
+        upgrade(weir, upgrade_us);
     }
     if (signal == ORDER_SIGNAL && atomic_load(&weir->reloads_wanted) != weir->reloads_done) {
         reload(weir);
@@ -603,11 +675,12 @@ static bool obey(struct weir *weir, const siginfo_t *info)
         reload(weir);
     } else if (signal == ORDER_SIGNAL && !drains && atomic_load(&weir->drain_order_us) >= 0) {
         int64_t ordered_us = atomic_load(&weir->drain_order_us);
-        drain(weir, DRAIN_ALL, ordered_us > 0 ? ordered_us : reload_latest(weir)->drain_within_us);
+        weir_drain(weir, DRAIN_ALL,
+                   ordered_us > 0 ? ordered_us : reload_latest(weir)->drain_within_us);
     } else if (signal == SIGTERM && !weir->is_terminated) {
         weir->is_terminated = true;
         if (!drains) {
-            drain(weir, DRAIN_REMOTE, reload_latest(weir)->drain_within_us);
+            weir_drain(weir, DRAIN_REMOTE, reload_latest(weir)->drain_within_us);
         }
     } else if (signal == SIGTERM || signal == SIGINT) {
         atomic_store(&weir->shared.hurried, drains);
@@ -619,7 +692,7 @@ static bool obey(struct weir *weir, const siginfo_t *info)
 static void feed_watchdog(struct weir *weir, int64_t every_us)
 {
     int64_t now = now_us();
-    if (every_us > 0 && now - weir->fed_us >= every_us &&
+    if (every_us > 0 && now - weir->fed_us >= every_us && !succession_has_predecessor(weir) &&
         workers_turn(weir->workers, weir->worker_count, now)) {
         notify("WATCHDOG=1");
         weir->fed_us = now;
@@ -634,10 +707,15 @@ static void wait_for_end(struct weir *weir, const sigset_t *set)
         siginfo_t info;
         bool drains = weir->drain.begun_us > 0;
         int64_t idle_us = every_us == 0 && reload_watches(weir) ? RELOAD_LOOK_US : every_us;
-        int64_t pause_us = drains ? DRAIN_LOOK_US : idle_us;
+        int64_t pause_us = weir->successor || weir->predecessor ? SUCCESSION_LOOK_US
+                           : drains                             ? DRAIN_LOOK_US
+                                                                : idle_us;
         struct timespec pause = {pause_us / 1000000, pause_us % 1000000 * 1000};
         int signal = sigtimedwait(set, &info, pause_us > 0 ? &pause : NULL);
-        over = (signal > 0 && obey(weir, &info)) || is_drained(weir, &logged_us);
+        over = signal > 0 && obey(weir, &info);
+        succession_follow(weir);
+        succession_inherit(weir);
+        over = over || is_drained(weir, &logged_us);
         reload_watch_files(weir);
         feed_watchdog(weir, every_us);
     }
@@ -720,6 +798,7 @@ static void dispose(struct weir *weir)
     }
     config_free(weir->latest);
     pthread_cond_destroy(&weir->found_it);
+    pthread_mutex_destroy(&weir->talking);
     pthread_mutex_destroy(&weir->posting);
 }
 
@@ -731,6 +810,7 @@ int weir_run(struct weir_source source, struct app *app)
     struct weir weir = {
         .shared = {.config = config},
         .drain_order_us = -1,
+        .upgrade_order_us = -1,
         .app = app,
         .source = source,
     };
@@ -739,24 +819,32 @@ int weir_run(struct weir_source source, struct app *app)
     block_signals(app, &signals);
     reload_init(&weir);
     pthread_mutex_init(&weir.posting, NULL);
+    pthread_mutex_init(&weir.talking, NULL);
     pthread_cond_init(&weir.found_it, NULL);
     raise_descriptor_limit();
     leave_no_core(app);
     if (!weir_may_run_app(config, app, error, sizeof error) ||
         !prepare(&weir, error, sizeof error)) {
         fprintf(stderr, "weir: %s\n", error);
+        succession_refuse(error);
         dispose(&weir);
         return EXIT_REFUSED;
     }
     log_start(config);
     warn_of_open_door(config);
-    start(&weir);
+    if (!start(&weir)) {
+        _exit(EXIT_REFUSED); // it has nothing that is not its predecessor's
+    }
     log_event("ready");
-    notify("READY=1");
+    if (!succession_has_predecessor(&weir)) {
+        notify("READY=1");
+    }
     if (start_app(&weir)) {
         wait_for_end(&weir, &signals);
     }
-    notify("STOPPING=1");
+    if (!succession_leave(&weir)) {
+        notify("STOPPING=1");
+    }
     log_event("ending");
     if (!stop(&weir)) {
         log_event(count_requests(&weir) > 0 ? "ended_with_requests_under_way" : "ended");

@@ -63,6 +63,19 @@ struct weir {
     atomic_bool reloaded;          // the last one was a success
     char said[CONTROL_SAID_BYTES]; // of it; guarded by `posting`
     int64_t fed_us;                // when the service manager's watchdog was
+
+    // Outside of every other lock. It guards what the following two say; only the main thread
+    // makes and ends them. NULL: there is none.
+    pthread_mutex_t talking;
+    struct successor *successor;
+    struct predecessor *predecessor;
+    struct affinity_relay relay;          // between us and that one
+    atomic_int_fast64_t upgrade_order_us; // of weir ctl: the former's drain within that; 0: as
+                                          // configured
+    atomic_uint upgrades_wanted;          // by weir ctl
+    atomic_uint upgrades_done;
+    atomic_bool upgraded;                  // the last one was a success
+    char upgrade_said[CONTROL_SAID_BYTES]; // of it; guarded by `posting`
 };
 
 // Makes what TLS needs on both sides; what is in ret_shared is freed by the other, also after a
@@ -74,6 +87,10 @@ void weir_free_tls(struct shared *shared);
 // Whether the app of weir exec, if there is one, can be given a URI for this configuration.
 bool weir_may_run_app(const struct config *config, const struct app *app, char *ret_error,
                       size_t capacity);
+
+// Sends clients away within that time; and takes it back.
+void weir_drain(struct weir *weir, enum drain_whom whom, int64_t within_us);
+void weir_drain_no_more(struct weir *weir);
 
 // Waits, for a second at most, until all workers have done it: so that who is told that something
 // was done, as that a rule was added, can count on it. A worker takes its mail in every turn.

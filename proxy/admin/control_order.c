@@ -219,7 +219,7 @@ static bool read_time(struct order *order, const char *key, const char *text, co
 static bool take_drain_field(struct order *order, const char *key, const char *text, void *arg)
 {
     if (strcmp(key, "within") != 0) {
-        return fail(order, "%.60s: drain has no such field; it has within", key);
+        return fail(order, "%.60s: %s has no such field; it has within", key, order->name);
     }
     return read_time(order, key, text, "1s", arg);
 }
@@ -231,6 +231,21 @@ static void drain(struct order *order)
         order->desk->drain(order->desk->arg, within_us);
         succeed(order);
     }
+}
+
+static void upgrade(struct order *order)
+{
+    char said[CONTROL_SAID_BYTES];
+    int64_t within_us = 0;
+    if (!each_field(order, take_drain_field, &within_us)) {
+        return;
+    }
+    if (!order->desk->upgrade(order->desk->arg, within_us, said)) {
+        fail(order, "%s", said);
+        return;
+    }
+    succeed(order);
+    BSON_APPEND_UTF8(order->reply, "upgraded", said);
 }
 
 static void tell_status(struct order *order)
@@ -476,6 +491,7 @@ static const struct kind {
     {"setLimit default", NULL, FIELDS_NONE, reset_limit},
     {"reload", NULL, FIELDS_NONE, reload},
     {"drain", NULL, FIELDS_OF_ITS_OWN, drain},
+    {"upgrade", NULL, FIELDS_OF_ITS_OWN, upgrade},
     {"pause", NULL, FIELDS_NONE, pause_all},
     {"resume", NULL, FIELDS_NONE, resume_all},
     {"kill", NULL, FIELDS_OF_ITS_OWN, kill_all},

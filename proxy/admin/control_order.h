@@ -15,11 +15,11 @@
 //      {"ok": true, "state": {"verdicts": [...]}}
 //
 // Orders are rule add, rule list, rule remove, emergency on, emergency off, emergency status,
-// reload, drain, kill, setCap, setLimit (with an id as their number, or followed by default),
-// pause, resume, status, state and verdict. The fields, as texts, are those of rule_table.h; an
-// emergency has for, why and by, drain has within, a kill request, client, shape, over, why and by.
-// State is what /state says (state_table.h), of all collections unless some are named; those that
-// this weir does not know are left out.
+// reload, drain, upgrade, kill, setCap, setLimit (with an id as their number, or followed by
+// default), pause, resume, status, state and verdict. The fields, as texts, are those of
+// rule_table.h; an emergency has for, why and by, drain and upgrade have within, a kill request,
+// client, shape, over, why and by. State is what /state says (state_table.h), of all collections
+// unless some are named; those that this weir does not know are left out.
 
 #ifndef PROXY_ADMIN_CONTROL_ORDER_H
 #define PROXY_ADMIN_CONTROL_ORDER_H
@@ -37,6 +37,8 @@ struct control_desk {
     // Says what was done, or why nothing was: false.
     bool (*reload)(void *arg, char ret_said[CONTROL_SAID_BYTES]);
     void (*drain)(void *arg, int64_t within_us); // 0: as configured
+    // Another process takes over, and this one drains. Says likewise.
+    bool (*upgrade)(void *arg, int64_t within_us, char ret_said[CONTROL_SAID_BYTES]);
     // False: a worker is late.
     bool (*kill)(void *arg, const struct cull_wish *wish, struct cull_counts *ret_counts);
     void (*set_cap)(void *arg, int cap);     // -1: as configured

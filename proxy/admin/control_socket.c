@@ -27,7 +27,14 @@
 #define CONVERSATION_US 5000000
 #define SWEEP_US 1000000
 
-enum socket_mail { SOCKET_STOP, SOCKET_STATE, SOCKET_ORDER, SOCKET_RULES };
+enum socket_mail {
+    SOCKET_STOP,
+    SOCKET_STATE,
+    SOCKET_ORDER,
+    SOCKET_RULES,
+    SOCKET_PASSED,
+    SOCKET_OPEN
+};
 
 // A question to the observer. It comes back by mail, with the answer.
 struct state_asked {
@@ -307,11 +314,38 @@ void control_socket_send(struct control_socket *socket, struct inquiry *inquiry)
     mailbox_post(socket->mailbox, &inquiry->question.mail);
 }
 
-void control_socket_read_rules(struct control_socket *socket)
+static void tell(struct control_socket *socket, enum socket_mail what)
 {
     struct mail *mail = xcalloc(1, sizeof *mail);
-    mail->kind = SOCKET_RULES;
+    mail->kind = (int)what;
     mailbox_post(socket->mailbox, mail);
+}
+
+void control_socket_read_rules(struct control_socket *socket)
+{
+    tell(socket, SOCKET_RULES);
+}
+
+int control_socket_fd(const struct control_socket *socket)
+{
+    return socket->listener ? listener_fd(socket->listener) : -1;
+}
+
+void control_socket_pass(struct control_socket *socket, bool passed)
+{
+    tell(socket, passed ? SOCKET_PASSED : SOCKET_OPEN);
+}
+
+static void pass(struct control_socket *socket, bool passed)
+{
+    if (socket->listener && passed) {
+        listener_pause(socket->listener);
+    } else if (socket->listener) {
+        listener_resume(socket->listener);
+    }
+    if (socket->listener) {
+        listener_share(socket->listener, passed);
+    }
 }
 
 // --- who it is ----------------------------------------------------------------------------------
@@ -425,6 +459,9 @@ static void deliver(void *arg, struct mail *mail)
     } else if (mail->kind == SOCKET_RULES) {
         free(mail);
         socket->desk.read_rules(socket->desk.arg);
+    } else if (mail->kind == SOCKET_PASSED || mail->kind == SOCKET_OPEN) {
+        pass(socket, mail->kind == SOCKET_PASSED);
+        free(mail);
     } else if (mail->kind == SOCKET_ORDER) {
         take_order(socket, (struct inquiry *)((char *)mail - offsetof(struct question, mail)));
     } else {

@@ -25,6 +25,11 @@ void control_socket_send(struct control_socket *socket, struct inquiry *inquiry)
 // Has the desk's read_rules called on the socket's thread. From any thread, once it was started.
 void control_socket_read_rules(struct control_socket *socket);
 
+// What it listens on, -1 if on nothing; whether another process listens on it in its stead. From
+// any thread, likewise.
+int control_socket_fd(const struct control_socket *socket);
+void control_socket_pass(struct control_socket *socket, bool passed);
+
 // Begins to answer. The desk is copied.
 void control_socket_start(struct control_socket *socket, const struct control_desk *desk,
                           struct observer *observer);

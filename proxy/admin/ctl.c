@@ -44,6 +44,12 @@ static const char usage[] =
     "  drain [--within TIME] takes nobody new, sends clients away when they are idle, and ends "
     "with\n"
     "                        the last of them, or after that time\n"
+    "  upgrade [--within TIME]\n"
+    "                        another process takes over, by the binary and the configuration that "
+    "are\n"
+    "                        there now, under one cap with this one, which drains; if it cannot, "
+    "nothing\n"
+    "                        changes\n"
     "  setCap N | default    the cap of each server; shrinks as connections come back\n"
     "  setLimit N | default  the most requests that each server has at one time\n"
     "  pause, resume         what is new waits, for upstream.serverWait at most\n"
@@ -331,7 +337,8 @@ static void print_answer(const bson_t *answer)
         } else if (strcmp(key, "id") == 0) {
             printf("rule %lld: %s\n", (long long)bson_iter_as_int64(&iter),
                    field_text(answer, "says"));
-        } else if (strcmp(key, "reloaded") == 0 && BSON_ITER_HOLDS_UTF8(&iter)) {
+        } else if ((strcmp(key, "reloaded") == 0 || strcmp(key, "upgraded") == 0) &&
+                   BSON_ITER_HOLDS_UTF8(&iter)) {
             puts(bson_iter_utf8(&iter, NULL));
         } else if (strcmp(key, "draining") == 0 && bson_iter_as_bool(&iter)) {
             puts("DRAINING");

@@ -54,7 +54,6 @@ struct made {
 
 struct http {
     struct MHD_Daemon *daemon;
-    int listener;
     const struct config *config;
     struct observer *observer;
     struct worker **workers;
@@ -472,55 +471,12 @@ static void on_second(void *arg)
 
 // --- life ---------------------------------------------------------------------------------------
 
-static void log_listening(int listener)
+struct http *http_new(const struct config *config)
 {
-    struct address address = {.len = sizeof address.storage};
-    char text[160];
-    struct log_line line;
-    if (getsockname(listener, (struct sockaddr *)&address.storage, &address.len) == 0) {
-        address_format(&address, text, sizeof text);
-        log_begin(&line, LOG_INFO, "http_listening");
-        log_str(&line, "address", text);
-        log_end(&line);
-    }
-}
-
-static int listen_at(const struct address *address)
-{
-    int on = 1;
-    int fd = socket(address->storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-                    bind(fd, (const struct sockaddr *)&address->storage, address->len) != 0 ||
-                    listen(fd, HTTP_CLIENTS_MAX) != 0)) {
-        int error = errno;
-        close(fd);
-        errno = error;
-        fd = -1;
-    }
-    return fd;
-}
-
-struct http *http_open(const struct config *config, char *ret_error, size_t error_capacity)
-{
-    struct address address;
-    const char *error = NULL;
-    if (address_resolve(config->http_bind_ip, (uint16_t)config->http_port, &address, 1, &error) ==
-        0) {
-        snprintf(ret_error, error_capacity, "%s", error);
-        return NULL;
-    }
-    int listener = listen_at(&address);
-    if (listener < 0) {
-        char words[ERRNO_WORDS_BYTES];
-        snprintf(ret_error, error_capacity, "%s", errno_words(errno, words));
-        return NULL;
-    }
     struct http *http = xcalloc(1, sizeof *http);
-    http->listener = listener;
     http->config = config;
     pthread_mutex_init(&http->lock, NULL);
     pthread_cond_init(&http->fewer, NULL);
-    log_listening(listener);
     return http;
 }
 
@@ -535,14 +491,21 @@ void http_start(struct http *http, struct observer *observer, struct worker **wo
     http->tick.context = http;
     observer_each_second(observer, on_second, http);
     http->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, http,
-        MHD_OPTION_LISTEN_SOCKET, http->listener, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)HTTP_CLIENTS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_TIMEOUT_S,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CLIENT_BYTES, MHD_OPTION_NOTIFY_COMPLETED,
-        on_end, NULL, MHD_OPTION_END);
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0,
+        NULL, NULL, on_request, http, MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CLIENTS_MAX,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)HTTP_CLIENT_BYTES, MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL, MHD_OPTION_END);
     if (!http->daemon) {
         abort(); // out of memory or descriptors, at the start
     }
+}
+
+void http_accept(struct http *http, int fd)
+{
+    struct sockaddr_storage peer = {0};
+    socklen_t len = sizeof peer;
+    (void)getpeername(fd, (struct sockaddr *)&peer, &len);
+    (void)MHD_add_connection(http->daemon, fd, (struct sockaddr *)&peer, len); // closes it if not
 }
 
 static void wait_for_suspended(struct http *http)
@@ -563,10 +526,8 @@ void http_free(struct http *http)
     wait_for_suspended(http);
     if (http->daemon) {
         feed_end(http->feed);
-        MHD_stop_daemon(http->daemon); // closes the listener, too
+        MHD_stop_daemon(http->daemon);
         feed_free(http->feed);
-    } else {
-        close(http->listener);
     }
     for (int i = 0; i < PAGES_MADE; i++) {
         text_drop(http->made[i].text);

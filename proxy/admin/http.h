@@ -20,12 +20,14 @@
 
 struct http;
 
-// Listens on http.bindIp and http.port. NULL, with one line in ret_error, if that cannot be.
-struct http *http_open(const struct config *config, char *ret_error, size_t error_capacity);
+struct http *http_new(const struct config *config);
 
-// Answers from now on, also what has connected already. Before the observer starts.
+// Answers from now on. Before the observer starts.
 void http_start(struct http *http, struct observer *observer, struct worker **workers,
                 int worker_count);
+
+// Takes a connection over. From any thread, between the start and the end.
+void http_accept(struct http *http, int fd);
 
 // After observer_rest, which answers what was under way. NULL is nothing.
 void http_free(struct http *http);

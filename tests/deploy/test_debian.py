@@ -170,6 +170,17 @@ def test_reload_says_that_it_failed(machine):
     assert machine.serves()
 
 
+def test_another_takes_its_place(machine):
+    """To systemd as well: it is the service's process then, which obeys and is watched."""
+    before = machine.show("MainPID")
+    machine.must("weir", "ctl", "upgrade", "--within", "1s")
+    machine.wait_until(lambda: machine.show("MainPID") not in (before, "0"))
+    machine.wait_until(lambda: "event=predecessor_gone" in machine.log())
+    assert machine.serves()
+    machine.must("systemctl", "reload", "weir")
+    assert (machine.show("ActiveState"), machine.show("NRestarts")) == ("active", "0")
+
+
 SIGSYS = "31"
 
 

@@ -518,7 +518,7 @@ def test_a_port_that_is_taken_is_refused(secantus, proxy):
         capture_output=True, text=True, timeout=30,
     )  # fmt: skip
     assert done.returncode == 2
-    assert f"--http-port {proxy.http_port}: address already in use" in done.stderr
+    assert f"127.0.0.1:{proxy.http_port}: address already in use" in done.stderr
 
 
 def test_it_ends_well_while_many_look(secantus):

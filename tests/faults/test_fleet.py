@@ -268,3 +268,20 @@ def test_who_holds_what_is_to_be_seen_and_nobody_dies_of_a_store_that_is_away():
             assert seen(busy)["allowed"] == 1 and "refused" in seen(busy)["error"]
             assert metric(busy, port, "store_up") == 0
             ending.set()
+
+
+def test_who_takes_another_weirs_place_is_one_more():
+    """Without room for it nothing changes; with room, the two stay below the cap."""
+    with StubServer() as stub, stores.Redis() as store:
+        with start(stub, store.address, instances=1) as alone:
+            alone.ctl("upgrade")  # which does not wait for as long
+            assert "fleet.instances" in alone.wait_for("upgrade_failed", 30)["why"]
+            with raw.Connection.to(alone.address) as client:
+                assert client.ask({"ping": 1})["ok"] == 1.0
+    with StubServer() as stub, stores.Redis() as store:
+        with start(stub, store.address, instances=2) as proxy:
+            ending = load(proxy)
+            former = proxy.upgrade("--within", "2s")
+            assert former.wait(60) == 0
+            ending.set()
+            assert stub.most_upstreams <= CAP

@@ -56,6 +56,12 @@ static void drain(void *arg, int64_t within_us)
     (void)within_us;
 }
 
+static bool upgrade(void *arg, int64_t within_us, char ret_said[CONTROL_SAID_BYTES])
+{
+    snprintf(ret_said, CONTROL_SAID_BYTES, "process 1 has taken over");
+    return within_us == 0 || arg != NULL;
+}
+
 static void tell_status(void *arg, int64_t now_us, bson_t *reply)
 {
     (void)arg, (void)now_us;
@@ -126,7 +132,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct config config = {.emergency_max_time_us = 5000000};
     struct rulebook *book = rulebook_new(&config, (struct rulebook_reader){.changed = changed});
-    const struct control_desk desk = {book,      tell_status, reload,    drain, kill_all,
+    const struct control_desk desk = {book,      tell_status, reload,    drain, upgrade, kill_all,
                                       set_bound, set_bound,   pause_all, NULL,  NULL};
     int64_t now_us = 1000000;
     while (size > 0) {

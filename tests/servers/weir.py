@@ -11,6 +11,8 @@ The binary is $WEIR, else `weir` in the build directory.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import ctypes
 import json
 import os
 import re
@@ -55,6 +57,42 @@ def parse_line(line: str) -> dict[str, str]:
 
 def _plain(value: str) -> str:
     return json.loads(value) if value.startswith('"') else value
+
+
+class Adopted:
+    """A process that a child of ours has started, as far as we need it to be like a Popen: with the
+    end of its parent it is our child, as nearest subreaper."""
+
+    def __init__(self, pid: int):
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            with contextlib.suppress(ChildProcessError):  # it has its parent yet
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def wait(self, timeout: float = STOP_TIMEOUT_S) -> int:
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("weir", timeout)
+            time.sleep(0.01)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """What our children leave behind when they end is ours from now on."""
+    PR_SET_CHILD_SUBREAPER = 36
+    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
 class Weir:
@@ -219,6 +257,22 @@ class Weir:
         done = self.ctl("--json", *arguments)
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}{self.tail()}"
         return json.loads(done.stdout)
+
+    def upgrade(self, *arguments: str) -> subprocess.Popen | Adopted:
+        """Has another process take over, which is the one that this is about from then on. Returns
+        the former, which drains."""
+        adopt_orphans()
+        before = self.count("took_over")
+        former = self._child
+        done = self.ctl("upgrade", *arguments)
+        with self._changed:  # the order's patience may be shorter than a start takes
+            self._changed.wait_for(lambda: self.count("took_over") > before, START_TIMEOUT_S)
+        assert self.count("took_over") > before, f"{done}{self.tail()}"
+        self._child = Adopted(int(self.last("replaced")["pid"]))
+        return former
+
+    def last(self, event: str) -> dict[str, str]:
+        return [one for one in list(self.events) if one["event"] == event][-1]
 
     def wait_until_at_rest(self, timeout: float = 10.0, clients: int = 0) -> dict[str, int]:
         """Until nothing is held for anybody, but for so many connections of clients at most."""

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One weir takes another's place, on the same listening sockets and under one cap:
+//
+//      former                                 successor
+//      starts the binary ------------------>  reads its configuration, takes the sockets over,
+//        |                                    finds the deployment
+//        |<----- "refused WHY", or it ends    (then the former goes on as if nothing had been)
+//        |<----- "ready"
+//      accepts no more, drains
+//        |------ "held 15 0" -------------->  accepts; has what is left of the cap
+//        |<----- "clients 31"                 (policy/succession.h)
+//        |------ "held 9 0" --------------->
+//        |<----- "pin ..." ---------------->  what clients have opened (succession_pins.h)
+//      ends ----------------------------->    has all of the cap
+//
+// Who ends before that leaves everything to the other: a successor that fails, to the former, which
+// then accepts again. A message is a datagram of text; who does not know one leaves it unread, so
+// that two versions understand each other.
+//
+// But for pins, all of this is on the main thread. To a service manager the former is the main
+// process until it ends: a successor that fails is no failure of the service.
+
+#ifndef PROXY_SUCCESSION_H
+#define PROXY_SUCCESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct weir;
+
+// How often either looks after it.
+#define SUCCESSION_LOOK_US 20000
+
+// --- the former ---
+
+// Starts a successor, by the command line that weir itself was started by. False, with a reason in
+// ret_said.
+bool succession_begin(struct weir *weir, int64_t within_us, char *ret_said, size_t capacity);
+
+// What has come of it, if there is one.
+void succession_follow(struct weir *weir);
+
+// Whether another one has our place.
+bool succession_is_replaced(const struct weir *weir);
+
+// The service manager learns who is the main process now, if another one has our place. False: none
+// has.
+bool succession_leave(const struct weir *weir);
+
+// --- the successor ---
+
+// Whether it is one, and its predecessor still there.
+bool succession_has_predecessor(const struct weir *weir);
+
+// Before anything can open: nothing may.
+void succession_arrive(struct weir *weir);
+
+// It can take over. Returns when it may accept. Without a predecessor, no effect.
+void succession_take_place(struct weir *weir);
+
+// What the predecessor has given up meanwhile. Likewise.
+void succession_inherit(struct weir *weir);
+
+// It cannot. Likewise.
+void succession_refuse(const char *why);
+
+#endif
