@@ -81,16 +81,16 @@ def test_the_two_together_stay_below_the_cap(total):
     with StubServer() as stub, weir.Weir(stub.uri, *PATIENT, *total, cap=8) as proxy:
         with contextlib.ExitStack() as stack:
             apps = [stack.enter_context(Load(proxy.uri, 4)) for _ in range(5)]
-            for _ in range(3):
+            for _ in range(2):
                 for app in apps:
-                    app.wait_for_more(200)
+                    app.wait_for_more(100)
                 former = proxy.upgrade()
                 assert former.wait(60) == 0
             for app in apps:
-                app.wait_for_more(200)
+                app.wait_for_more(100)
         assert [app.failed for app in apps] == [[]] * len(apps)
         assert stub.most_upstreams == (6 if total else 8)
-        assert proxy.count("drained") == 3
+        assert proxy.count("drained") == 2
 
 
 def test_drivers_notice_nothing(secantus):
@@ -101,12 +101,12 @@ def test_drivers_notice_nothing(secantus):
             traffic.Program(driver, f"{proxy.uri}?{BEAT}", secantus.features, RETRIED)
             for driver in traffic.drivers_here()
         ]
-        for _ in range(3):
+        for _ in range(2):
             for program in programs:
-                program.wait_for_more(50, 60)
+                program.wait_for_more(20, 60)
             assert proxy.upgrade().wait(60) == 0
         for program in programs:
-            program.wait_for_more(50, 60)
+            program.wait_for_more(20, 60)
             program.end()
     assert {program.name: program.count("errors") for program in programs} == {
         program.name: {} for program in programs
