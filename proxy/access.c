@@ -241,12 +241,15 @@ static const char *problem_of_place(const struct user *user, struct bytes place)
     return NULL;
 }
 
+// Also what stands for no collection where a name is asked for: behind it the stages are about the
+// server and whoever uses it.
 static bool names_system(const struct bson_element *element)
 {
     struct bytes name;
     bool named = is_place(element->key) || bytes_equal(element->key, "coll") ||
                  bytes_equal(element->key, "viewOn");
-    return named && bson_element_text(element, &name) && is_system(name);
+    return named && bson_element_text(element, &name) &&
+           (is_system(name) || bytes_equal(name, "$cmd.aggregate"));
 }
 
 // All places that a document names, at any depth: {from: {db, coll}}, {$out: {db, coll}}, ...

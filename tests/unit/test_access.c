@@ -118,6 +118,9 @@ static const struct {
     {"b", "{'aggregate': 'x', 'pipeline': [{'$unionWith': 'system.users'}], '$db': 'shop'}"},
     {"b",
      "{'aggregate': 'x', 'pipeline': [{'$unionWith': {'coll': 'system.users'}}], '$db': 'shop'}"},
+    {"b", "{'aggregate': 'x', 'pipeline': [{'$lookup': {'from': '$cmd.aggregate', 'as': 'o', "
+          "'pipeline': [{'$currentOp': {}}]}}], '$db': 'shop'}"},
+    {"rweb", "{'aggregate': 'x', 'pipeline': [{'$project': {'from': '$cmd'}}], '$db': 'shop'}"},
     {"eb",
      "{'explain': {'aggregate': 'x', 'pipeline': [{'$lookup': {'from': {'db': 'a', 'coll': 'y'}"
      "}}]}, '$db': 'shop'}"},
