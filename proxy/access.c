@@ -301,9 +301,23 @@ static const char *problem_of_rename(const struct user *user, const struct comma
     return NULL;
 }
 
+// The command that is explained, and its first field. False: it is no explain, or one of nothing.
+static bool is_explained(const struct command *command, struct bson_element *ret_inner,
+                         struct bson_element *ret_first)
+{
+    struct bson_walk walk;
+    return bytes_equal(command->name, "explain") &&
+           bson_find(command->body, "explain", ret_inner) &&
+           ret_inner->type == BSON_VIEW_DOCUMENT && bson_walk_begin(&walk, ret_inner->value) &&
+           bson_walk_next(&walk, ret_first) == BSON_WALK_ELEMENT;
+}
+
 static const char *problem_of_target(const struct user *user, const struct command *command,
                                      const struct op_msg *msg)
 {
+    struct bytes collection = command->collection;
+    struct bson_element inner;
+    struct bson_element first;
     if (bytes_equal(command->name, "bulkWrite")) {
         return problem_of_bulk(user, command, msg);
     }
@@ -312,7 +326,10 @@ static const char *problem_of_target(const struct user *user, const struct comma
     }
     const char *problem = problem_of_database(user, command->database);
     if (!problem) {
-        problem = problem_of_collection(user, command->collection);
+        if (is_explained(command, &inner, &first)) {
+            (void)bson_element_text(&first, &collection);
+        }
+        problem = problem_of_collection(user, collection);
     }
     bool names_places =
         bytes_equal(command->name, "aggregate") || bytes_equal(command->name, "explain") ||
@@ -413,16 +430,10 @@ static unsigned may_needed(const struct command *command)
                (admin ? USER_MAY_ADMIN : 0);
     }
     struct bson_element inner;
-    if (bytes_equal(command->name, "explain") && bson_find(command->body, "explain", &inner) &&
-        inner.type == BSON_VIEW_DOCUMENT) {
-        struct bson_element first;
-        struct bson_walk walk;
-        bool named = bson_walk_begin(&walk, inner.value) &&
-                     bson_walk_next(&walk, &first) == BSON_WALK_ELEMENT &&
-                     first.type == BSON_VIEW_STRING;
-        return USER_MAY_READ | (named || !looks_at_server(inner.value, false) ? 0 : USER_MAY_ADMIN);
-    }
-    return USER_MAY_READ;
+    struct bson_element first;
+    bool admin = is_explained(command, &inner, &first) &&
+                 looks_at_server(inner.value, first.type == BSON_VIEW_STRING);
+    return USER_MAY_READ | (admin ? USER_MAY_ADMIN : 0);
 }
 
 const char *access_problem(const struct user *user, const struct command *command,

@@ -138,6 +138,8 @@ static const struct {
     {"b", "{'aggregate': 'x', 'pipeline': [{'$listSessions': {}}], '$db': 'shop'}"},
     {"b", "{'aggregate': 1, 'pipeline': [{'$notYetInvented': {}}], '$db': 'shop'}"},
     {"b", "{'explain': {'aggregate': 1, 'pipeline': [{'$currentOp': {}}]}, '$db': 'shop'}"},
+    {"b", "{'explain': {'find': 'system.users'}, 'verbosity': 'executionStats', '$db': 'shop'}"},
+    {"rweb", "{'explain': {'find': 'x'}, '$db': 'shop'}"},
     {"rweb", "{'aggregate': 1, 'pipeline': [{'$changeStream': {}}], '$db': 'shop'}"},
     {"b", "{'aggregate': 1, 'pipeline': [{'$changeStream': {'allChangesForCluster': true}}], "
           "'$db': 'admin'}"},
