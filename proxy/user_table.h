@@ -26,8 +26,8 @@
         "server, other users or whole databases, and every command that weir does not know). Not " \
         "given: nothing.")                                                                         \
     OPTION(databases, "databases", "databases", LIST, NULL, "1", "4096", "NAME[,...]", true,       \
-        "The databases that the user may use; shop_* are all whose name begins so, * is all, but " \
-        "for admin, config and local if the user may not admin. Not given: none.")                                                                            \
+        "The databases that the user may use; shop_* are all whose name begins so, * is all. Of "  \
+        "a user who may not admin, no * means admin, config or local. Not given: none.")           \
     OPTION(weir, "weir", "weir", ENUM, "no", "", "", "no|read|act", true,                          \
         "Whether the user may look at weir itself, or change it as well.")                         \
     OPTION(identity, "identity", "identity", STRING, NULL, "1", "63", "NAME", true,                \

@@ -194,7 +194,7 @@ void user_drop(struct user *user)
     free(user);
 }
 
-// Not meant by "*", but to those who may do everything.
+// Not meant by a *, "l*" neither, but to those who may do everything.
 static bool is_of_server(struct bytes database)
 {
     return bytes_equal(database, "admin") || bytes_equal(database, "config") ||
@@ -208,10 +208,8 @@ bool user_may_use(const struct user *user, struct bytes database)
         const char *item = list->items[i];
         size_t length = strcspn(item, "*");
         bool begins = database.len >= length && memcmp(database.at, item, length) == 0;
-        if (length == 0 && is_of_server(database) && !(user->may & USER_MAY_ADMIN)) {
-            continue;
-        }
-        if (begins && (item[length] == '*' || database.len == length)) {
+        bool all = item[length] == '*' && (user->may & USER_MAY_ADMIN || !is_of_server(database));
+        if (begins && (all || (item[length] == '\0' && database.len == length))) {
             return true;
         }
     }

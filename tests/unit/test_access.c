@@ -14,7 +14,7 @@
 #include "unit/wire_samples.h"
 
 static struct user reader, writer, everywhere, boss;
-static char *shop[] = {(char *)"shop", (char *)"logs_*"};
+static char *shop[] = {(char *)"shop", (char *)"logs_*", (char *)"co*"};
 static char *all[] = {(char *)"*"};
 
 static int set_up(void **state)
@@ -22,7 +22,7 @@ static int set_up(void **state)
     (void)state;
     access_init();
     reader.spec = (struct user_spec){.name = (char *)"r", .db = (char *)"admin"};
-    reader.spec.databases = (struct config_list){shop, 2};
+    reader.spec.databases = (struct config_list){shop, 3};
     reader.may = USER_MAY_READ;
     writer = reader;
     writer.spec.name = (char *)"w";
@@ -75,6 +75,7 @@ static const struct {
     {"eb", "{'find': 'x', '$db': 'shops'}"},
     {"eb", "{'find': 'x', '$db': 'sho'}"},
     {"b", "{'find': 'x', '$db': 'admin'}"},
+    {"rweb", "{'find': 'x', '$db': 'co'}"},
     {"b", "{'find': 'x', '$db': 'config'}"},
     {"b", "{'find': 'system.users', '$db': 'shop'}"},
     {"web", "{'insert': 'x', '$db': 'shop'}"},
