@@ -44,6 +44,7 @@ struct store {
     struct timer *timer;   // ends a wait
     struct stream *stream; // NULL: not connected
     redisReader *reader;
+    size_t received;                     // of this answer: the reader forgets what it has read
     redisReplyObjectFunctions functions; // of the reader: hiredis's own, but
     void *(*make_array)(const redisReadTask *task, element_count elements);
     int sentinel; // to be asked first
@@ -195,7 +196,8 @@ static bool read_some(struct store *store, int64_t until_us)
     if (status == STREAM_WAIT) {
         return wait(store, until_us);
     }
-    if (store->reader->len + len > REPLY_BYTES) {
+    store->received += len;
+    if (store->received > REPLY_BYTES) {
         hang_up(store, "nonsense: too long an answer");
         return false;
     }
@@ -233,6 +235,7 @@ static redisReply *call(struct store *store, int count, const char **arguments, 
     if (len < 0) {
         abort(); // no memory
     }
+    store->received = 0;
     until_us = soon(store, STEP_US, until_us);
     bool sent = send_all(store, text, (size_t)len, until_us);
     OPENSSL_cleanse(text, (size_t)len); // it may have been the login

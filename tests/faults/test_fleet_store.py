@@ -125,6 +125,13 @@ def test_nonsense_is_no_answer(server, chunks):
             assert not proxy.count("fleet_store_found")
 
 
+def test_an_answer_has_an_end(server):
+    part = b"*32\r\n" + 32 * b":0\r\n"
+    with answers([LOADED, b"*4096\r\n" + 4000 * part]) as listener:
+        with in_fleet(server, "127.0.0.1:%d" % listener.getsockname()[1]) as proxy:
+            proxy.wait_for("fleet_store_lost", why="nonsense: too long an answer")
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
