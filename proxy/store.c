@@ -346,12 +346,19 @@ static bool log_in(struct store *store, int64_t until_us)
         return false;
     }
     const char *arguments[] = {"AUTH", user ? user : password, password};
-    redisReply *reply = call_well(store, user ? 3 : 2, arguments, until_us);
+    redisReply *reply = call(store, user ? 3 : 2, arguments, until_us);
     OPENSSL_cleanse(password, sizeof password);
+    bool good = reply && reply->type != REDIS_REPLY_ERROR;
+    if (reply && !good) { // its first word: who does not know AUTH repeats what it was sent
+        char why[sizeof store->error];
+        snprintf(why, sizeof why, "%.*s: it refuses the login", (int)strcspn(reply->str, " "),
+                 reply->str);
+        hang_up(store, why);
+    }
     if (reply) {
         freeReplyObject(reply);
     }
-    return reply != NULL;
+    return good;
 }
 
 // Whether it is an array of `count` texts, or more.

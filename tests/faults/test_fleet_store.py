@@ -132,6 +132,15 @@ def test_an_answer_has_an_end(server):
             proxy.wait_for("fleet_store_lost", why="nonsense: too long an answer")
 
 
+def test_a_password_that_is_sent_back_is_not_told(server, tmp_path):
+    login = ["--fleet-password-file", password_file(tmp_path, "s3cret")]
+    unknown = b"-ERR unknown command 'AUTH', with args beginning with: 's3cret' \r\n"
+    with answers([unknown]) as listener:
+        with in_fleet(server, "127.0.0.1:%d" % listener.getsockname()[1], *login) as proxy:
+            proxy.wait_for("fleet_store_lost", why="ERR: it refuses the login")
+            assert not any("s3cret" in line for line in proxy.lines)
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
