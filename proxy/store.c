@@ -216,6 +216,9 @@ static redisReply *receive(struct store *store, int64_t until_us)
         }
         good = reply || read_some(store, until_us);
     }
+    if (reply) { // nobody reads before the next question: what comes would wake the loop for ever
+        stream_watch(store->stream, 0);
+    }
     if (reply && store->reader->pos != store->reader->len) {
         hang_up(store, "nonsense: more than was asked");
         freeReplyObject(reply);
