@@ -369,7 +369,7 @@ static bool use_inherited(const struct weir *weir, char *ret_error, size_t capac
     char text[160];
     if (!succession_has_predecessor(weir) && inherited_is_left(text, sizeof text)) {
         snprintf(ret_error, capacity,
-                 "LISTEN_FDS: %s is none of net.bindIp with net.port, net.unixDomainSocket, "
+                 "LISTEN_FDS: %s is none of net.bindIp with net.port, net.unixSocket, "
                  "http.bindIp with http.port",
                  text);
         return false;
