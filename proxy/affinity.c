@@ -577,11 +577,12 @@ size_t affinity_count(struct affinity *affinity)
     return count;
 }
 
-// Who owns it cannot die: it would have to give its pins up first, under the lock.
-static uint64_t owner_id(const struct pin *pin)
+// Who owns it cannot die: it would have to give its pins up first, under the lock. 0: no client of
+// ours.
+static uint64_t owner_id(const struct affinity *affinity, const struct pin *pin)
 {
     const struct pin_owner *owner = pin->owner;
-    return owner
+    return owner && owner != &affinity->others
                ? ((const struct client *)((const char *)owner - offsetof(struct client, pins)))->id
                : 0;
 }
@@ -597,7 +598,7 @@ size_t affinity_copy(struct affinity *affinity, size_t *place, size_t places, st
         const struct pin *pin = pins_at(affinity->pins, at);
         if (pin) {
             ret_pins[copied] = *pin;
-            ret_clients[copied++] = owner_id(pin);
+            ret_clients[copied++] = owner_id(affinity, pin);
         }
     }
     *place = end < all ? end : SIZE_MAX;
