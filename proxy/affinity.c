@@ -529,7 +529,10 @@ static bool find_leak(struct affinity *affinity, struct worker *worker, enum pin
         return false;
     }
     pthread_mutex_lock(&affinity->lock);
-    const struct pin *pin = pins_next_idle(affinity->pins, kind, limit_us, now_us);
+    const struct pin *pin;
+    do { // what another weir's client has is looked after there
+        pin = pins_next_idle(affinity->pins, kind, limit_us, now_us);
+    } while (pin && pin->owner == &affinity->others);
     if (pin) {
         *ret_pin = *pin;
         if (kills) {

@@ -144,6 +144,35 @@ def test_what_is_open_at_one_goes_on_at_the_other(logs_in):
             assert things.count_documents({}) == 21
 
 
+def test_what_one_is_at_is_no_leak_to_the_other():
+    """The successor sees nothing of its statements; it kills what is idle at itself."""
+    idle = ("--idle-cursor-after", "500ms", "--kill-idle")
+    with StubSet(members=1) as stub, weir.Weir(stub.uri, *PATIENT, *idle) as proxy:
+        with raw.Connection.to(proxy.address) as client:
+            many = [{"_id": number} for number in range(3000)]
+            for name in ("things", "others"):
+                client.ask({"insert": name, "documents": many, "$db": "test"})
+            find = {"batchSize": 1, "$db": "test"}
+            cursor = client.ask({"find": "things", **find})["cursor"]["id"]
+            ended, failed = threading.Event(), []
+
+            def go_on() -> None:
+                while not ended.wait(0.05):
+                    more = {"getMore": cursor, "collection": "things", **find}
+                    failed.extend([] if (reply := client.ask(more))["ok"] else [reply])
+
+            thread = threading.Thread(target=go_on)
+            thread.start()
+            former = proxy.upgrade()
+            with raw.Connection.to(proxy.address) as late:
+                assert late.ask({"find": "others", **find})["ok"] == 1.0
+                leak = proxy.wait_for("leak", 20)
+            ended.set()
+            thread.join()
+        assert (leak["ns"], proxy.count("leak"), failed) == ("test.others", 1, [])
+        assert former.wait(60) == 0
+
+
 # --- what fails ---------------------------------------------------------------------------------
 
 
