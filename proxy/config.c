@@ -532,18 +532,24 @@ void config_free_entries(struct config *config)
     entries_free(&config->identities);
 }
 
-void config_free(struct config *config)
+static void free_one(struct config *config)
 {
-    if (config == NULL) {
-        return;
-    }
-    config_free(config->former);
     config_free_entries(config);
     for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
         option_clear(&option_rows[i], config);
     }
     free(config->file);
     free(config);
+}
+
+// Not recursive: there may be as many former ones as there were reloads.
+void config_free(struct config *config)
+{
+    while (config != NULL) {
+        struct config *former = config->former;
+        free_one(config);
+        config = former;
+    }
 }
 
 void config_each(const struct config *config,
