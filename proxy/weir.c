@@ -323,7 +323,6 @@ static void log_event(const char *event)
     log_end(&line);
 }
 
-// A proxy needs a descriptor for each connection; the soft limit is often far below the hard one.
 // In our memory are passwords, keys, and what apps write. A limit of 1 allows no file, and, unlike
 // one of 0, no program that takes cores either: the kernel takes it for such a program's own crash.
 static void leave_no_core(struct app *app)
@@ -335,6 +334,7 @@ static void leave_no_core(struct app *app)
     }
 }
 
+// A proxy needs a descriptor for each connection; the soft limit is often far below the hard one.
 static void raise_descriptor_limit(void)
 {
     struct rlimit limit;
