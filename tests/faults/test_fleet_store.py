@@ -157,7 +157,7 @@ def test_a_password_that_is_sent_back_is_not_told(server, tmp_path):
 def test_bad_settings_are_refused_with_what_is_wrong(server, arguments, words):
     for begin in [["check", "/dev/null"], []]:
         said = subprocess.run(
-            [default_binary(), *begin, server.uri, *arguments],
+            [default_binary(), *begin, server.uri, "--port", "0", *arguments],
             capture_output=True, text=True, timeout=stores.HANG_S,
         )  # fmt: skip
         assert said.returncode == 2 and words in said.stderr, said
