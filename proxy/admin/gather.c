@@ -173,11 +173,11 @@ static void put_gate(struct row *row, const struct gate_counts *gate, int waiter
 struct visit {
     const struct gathering *gathering;
     struct picture *picture;
+    void (*put)(struct server *server, const struct visit *visit);
 };
 
-static void put_server(struct server *server, void *arg)
+static void put_server(struct server *server, const struct visit *visit)
 {
-    const struct visit *visit = arg;
     struct server_counts counts;
     struct row row;
     server_count(server, visit->gathering->now_us, &counts);
@@ -239,10 +239,10 @@ static void put_times(const struct visit *visit, const struct server *server,
     row_end(&row);
 }
 
-static void put_all_times(struct server *server, void *arg)
+static void put_all_times(struct server *server, const struct visit *visit)
 {
     for (int i = 0; i < TRAFFIC_CLASS_COUNT && server->id != 0; i++) {
-        put_times(arg, server, (enum traffic_class)i);
+        put_times(visit, server, (enum traffic_class)i);
     }
 }
 
@@ -266,9 +266,8 @@ static void put_shape(const struct visit *visit, const struct server *server,
     row_end(&row);
 }
 
-static void put_shapes(struct server *server, void *arg)
+static void put_shapes(struct server *server, const struct visit *visit)
 {
-    const struct visit *visit = arg;
     struct shape_copy *copies = xcalloc(COPIED_AT_ONCE, sizeof *copies);
     size_t first = 0;
     size_t count;
@@ -309,7 +308,7 @@ static void put_tenant(const struct visit *visit, const struct server *server, c
     row_end(&row);
 }
 
-static void put_tenants(struct server *server, void *arg)
+static void put_tenants(struct server *server, const struct visit *visit)
 {
     struct tenants *tenants = xcalloc(1, sizeof *tenants);
     int in_flight[TENANTS_PLACES];
@@ -317,13 +316,13 @@ static void put_tenants(struct server *server, void *arg)
     server_copy_tenants(server, tenants, in_flight);
     for (int i = TENANTS_OTHERS + 1; i < TENANTS_PLACES; i++) {
         if (has_own_row(&tenants->uses[i])) {
-            put_tenant(arg, server, tenants->uses[i].name, &tenants->uses[i], in_flight[i]);
+            put_tenant(visit, server, tenants->uses[i].name, &tenants->uses[i], in_flight[i]);
         } else {
             tenants_add(others, &tenants->uses[i]);
             in_flight[TENANTS_OTHERS] += in_flight[i];
         }
     }
-    put_tenant(arg, server, OTHER_TENANTS, others, in_flight[TENANTS_OTHERS]);
+    put_tenant(visit, server, OTHER_TENANTS, others, in_flight[TENANTS_OTHERS]);
     free(tenants);
 }
 
@@ -532,25 +531,40 @@ static void put_setting(void *context, const char *name, const char *value)
 
 // --- all ----------------------------------------------------------------------------------------
 
+static void put_present(struct server *server, void *arg)
+{
+    const struct visit *visit = arg;
+    if (!atomic_load(&server->is_gone)) {
+        visit->put(server, visit);
+    }
+}
+
+// Of each server, but not of one that has left the deployment and is not forgotten yet.
+static void put_of_each(struct visit *visit,
+                        void (*put)(struct server *server, const struct visit *visit))
+{
+    visit->put = put;
+    servers_visit(visit->gathering->shared->servers, put_present, visit);
+}
+
 void gather(const struct gathering *gathering, unsigned collections, struct picture *picture)
 {
-    struct servers *servers = gathering->shared->servers;
-    struct visit visit = {gathering, picture};
+    struct visit visit = {.gathering = gathering, .picture = picture};
     picture->collections |= collections;
     if (collections & STATE_BIT(STATE_totals)) {
         gather_totals(gathering, picture);
     }
     if (collections & STATE_BIT(STATE_servers)) {
-        servers_visit(servers, put_server, &visit);
+        put_of_each(&visit, put_server);
     }
     if (collections & STATE_BIT(STATE_times)) {
-        servers_visit(servers, put_all_times, &visit);
+        put_of_each(&visit, put_all_times);
     }
     if (collections & STATE_BIT(STATE_shapes)) {
-        servers_visit(servers, put_shapes, &visit);
+        put_of_each(&visit, put_shapes);
     }
     if (collections & STATE_BIT(STATE_tenants)) {
-        servers_visit(servers, put_tenants, &visit);
+        put_of_each(&visit, put_tenants);
     }
     if (collections & (STATE_BIT(STATE_cursors) | STATE_BIT(STATE_transactions))) {
         put_pins(&visit, collections);

@@ -66,6 +66,8 @@ def test_members_join_and_leave():
         wait_until_read_from(stub, client, Secondary(), {1, 2, joined})
         stub.remove_member(1)
         wait_for_news(proxy, "server_removed", server=stub.members[1].host)
+        left = {"(none)", *(stub.members[index].host for index in (0, 2, joined))}
+        assert {server["_id"] for server in client.weir.servers.find()} == left
         stub.commands.clear()
         wait_until_read_from(stub, client, Secondary(), {2, joined})
 
