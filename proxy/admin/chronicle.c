@@ -154,7 +154,11 @@ static void look_closer(struct server *server, struct track *track, struct affin
 {
     struct event *event = track->event;
     struct exhaustion_report report = event->first;
-    if (server_peek(server, &report, now_us) && report.counts.queued > event->worst.counts.queued) {
+    bool goes_on = server_peek(server, &report, now_us);
+    if (goes_on && report.exhaustion.begun_us == event->begun_us) {
+        event->last.exhaustion = report.exhaustion;
+    }
+    if (goes_on && report.counts.queued > event->worst.counts.queued) {
         event->worst = report;
         event->worst_time = time_now();
     }

@@ -328,6 +328,9 @@ static struct demand_tenant since_begin(const struct event *event, int place)
             since.waits[i] -= before->waits[i];
         }
     }
+    // Its own is the longest since it took its place, which may have been before the begin.
+    int64_t longest_us = event->last.exhaustion.longest_wait_us;
+    since.longest_us = since.longest_us < longest_us ? since.longest_us : longest_us;
     return since;
 }
 

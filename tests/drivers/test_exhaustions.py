@@ -112,6 +112,7 @@ def test_a_slow_shape_is_named_with_evidence_and_remedy(secantus, proxy, tmp_pat
     assert record["shapes"][0]["shape"] == "count test.orders {owner}"
     assert record["shapes"][0]["change"] > 1
     assert sum(waiter["shed"] for waiter in record["waiters"]) > 0
+    assert all(waiter["p99"] <= record["longestWait"] for waiter in record["waiters"])
     check_evidence(record)
     check_explanation(explain("--port", str(proxy.port), record["_id"]), record)
     assert proxy.wait_for("exhaustion_kept")["id"] == record["_id"]
