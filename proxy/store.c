@@ -246,13 +246,18 @@ static redisReply *call(struct store *store, int count, const char **arguments, 
     return sent ? receive(store, until_us) : NULL;
 }
 
+static const char *words_of(const redisReply *error)
+{
+    return error->str[0] ? error->str : "nonsense: an error without a word";
+}
+
 // As call; an error is none either.
 static redisReply *call_well(struct store *store, int count, const char **arguments,
                              int64_t until_us)
 {
     redisReply *reply = call(store, count, arguments, until_us);
     if (reply && reply->type == REDIS_REPLY_ERROR) {
-        hang_up(store, reply->str);
+        hang_up(store, words_of(reply));
         freeReplyObject(reply);
         return NULL;
     }
@@ -402,7 +407,7 @@ static bool ask_for_master(struct store *store, const struct store_host *sentine
         ret_master->port = (uint16_t)strtoul(reply->element[1]->str, NULL, 10);
         hang_up(store, "");
     } else {
-        hang_up(store, reply->type == REDIS_REPLY_ERROR ? reply->str
+        hang_up(store, reply->type == REDIS_REPLY_ERROR ? words_of(reply)
                                                         : "the Sentinel knows no such master");
     }
     freeReplyObject(reply);
