@@ -1132,7 +1132,8 @@ void server_open_failed(struct server *server, struct worker *worker, int identi
     server->open_failures++;
     server->failing = server->ledger.open == 0;
     update_availability(server, &outcomes, now_us);
-    bool tripped = note_failure(server, now_us, &outcomes, now_us);
+    bool tripped = note_failure(server, now_us, &outcomes, now_us) &&
+                   !atomic_load(&server->is_gone); // it may be freed from the unlock on
     leave(server, &outcomes, now_us);
     unlock(server);
 
