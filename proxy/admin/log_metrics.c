@@ -92,7 +92,7 @@ static void log_times(struct log_line *line, const char *name, const struct spre
         char key[48];
         char value[32];
         snprintf(key, sizeof key, "measure#weir.%s.%s", name, quantiles[i].suffix);
-        snprintf(value, sizeof value, "%.3gms",
+        snprintf(value, sizeof value, "%.3fms",
                  1e3 * spread_quantile(spread, quantiles[i].quantile));
         log_str(line, key, value);
     }
