@@ -243,10 +243,11 @@ static double score_storm(const struct verdict *verdict)
     return rise(growth(rate, usual), 3, 10) * rise(rate, 10, 50) * rise(each, 0.2, 0.5);
 }
 
-// A transaction's lock makes others' writes slow, a server without connections everything.
+// A transaction's lock makes others' writes slow, a server without connections everything; and what
+// was in flight when a server went held its permit for as long as nobody knew.
 static void explain(double scores[CAUSE_COUNT])
 {
-    scores[CAUSE_SLOW_SHAPE] *= 1 - EXPLAINED * scores[CAUSE_LEAK];
+    scores[CAUSE_SLOW_SHAPE] *= 1 - EXPLAINED * fmax(scores[CAUSE_LEAK], scores[CAUSE_MEMBER_LOST]);
     scores[CAUSE_SLOW_SERVER] *=
         1 - EXPLAINED * fmax(scores[CAUSE_LEAK], scores[CAUSE_SERVER_FULL]);
 }

@@ -155,37 +155,6 @@ def a_deployment_that_is_slow_as_a_whole():
         assert found["deployment"]["state"] == "answered"
 
 
-def a_server_that_dies_and_comes_back():
-    """All who have waited for it ask at once."""
-    with orders() as server:
-        with weir.Weir(server.uri, *ARGUMENTS, "--server-wait", "30s", cap=1) as proxy:
-            with Crowd(proxy) as crowd:
-                crowd.think_s = 0.6
-                crowd.add(40, mixed)
-                usual = live_as_usual(proxy)
-                server.kill()
-                proxy.wait_for("server_down")
-                time.sleep(1.5)
-                server.restart()
-                StubSet.wait_until(lambda: proxy.count("exhaustion_begin") > usual, within=30)
-            check(proxy, usual, "member_lost")
-
-
-def a_server_at_its_own_limit_of_connections():
-    """It takes no more than it has, or nearly; weir's cap allows more."""
-    with StubSet(members=1) as stub, weir.Weir(stub.uri, *ARGUMENTS, cap=20) as proxy:
-        stub.fail(*(next(iter(shape)) for shape in SHAPES), times=None, delay_s=0.02)
-        with Crowd(proxy) as crowd:
-            crowd.add(4, mixed)
-            usual = live_as_usual(proxy)
-            stub.refuse_above(0, stub.tally(0).open + 4)
-            crowd.add(28, mixed)
-            go_on(proxy, usual)
-        found = check(proxy, usual, "connection_limit")
-        assert found["upstreams"]["openFailures"] > 0
-        assert proxy.count("server_down") == 0  # nor does who asks it about itself make it so
-
-
 def leak(connection: raw.Connection, turn: int) -> None:
     """Opens a cursor, and goes on without it."""
     connection.ask({"find": "things", "batchSize": 2})
@@ -227,8 +196,6 @@ INCIDENTS = (
     a_traffic_spike,
     more_dynos_than_the_cap_can_serve,
     a_deployment_that_is_slow_as_a_whole,
-    a_server_that_dies_and_comes_back,
-    a_server_at_its_own_limit_of_connections,
     cursors_that_an_app_leaves_open,
     an_app_that_opens_a_connection_for_each_request,
 )
