@@ -114,16 +114,21 @@ static char *set_variable(const char *name, const char *value)
     return variable;
 }
 
-static int spawn(struct app *app, char **environment)
+void app_spawn_unsignalled(posix_spawnattr_t *ret_how)
 {
     sigset_t none, all;
-    posix_spawnattr_t how;
     sigemptyset(&none);
     sigfillset(&all);
-    posix_spawnattr_init(&how);
-    posix_spawnattr_setsigmask(&how, &none);
-    posix_spawnattr_setsigdefault(&how, &all);
-    posix_spawnattr_setflags(&how, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_init(ret_how);
+    posix_spawnattr_setsigmask(ret_how, &none);
+    posix_spawnattr_setsigdefault(ret_how, &all);
+    posix_spawnattr_setflags(ret_how, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+}
+
+static int spawn(struct app *app, char **environment)
+{
+    posix_spawnattr_t how;
+    app_spawn_unsignalled(&how);
     struct rlimit ours;
     (void)getrlimit(RLIMIT_CORE, &ours);
     (void)setrlimit(RLIMIT_CORE, &app->core_limit);

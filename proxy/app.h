@@ -7,6 +7,7 @@
 #define PROXY_APP_H
 
 #include <signal.h>
+#include <spawn.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/resource.h>
@@ -27,6 +28,9 @@ struct app {
 // those of its options that are the app's affair. False: it does not fit.
 bool app_uri(const char *upstream, const char *address, char *ret_uri, size_t capacity)
     __attribute__((warn_unused_result));
+
+// For a process that gets none of our blocked or ignored signals. It is the caller's to destroy.
+void app_spawn_unsignalled(posix_spawnattr_t *ret_how);
 
 // Runs it. False: it cannot be run; its status is 127 if there is no such command, else 126.
 bool app_start(struct app *app, const char *uri) __attribute__((warn_unused_result));

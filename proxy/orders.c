@@ -103,56 +103,54 @@ static void tell_status(void *arg, int64_t now_us, bson_t *reply)
 
 // --- orders -------------------------------------------------------------------------------------
 
-// The main thread does it, and may have to ask a name server.
-static bool order_reload(void *arg, char ret_said[CONTROL_SAID_BYTES])
+void orders_done(struct weir *weir, struct main_order *order, unsigned wanted, bool good,
+                 const char *said)
 {
-    static const struct timespec pause = {.tv_nsec = 1000000};
-    struct weir *weir = arg;
-    unsigned wanted = atomic_fetch_add(&weir->reloads_wanted, 1) + 1;
-    kill(getpid(), ORDER_SIGNAL);
-    for (int i = 0; i < ORDER_PAUSES && atomic_load(&weir->reloads_done) < wanted; i++) {
-        reload_read_rules(weir);
-        nanosleep(&pause, NULL);
-    }
-    if (atomic_load(&weir->reloads_done) < wanted) {
-        snprintf(ret_said, CONTROL_SAID_BYTES, "it takes long; the log will say what came of it");
-        return false;
-    }
     pthread_mutex_lock(&weir->posting);
-    snprintf(ret_said, CONTROL_SAID_BYTES, "%s", weir->said);
+    snprintf(order->said, sizeof order->said, "%s", said);
     pthread_mutex_unlock(&weir->posting);
-    return atomic_load(&weir->reloaded);
+    atomic_store(&order->good, good);
+    atomic_store(&order->done, wanted);
 }
 
 void orders_upgraded(struct weir *weir, bool good, const char *said)
 {
-    pthread_mutex_lock(&weir->posting);
-    snprintf(weir->upgrade_said, sizeof weir->upgrade_said, "%s", said);
-    pthread_mutex_unlock(&weir->posting);
-    atomic_store(&weir->upgraded, good);
-    atomic_store(&weir->upgrades_done, atomic_load(&weir->upgrades_wanted));
+    orders_done(weir, &weir->upgrade, atomic_load(&weir->upgrade.wanted), good, said);
 }
 
-// The main thread does it, and it takes as long as another process needs to start.
-static bool order_upgrade(void *arg, int64_t within_us, char ret_said[CONTROL_SAID_BYTES])
+static bool have_done(struct weir *weir, struct main_order *order,
+                      char ret_said[CONTROL_SAID_BYTES])
 {
     static const struct timespec pause = {.tv_nsec = 1000000};
-    struct weir *weir = arg;
-    atomic_store(&weir->upgrade_order_us, within_us);
-    unsigned wanted = atomic_fetch_add(&weir->upgrades_wanted, 1) + 1;
+    unsigned wanted = atomic_fetch_add(&order->wanted, 1) + 1;
     kill(getpid(), ORDER_SIGNAL);
-    for (int i = 0; i < ORDER_PAUSES && atomic_load(&weir->upgrades_done) < wanted; i++) {
+    for (int i = 0; i < ORDER_PAUSES && atomic_load(&order->done) < wanted; i++) {
         reload_read_rules(weir);
         nanosleep(&pause, NULL);
     }
-    if (atomic_load(&weir->upgrades_done) < wanted) {
+    if (atomic_load(&order->done) < wanted) {
         snprintf(ret_said, CONTROL_SAID_BYTES, "it takes long; the log will say what came of it");
         return false;
     }
     pthread_mutex_lock(&weir->posting);
-    snprintf(ret_said, CONTROL_SAID_BYTES, "%s", weir->upgrade_said);
+    snprintf(ret_said, CONTROL_SAID_BYTES, "%s", order->said);
     pthread_mutex_unlock(&weir->posting);
-    return atomic_load(&weir->upgraded);
+    return atomic_load(&order->good);
+}
+
+// It may have to ask a name server.
+static bool order_reload(void *arg, char ret_said[CONTROL_SAID_BYTES])
+{
+    struct weir *weir = arg;
+    return have_done(weir, &weir->reload, ret_said);
+}
+
+// It takes as long as another process needs to start.
+static bool order_upgrade(void *arg, int64_t within_us, char ret_said[CONTROL_SAID_BYTES])
+{
+    struct weir *weir = arg;
+    atomic_store(&weir->upgrade_order_us, within_us);
+    return have_done(weir, &weir->upgrade, ret_said);
 }
 
 // The main thread does it.

@@ -7,6 +7,7 @@
 
 #include "proxy/admin/control_order.h"
 
+struct main_order;
 struct weir;
 
 // For the control socket, whose thread calls it.
@@ -16,7 +17,12 @@ struct control_desk orders_desk(struct weir *weir);
 // weir.
 void orders_rules_changed(void *arg, struct rules *rules, bool emergency);
 
-// From the main thread: what came of an upgrade that was ordered.
+// From the main thread: what came of an order, and of those before it: `wanted` is how many of it
+// there had been.
+void orders_done(struct weir *weir, struct main_order *order, unsigned wanted, bool good,
+                 const char *said);
+
+// The same of all upgrades that were ordered.
 void orders_upgraded(struct weir *weir, bool good, const char *said);
 
 #endif

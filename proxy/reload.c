@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+#include "proxy/orders.h"
 #include "proxy/reload.h"
 
 #include <stdio.h>
@@ -343,18 +344,14 @@ static bool take_over(struct weir *weir, struct config *fresh, char *ret_said, s
 void reload(struct weir *weir)
 {
     char said[CONTROL_SAID_BYTES];
-    unsigned wanted = atomic_load(&weir->reloads_wanted);
+    unsigned wanted = atomic_load(&weir->reload.wanted);
     notify("RELOADING=1");
     weir->file_seen = look_at_file(0, reload_latest(weir)->file); // before it is read
     struct config *fresh = config_load(weir->source.argc, weir->source.argv, environ, said);
     bool good = fresh && take_over(weir, fresh, said, sizeof said);
     log_reload(good ? LOG_INFO : LOG_WARN, good ? "reloaded" : "reload_refused",
                good ? "what" : "why", said);
-    pthread_mutex_lock(&weir->posting);
-    memcpy(weir->said, said, sizeof weir->said);
-    pthread_mutex_unlock(&weir->posting);
-    atomic_store(&weir->reloaded, good);
-    atomic_store(&weir->reloads_done, wanted);
+    orders_done(weir, &weir->reload, wanted, good, said);
     notify("READY=1");
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+#include "proxy/app.h"
 #include "proxy/succession.h"
 
 #include <errno.h>
@@ -28,7 +29,6 @@
 #include "proxy/weir_inner.h"
 
 #define MESSAGE_BYTES SUCCESSION_MESSAGE_BYTES
-#define PIN_TRIES 2000             // of 1 ms, while the other does not read
 #define START_US INT64_C(60000000) // how long a successor may take until it is ready
 
 struct successor {
@@ -184,16 +184,10 @@ static bool give_descriptors(posix_spawn_file_actions_t *actions, int *fds, int 
 static int spawn(const struct weir *weir, int *fds, int count, pid_t *ret_pid)
 {
     char own[64];
-    sigset_t none, all;
     posix_spawnattr_t how;
     posix_spawn_file_actions_t actions;
     snprintf(own, sizeof own, INHERITED_VARIABLE "=%d:%d", (int)getpid(), count - 1);
-    sigemptyset(&none);
-    sigfillset(&all);
-    posix_spawnattr_init(&how);
-    posix_spawnattr_setsigmask(&how, &none);
-    posix_spawnattr_setsigdefault(&how, &all);
-    posix_spawnattr_setflags(&how, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    app_spawn_unsignalled(&how);
     posix_spawn_file_actions_init(&actions);
     char **environment = make_environment(own);
     char *const *argv = weir->source.argv;

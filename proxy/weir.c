@@ -666,7 +666,7 @@ static bool obey(struct weir *weir, const siginfo_t *info)
     if (upgrade_us >= 0) {
         upgrade(weir, upgrade_us);
     }
-    if (signal == ORDER_SIGNAL && atomic_load(&weir->reloads_wanted) != weir->reloads_done) {
+    if (signal == ORDER_SIGNAL && atomic_load(&weir->reload.wanted) != weir->reload.done) {
         reload(weir);
     }
     if (signal == SIGUSR1) {

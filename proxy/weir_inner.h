@@ -28,6 +28,14 @@ struct reading {
 // send too would be theirs, if both came at once.
 #define ORDER_SIGNAL SIGRTMIN
 
+// What weir ctl has the main thread do, and waits for.
+struct main_order {
+    atomic_uint wanted; // how many there have been
+    atomic_uint done;
+    atomic_bool good;              // the last one was a success
+    char said[CONTROL_SAID_BYTES]; // of it; guarded by `posting`
+};
+
 struct weir {
     struct shared shared;
     struct deployment *deployment;
@@ -58,11 +66,8 @@ struct weir {
     uint64_t file_seen;      // likewise the configuration's
     uint64_t file_looked_at; // and when it was last looked at
     int64_t files_looked_us;
-    atomic_uint reloads_wanted; // by weir ctl
-    atomic_uint reloads_done;
-    atomic_bool reloaded;          // the last one was a success
-    char said[CONTROL_SAID_BYTES]; // of it; guarded by `posting`
-    int64_t fed_us;                // when the service manager's watchdog was
+    struct main_order reload;
+    int64_t fed_us; // when the service manager's watchdog was
 
     // Outside of every other lock. It guards what the following two say; only the main thread
     // makes and ends them. NULL: there is none.
@@ -72,10 +77,7 @@ struct weir {
     struct affinity_relay relay;          // between us and that one
     atomic_int_fast64_t upgrade_order_us; // of weir ctl: the former's drain within that; 0: as
                                           // configured
-    atomic_uint upgrades_wanted;          // by weir ctl
-    atomic_uint upgrades_done;
-    atomic_bool upgraded;                  // the last one was a success
-    char upgrade_said[CONTROL_SAID_BYTES]; // of it; guarded by `posting`
+    struct main_order upgrade;
 };
 
 // Makes what TLS needs on both sides; what is in ret_shared is freed by the other, also after a
