@@ -25,8 +25,8 @@ build:  ## install what it needs and build a release (the default)
 	@test -f $(BUILD)/build.ninja || cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release
 	@cmake --build $(BUILD)
 
-run: build certs $(VENV)/.ready  ## a server, weir before it, the story; serves until Ctrl-C (STAY=0: ends)
-	@$(VENV)/bin/python tests/story/run.py
+run: build certs $(VENV)/.ready  ## a server (or URI=), weir before it, the story; serves until Ctrl-C (STAY=0: ends)
+	@URI="$(URI)" $(VENV)/bin/python tests/story/run.py
 
 test: test-c test-drivers test-faults test-spec test-deploy  ## all tests, installing what they need
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `make run` does: a server, weir before it, the story, and then weir goes on serving.
 
-STAY=0 in the environment ends it after the story.
+$URI names a server to storm in place of one that is started for it. $MONGODB_URI alone does not:
+whoever has it set to use their deployment did not ask for a storm in it. STAY=0 ends it after the
+story.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from story import say, servers, weir
 
 CAP = 40
 USUAL_PORT = 27017
+USUAL_PAGE_PORT = 27080
 NAMES = {
-    "external": "the one of $MONGODB_URI",
+    "external": "yours",
     "mongod": "mongod, started for this",
     "secantus": "SecantusDB, started for this",
 }
@@ -29,6 +32,7 @@ NAMES = {
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    os.environ["MONGODB_URI"] = os.environ.get("URI", "")
     try:
         with servers.start() as server:
             serve(server)
@@ -42,13 +46,14 @@ def main() -> None:
 
 def serve(server: servers.Server) -> None:
     say(f"Server:  {NAMES[server.kind]}, at {server.host}:{server.port}")
-    port = port_to_use()
+    port, page_port = port_to_use(USUAL_PORT), port_to_use(USUAL_PAGE_PORT)
     path = f"/tmp/weir-{port}.sock"
-    with weir.Weir(server.uri, "--unix-socket", path, cap=CAP, tls=True, port=port) as proxy:
+    more = ("--unix-socket", path, "--http-port", str(page_port))
+    with weir.Weir(server.uri, *more, cap=CAP, tls=True, port=port) as proxy:
         say(f"weir:    before it, with at most {CAP} connections. Connect by any of")
         for uri in uris(proxy, path):
             say(f"         {uri}")
-        say("")
+        say(f"Look on: http://127.0.0.1:{page_port}/\n")
         runs = story.tell(server, proxy.uri, CAP, story.Phases())
         log = story.exhaustions(proxy)
         (servers.BUILD / "story.log").write_text("\n".join(proxy.lines) + "\n")
@@ -58,9 +63,13 @@ def serve(server: servers.Server) -> None:
 
 
 def stay(proxy: weir.Weir, path: str) -> None:
+    event = next((event for event in proxy.events if event["event"] == "exhaustion_end"), None)
     say("\nweir goes on serving until Ctrl-C; from here on its log. For example")
     for uri in uris(proxy, path):
         say(f'    mongosh "{uri}"')
+    say(f"    build/weir top --port {proxy.port}")
+    if event:
+        say(f"    build/weir explain-event --port {proxy.port} {event['id']}")
     proxy.echo = True
     while proxy.is_running():
         time.sleep(0.5)
@@ -70,15 +79,15 @@ def uris(proxy: weir.Weir, path: str) -> tuple[str, str, str]:
     return proxy.tls_uri, proxy.uri, f"mongodb://{quote_plus(path)}/"
 
 
-def port_to_use() -> int:
-    """MongoDB's own, unless somebody has it already."""
+def port_to_use(usual: int) -> int:
+    """The usual one, unless somebody has it already."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", USUAL_PORT))
+            probe.bind(("127.0.0.1", usual))
         except OSError:
             return servers.free_port()
-    return USUAL_PORT
+    return usual
 
 
 if __name__ == "__main__":
