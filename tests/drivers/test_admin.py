@@ -324,7 +324,7 @@ def test_metrics_count(secantus, proxy):
     for name in ("weir_request_wait_seconds_count", "weir_request_duration_seconds_count"):
         assert after[name + reads] - before[name + reads] == 7
     granted = "weir_server_requests_granted_total" + server
-    assert after[granted] - before[granted] == 7
+    assert after[granted] - before[granted] >= 7  # weir may have asked, as above
     assert after["weir_server_connections_max" + server] == CAP
     bucket = f'weir_request_service_seconds_bucket{reads[:-1]},le="+Inf"}}'
     assert after[bucket] == after["weir_request_service_seconds_count" + reads]
@@ -334,9 +334,13 @@ def test_state_says_what_the_database_says(proxy, database):
     state = json.loads(proxy.get("/state"))
     assert sorted([*state, "log"]) == sorted(database.list_collection_names())
     assert state["config"] == list(database.config.find())
-    same = ("_id", "cap", "kind", "granted", "opened")
-    for told, found in zip(state["servers"], database.servers.find(), strict=True):
-        assert {key: told[key] for key in same} == {key: found[key] for key in same}
+    found = list(database.servers.find())
+    later = json.loads(proxy.get("/state"))["servers"]
+    for before, between, after in zip(state["servers"], found, later, strict=True):
+        for name in ("_id", "cap", "kind"):
+            assert before[name] == between[name] == after[name]
+        for name in ("granted", "opened"):  # weir itself may ask, of what an earlier test has left
+            assert before[name] <= between[name] <= after[name]
 
 
 def test_the_log_is_what_was_written(proxy, database):
