@@ -76,7 +76,7 @@ def settle(proxy: weir.Weir) -> None:
 
 def wait_for_news(proxy: weir.Weir, event: str, **fields: str) -> dict[str, str]:
     """Until weir has said so of a server, and goes by it."""
-    said = proxy.wait_for(event, 10, **fields)
+    said = proxy.wait_for(event, **fields)
     settle(proxy)
     return said
 
@@ -84,7 +84,7 @@ def wait_for_news(proxy: weir.Weir, event: str, **fields: str) -> dict[str, str]
 def wait_for_members(stub: StubSet, proxy: weir.Weir, *indexes: int) -> None:
     """Until weir has seen these members up; all that are not arbiters, if none is named."""
     for index in indexes or [m.index for m in stub.members if not m.is_arbiter]:
-        proxy.wait_for("server_up", 10, server=stub.members[index].host)
+        proxy.wait_for("server_up", server=stub.members[index].host)
     settle(proxy)
 
 
@@ -159,7 +159,7 @@ class Crowd:
     def wait_for_turns(self, turns: int = 3) -> None:
         """Until each thread has done so many more."""
         wanted = [done + turns for done in self.done]
-        StubSet.wait_until(lambda: all(d >= w for d, w in zip(self.done, wanted)), within=30)
+        StubSet.wait_until(lambda: all(d >= w for d, w in zip(self.done, wanted)))
 
     def __enter__(self) -> Crowd:
         for thread in self._threads:

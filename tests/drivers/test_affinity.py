@@ -24,7 +24,8 @@ from pymongo.errors import OperationFailure
 from pymongo.read_preferences import Nearest, Secondary
 
 DOCUMENTS = 20
-PROMPT_S = 5  # much less than serverWait, 12 s
+PATIENT = ("--server-wait", "10m")
+PROMPT_S = 60  # much less than that
 BRIEF = ("--server-wait", "1s")  # so long a cursor's member may be away
 
 
@@ -187,7 +188,7 @@ MISHAPS = {
 @pytest.mark.parametrize("mishap", MISHAPS)
 def test_a_transaction_that_lost_its_primary_is_run_again(mishap):
     stub = StubSet()
-    with things(stub) as (proxy, client):
+    with things(stub, *PATIENT) as (proxy, client):
         runs = []
 
         def work(session):
@@ -208,7 +209,7 @@ def test_a_transaction_that_lost_its_primary_is_run_again(mishap):
 @pytest.mark.parametrize("mishap", MISHAPS)
 def test_a_statement_is_told_that_its_transaction_is_lost(mishap):
     stub = StubSet()
-    with things(stub) as (proxy, client), client.start_session() as session:
+    with things(stub, *PATIENT) as (proxy, client), client.start_session() as session:
         session.start_transaction()
         client.test.things.insert_one({"_id": "a"}, session=session)
         MISHAPS[mishap](stub)
@@ -224,7 +225,7 @@ def test_a_statement_is_told_that_its_transaction_is_lost(mishap):
 @pytest.mark.parametrize("mishap", MISHAPS)
 def test_a_commit_that_lost_its_primary_is_run_again(mishap):
     stub = StubSet()
-    with things(stub) as (proxy, client):
+    with things(stub, *PATIENT) as (proxy, client):
         runs = []
 
         def work(session):

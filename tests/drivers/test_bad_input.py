@@ -375,7 +375,7 @@ def test_10000_connections_that_say_nothing(secantus, bystander):
             for _ in range(count):
                 silent.append(socket.create_connection((proxy.host, proxy.port)))
             beside.assert_untouched()
-            proxy.wait_for("bad_input", timeout=15)
+            proxy.wait_for("bad_input")
             assert raw.Connection(silent[-1]).is_ended(within=15)
             beside.assert_untouched()
             beside.stop()

@@ -49,7 +49,7 @@ def exhaust(slow, proxy) -> dict[str, str]:
             while any(holder.is_alive() for holder in holders):
                 with contextlib.suppress(PyMongoError):
                     app.test.things.find_one({"a": 1})
-    return proxy.wait_for("exhaustion_end", timeout=10)
+    return proxy.wait_for("exhaustion_end")
 
 
 def slow_counts(secantus):
@@ -134,7 +134,7 @@ def test_a_server_that_tells_little_and_late(tmp_path):
         stub.fail("serverStatus", times=None, code=13, message="not authorized")
         stub.fail("aggregate", times=None, delay_s=60, when=lambda body: body["$db"] == "admin")
         exhaust(contextlib.nullcontext(), proxy)
-        proxy.wait_for("exhaustion_kept", timeout=20)
+        proxy.wait_for("exhaustion_kept")
         stub.heal()
     (file,) = tmp_path.iterdir()
     said = json.loads(file.read_text())["deployment"]
@@ -155,7 +155,7 @@ def test_it_ends_when_its_server_leaves():
                 reader.post(find)
             begin = proxy.wait_for("exhaustion_begin")
             stub.remove_member(1)
-            assert proxy.wait_for("exhaustion_end", timeout=30)["id"] == begin["id"]
+            assert proxy.wait_for("exhaustion_end")["id"] == begin["id"]
             with pymongo.MongoClient(proxy.uri) as client:
                 (record,) = client.weir.exhaustions.find()
             assert record["end"] >= record["begin"] and record["server"] == begin["server"]
@@ -184,7 +184,7 @@ def test_the_verdict_of_now():
         assert done.returncode == 0 and f"Exhaustion {exhausted.begin['id']} of" in done.stdout
         assert " so far; cap 1" in done.stdout and "count test.orders {n}" in done.stdout
         exhausted.release()
-        proxy.wait_for("exhaustion_end", timeout=10)
+        proxy.wait_for("exhaustion_end")
         for verdict in verdicts(proxy):
             assert (verdict["_id"], verdict["cause"], verdict["remedies"]) == ("now", "none", [])
             says = "nothing has run out: 0 of 1 permits are in use, 0 requests wait"

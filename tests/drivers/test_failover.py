@@ -412,7 +412,7 @@ def test_go_is_told_of_success_only_where_there_was_some(name, retries):
         program = driver.start("failover", uri, frozenset(), threads=8)
         for how in (kill, lambda stub: stub.step_down(), shut_down, black_hole):
             inserted = len(stub.asked("insert"))
-            stub.wait_until(lambda: len(stub.asked("insert")) > inserted + 40, within=30)
+            stub.wait_until(lambda: len(stub.asked("insert")) > inserted + 40)
             how(stub)
         said = [line.split(maxsplit=3) for line in program.communicate(timeout=60)[0].splitlines()]
         assert program.returncode == 0

@@ -101,11 +101,11 @@ def test_its_cursors_are_killed_unless_somebody_goes_on_with_them(secantus, prox
     with connect(proxy) as goner, connect(proxy) as heir:
         find = {"find": "many", "filter": {}, "batchSize": 2}
         left, taken = (goner.ask(find)["cursor"]["id"] for _ in range(2))
+        gone_since = time.monotonic()
         goner.stream.close()
         more = {"getMore": Int64(taken), "collection": "many", "batchSize": 2}
         assert len(heir.ask(more)["cursor"]["nextBatch"]) == 2
         assert open_cursors(secantus) == before + 2
-        gone_since = time.monotonic()
         assert until(lambda: open_cursors(secantus) == before + 1, GRACE_S + 5), "it lingers"
         assert time.monotonic() - gone_since > GRACE_S / 2, "nobody had time to go on with it"
         time.sleep(0.5)

@@ -125,8 +125,8 @@ def test_what_a_gone_client_leaves_is_killed_as_who_opened_it(entries, tmp_path)
             begun = {"txnNumber": Int64(1), "autocommit": False, "startTransaction": True}
             insert = {"insert": "things", "documents": [{"_id": "x"}], **session, **begun}
             assert connection.ask(insert)["ok"] == 1
-        stub.wait_until(lambda: done_as(stub, "killCursors", "abortTransaction"), within=30)
-        stub.wait_until(lambda: not any(member.cursors for member in stub.members), within=30)
+        stub.wait_until(lambda: done_as(stub, "killCursors", "abortTransaction"))
+        stub.wait_until(lambda: not any(member.cursors for member in stub.members))
         assert done_as(stub, "killCursors", "abortTransaction") == {"reports@admin"}
 
 

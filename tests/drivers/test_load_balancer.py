@@ -110,17 +110,17 @@ def test_what_is_refused_for_want_of_a_place_is_an_exhaustion(stub):
             connection.ask({"insert": "things", "documents": [{"_id": n} for n in range(20)]})
             assert all(open_cursor(connection) for _ in range(PINNED))
             assert open_cursor(connection) is None  # what came before has somebody look, perhaps
-            first = proxy.wait_for("exhaustion_begin", timeout=30)
-            proxy.wait_for("exhaustion_end", timeout=30, id=first["id"])
+            first = proxy.wait_for("exhaustion_begin")
+            proxy.wait_for("exhaustion_end", id=first["id"])
             assert open_cursor(connection) is None
-            stub.wait_until(lambda: proxy.count("exhaustion_begin") == 2, within=30)
+            stub.wait_until(lambda: proxy.count("exhaustion_begin") == 2)
 
 
 def test_what_a_client_left_is_killed(stub, proxy, client):
     with raw.Connection.to((proxy.host, proxy.port)) as connection:
         connection.hello()
         assert all(open_cursor(connection) for _ in range(PINNED))
-    proxy.wait_until_at_rest(timeout=20, clients=MOST_CLIENTS)
+    proxy.wait_until_at_rest(clients=MOST_CLIENTS)
     assert len(stub.asked("killCursors", driver="weir")) == PINNED
     assert len(list(client.test.things.find(batch_size=3))) == 20
     assert not stub.rejections

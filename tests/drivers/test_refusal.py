@@ -157,12 +157,12 @@ def test_clients_that_do_not_back_off_are_counted_apart(stub):
                 refused(proxy, {})
             for _ in range(2):
                 refused(proxy, {"backpressure": "2"})
-        end = proxy.wait_for("exhaustion_end", timeout=10)
+        end = proxy.wait_for("exhaustion_end")
         assert (end["shed_max_wait"], end["shed_without_backoff"]) == ("5", "3")
         # The next one counts from the beginning.
         with all_permits_held(stub, proxy):
             refused(proxy, {"backpressure": "2"})
-        end = proxy.wait_for("exhaustion_end", timeout=10, shed_max_wait="1")
+        end = proxy.wait_for("exhaustion_end", shed_max_wait="1")
         assert end["shed_without_backoff"] == "0"
 
 

@@ -186,11 +186,11 @@ def test_certificates_whose_files_change(tmp_path):
         with weir.Weir(stub.uri, *flags) as proxy:
             former = serial(proxy.address)
             pem.write_text("no certificate")
-            proxy.wait_for("reload_refused", 10)
+            proxy.wait_for("reload_refused")
             assert serial(proxy.address) == former
             shutil.copy(certs / "client.pem", tmp_path / "other.pem")
             os.replace(tmp_path / "other.pem", pem)
-            proxy.wait_for("reloaded", 10)
+            proxy.wait_for("reloaded")
             assert serial(proxy.address) != former
 
 
@@ -204,11 +204,11 @@ def test_a_certificate_that_has_expired_is_said(tmp_path):
     with StubServer() as stub:
         flags = ("--tls-mode", "preferTLS", "--tls-certificate-key-file", str(pem))
         with weir.Weir(stub.uri, *flags) as proxy:
-            assert proxy.wait_for("certificate_expired", 10)["file"] == str(pem)
+            assert proxy.wait_for("certificate_expired")["file"] == str(pem)
             former = serial(proxy.address)
             shutil.copy(servers.certificates() / "server.pem", tmp_path / "new.pem")
             os.replace(tmp_path / "new.pem", pem)
-            proxy.wait_for("reloaded", 10)
+            proxy.wait_for("reloaded")
             assert serial(proxy.address) != former and proxy.count("certificate_expired") == 1
 
 
@@ -246,11 +246,11 @@ def test_certificates_that_are_files_elsewhere(tmp_path):
         was = serial(proxy.address)
         file.write_text(config.format(later))
         os.kill(proxy.pid, signal.SIGHUP)
-        proxy.wait_for("reloaded", 10)
+        proxy.wait_for("reloaded")
         now = serial(proxy.address)
         assert now != was
         later.write_text("no certificate")  # it is looked at from now on, and the former is not
-        proxy.wait_for("reload_refused", 10)
+        proxy.wait_for("reload_refused")
         assert serial(proxy.address) == now
 
 

@@ -660,9 +660,9 @@ def test_drain_within(tmp_path):
 def test_on_change(bench):
     bench.load({"reload.onChange": True})
     bench.file.write_text("upstream: {nonsense: 1}\n")
-    bench.proxy.wait_for("reload_refused", 10)
+    bench.proxy.wait_for("reload_refused")
     bench.write({"reload.onChange": True, "admission.maxQueue": 4711})
-    bench.proxy.wait_for("setting_changed", 10, name="admission.maxQueue", to="4711")
+    bench.proxy.wait_for("setting_changed", name="admission.maxQueue", to="4711")
 
 
 @effect("events.path")

@@ -283,9 +283,10 @@ def test_a_commit_whose_mongos_is_gone_ends_at_another():
 
 def test_a_commit_whose_mongos_is_dead_ends_at_another():
     stub = StubSet("sharded", 2)
-    with weir_before(stub) as proxy, pymongo.MongoClient(proxy.uri) as client:
+    patient = ("--server-wait", "10m")
+    with weir_before(stub, *patient) as proxy, pymongo.MongoClient(proxy.uri) as client:
         wait_for_members(stub, proxy)
-        with client.start_session() as session, pymongo.timeout(5):  # serverWait is 12 s
+        with client.start_session() as session, pymongo.timeout(60):
             session.start_transaction()
             client.test.things.insert_one({"_id": 1}, session=session)
             (begun,) = members_asked(stub, "insert")

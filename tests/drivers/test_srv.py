@@ -40,10 +40,10 @@ def test_mongos_come_and_go_by_dns(binary):
     ports = ports_of(stub)
     with Names(ports[:2]) as dns, weir_before(stub, uri=SRV, binary=binary) as proxy:
         for index in (0, 1):
-            proxy.wait_for("server_up", 10, server=f"m{index}.weir.test:{ports[index]}")
+            proxy.wait_for("server_up", server=f"m{index}.weir.test:{ports[index]}")
         dns.ports = [ports[2], ports[1]]
         proxy.wait_for("server_removed", 90, server=f"m0.weir.test:{ports[0]}")
-        proxy.wait_for("server_up", 10, server=f"m0.weir.test:{ports[2]}")
+        proxy.wait_for("server_up", server=f"m0.weir.test:{ports[2]}")
         with pymongo.MongoClient(proxy.uri) as client:
             stub.commands.clear()
             for number in range(20):
@@ -66,7 +66,7 @@ def test_wrong_records_are_named_and_corrected_ones_taken(binary, wrong, why):
         right = {name: getattr(dns, name) for name in wrong}
         vars(dns).update(wrong)
         with weir_before(stub, uri=SRV, binary=binary) as proxy:
-            assert why in proxy.wait_for("discovery_failed", 20)["reason"]
+            assert why in proxy.wait_for("discovery_failed")["reason"]
             with raw.Connection.to(proxy.address) as connection:
                 find = connection.post({"find": "things"})
                 vars(dns).update(right)

@@ -67,7 +67,7 @@ def test_all_are_served_and_nobody_is_disturbed(secantus, tls):
             bystander.assert_untouched()
         bystander.stop()
         assert all(connection.ask({"ping": 1})["ok"] == 1 for connection in idle)
-        proxy.wait_until_at_rest(60, clients=IDLE + 10)
+        proxy.wait_until_at_rest(clients=IDLE + 10)
 
 
 def test_who_says_nothing_does_not_bar_the_door(secantus):

@@ -97,7 +97,7 @@ def test_the_wrong_set_is_named_in_the_log_and_to_the_app():
     stub = StubSet()
     uri = stub.uri.replace("replicaSet=stub", "replicaSet=other")
     with weir_before(stub, *NO_WAIT, uri=uri) as proxy:
-        assert "replicaSet" in proxy.wait_for("no_writable_server", 10)["reason"]
+        assert "replicaSet" in proxy.wait_for("no_writable_server")["reason"]
         with raw.Connection.to(proxy.address) as connection:
             assert connection.ask({"find": "things"})["code"] == 6
         assert members_asked(stub, "find") == set()
@@ -112,7 +112,7 @@ def test_all_seeds_may_be_down_at_the_start():
         stub.kill(index)
     with weir_before(stub) as proxy, raw.Connection.to(proxy.address) as connection:
         insert = connection.post({"insert": "things", "documents": [{"_id": 1}]})
-        proxy.wait_for("no_writable_server", 10)
+        proxy.wait_for("no_writable_server")
         for index in range(3):
             stub.restart(index)
         assert connection.reply_to(insert)["n"] == 1
@@ -120,12 +120,12 @@ def test_all_seeds_may_be_down_at_the_start():
 
 @pytest.mark.parametrize("how", ("killed", "black_hole"))
 def test_a_dead_seed_holds_nobody_up(how):
-    """connectTimeoutMS is 10 s, which raw.py's patience is, too: a dead one must not cost that."""
+    """Who waited for what is dead would wait for ten minutes."""
     stub = StubSet()
     uri = stub.uri.replace(stub.members[0].host, stub.members[2].host, 1)  # the dead one first
+    uri += "&connectTimeoutMS=600000"
     {"killed": stub.kill, "black_hole": stub.black_hole}[how](2)
     with weir_before(stub, uri=uri) as proxy, raw.Connection.to(proxy.address) as connection:
-        connection.stream.settimeout(5)
         assert connection.ask({"insert": "things", "documents": [{"_id": 1}]})["n"] == 1
 
 
@@ -296,9 +296,9 @@ def test_names_that_cannot_be_resolved_are_said_with_what_to_do():
     uri = f"mongodb://127.0.0.1:{stub.members[0].port}/?replicaSet=stub"
     with weir_before(stub, *NO_WAIT, uri=uri) as proxy:
         for member in stub.members:
-            down = proxy.wait_for("server_down", 10, server=member.host)
+            down = proxy.wait_for("server_down", server=member.host)
             assert "resolve" in down["reason"] and "rs.conf()" in down["advice"]
-        assert "rs.conf()" in proxy.wait_for("no_writable_server", 10)["advice"]
+        assert "rs.conf()" in proxy.wait_for("no_writable_server")["advice"]
 
 
 def test_a_member_whose_certificate_is_another_s_is_left_out_and_said():
@@ -311,7 +311,7 @@ def test_a_member_whose_certificate_is_another_s_is_left_out_and_said():
     uri = f"{stub.seed(0)}&tls=true&tlsCAFile={ca}"
     with weir_before(stub, uri=uri) as proxy, pymongo.MongoClient(proxy.uri) as client:
         wait_for_members(stub, proxy, 0, 1)
-        down = proxy.wait_for("server_down", 10, server=wrong.host)
+        down = proxy.wait_for("server_down", server=wrong.host)
         assert "certificate" in down["reason"].lower() or "hostname" in down["reason"].lower()
         wait_until_read_from(stub, client, Nearest(), {0, 1})
 

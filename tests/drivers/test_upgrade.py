@@ -166,7 +166,7 @@ def test_what_one_is_at_is_no_leak_to_the_other():
             former = proxy.upgrade()
             with raw.Connection.to(proxy.address) as late:
                 assert late.ask({"find": "others", **find})["ok"] == 1.0
-                leak = proxy.wait_for("leak", 20)
+                leak = proxy.wait_for("leak")
             ended.set()
             thread.join()
         assert (leak["ns"], proxy.count("leak"), failed) == ("test.others", 1, [])

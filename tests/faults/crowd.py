@@ -31,10 +31,10 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1] / "servers"))
 
 import raw  # noqa: E402
+from servers import HANG_S  # noqa: E402
 
 PAUSE_S = 0.01  # after an error
 PADDING_BYTES = 20_000  # more than one read brings
-HUNG_S = 60.0  # catches a hang, and nothing else
 crowds = itertools.count()
 
 
@@ -58,7 +58,7 @@ def written(identity: str) -> dict:
     return {"_id": identity, "times": 1}
 
 
-def until(truth, timeout: float = 20.0) -> None:
+def until(truth, timeout: float = HANG_S) -> None:
     """For what no event tells of."""
     deadline = time.monotonic() + timeout
     while not truth():
@@ -101,7 +101,7 @@ class Crowd:
         while not self._ending:
             try:
                 with raw.Connection.to(self._address) as connection:
-                    connection.stream.settimeout(HUNG_S)
+                    connection.stream.settimeout(HANG_S)
                     while not self._ending:
                         self._step(connection, name, next(numbers))
             except ConnectionError:
@@ -144,20 +144,20 @@ class Crowd:
             self.seen[kind] += 1
             self._changed.notify_all()
 
-    def wait_for(self, kind: str, count: int = 1, timeout: float = 30.0) -> None:
+    def wait_for(self, kind: str, count: int = 1, timeout: float = HANG_S) -> None:
         """Until that has been seen so often, from the beginning on."""
         with self._changed:
             there = self._changed.wait_for(lambda: self.seen[kind] >= count or self.wrong, timeout)
         assert not self.wrong, self.wrong[:5]
         assert there, f"{kind!r} was not seen {count} times; seen were {dict(self.seen)}"
 
-    def wait_for_more(self, kind: str, count: int, timeout: float = 30.0) -> None:
+    def wait_for_more(self, kind: str, count: int, timeout: float = HANG_S) -> None:
         self.wait_for(kind, self.seen[kind] + count, timeout)
 
     def stop(self) -> None:
         self._ending = True
         for thread in self._threads:
-            thread.join(2 * HUNG_S)
+            thread.join(2 * HANG_S)
 
     def __enter__(self) -> Crowd:
         return self

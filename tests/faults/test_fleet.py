@@ -275,7 +275,7 @@ def test_who_takes_another_weirs_place_is_one_more():
     with StubServer() as stub, stores.Redis() as store:
         with start(stub, store.address, instances=1) as alone:
             alone.ctl("upgrade")  # which does not wait for as long
-            assert "fleet.instances" in alone.wait_for("upgrade_failed", 30)["why"]
+            assert "fleet.instances" in alone.wait_for("upgrade_failed")["why"]
             with raw.Connection.to(alone.address) as client:
                 assert client.ask({"ping": 1})["ok"] == 1.0
     with StubServer() as stub, stores.Redis() as store:

@@ -95,7 +95,7 @@ def test_the_way_to_the_server_is_a_black_hole(secantus):
             with Crowd(proxy.address, APPS, reads=False) as crowd:
                 crowd.wait_for_more("ok", 50)
                 relay.set(BlackHole())
-                proxy.wait_for("no_writable_server", timeout=20)
+                proxy.wait_for("no_writable_server")
                 crowd.wait_for("not sent")
                 relay.heal()
                 relay.reset_swallowed()

@@ -46,7 +46,7 @@ def test_stalls_and_goes_on(secantus):
         with Crowd(proxy.address, APPS) as crowd:
             crowd.wait_for_more("ok", 200)
             secantus.pause()
-            proxy.wait_for("no_writable_server", timeout=20)
+            proxy.wait_for("no_writable_server")
             crowd.wait_for("not sent")
             secantus.resume()
             crowd.wait_for_more("ok", 200)
@@ -134,7 +134,7 @@ def test_has_the_wrong_certificate_until_it_is_replaced(tmp_path, spoil, says):
     with servers.start("secantus", tls=tmp_path) as server:
         with weir.Weir(server.uri, "--server-wait", "500ms") as proxy:
             with Crowd(proxy.address, APPS) as crowd:
-                down = proxy.wait_for("no_writable_server", timeout=20)
+                down = proxy.wait_for("no_writable_server")
                 crowd.wait_for("not sent")
             crowd.assert_saw("not sent")
             assert says in down["reason"]

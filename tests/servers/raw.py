@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 
 import bson
+import servers
 
 OP_REPLY = 1
 OP_QUERY = 2004
@@ -90,7 +91,7 @@ class Connection:
 
     def __init__(self, stream: socket.socket):
         self.stream = stream
-        self.stream.settimeout(10)
+        self.stream.settimeout(servers.HANG_S)
 
     @classmethod
     def to(cls, address: tuple[str, int]) -> Connection:

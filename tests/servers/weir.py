@@ -27,8 +27,8 @@ from urllib.parse import quote, quote_plus
 
 import servers
 
-START_TIMEOUT_S = 20
-STOP_TIMEOUT_S = 20
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 60
 
 # Fields of event=state that are 0 when nothing is under way.
 HELD = (
@@ -213,7 +213,7 @@ class Weir:
         with self._changed:
             self._changed.notify_all()
 
-    def wait_for(self, event: str, timeout: float = 5.0, **fields: str) -> dict[str, str]:
+    def wait_for(self, event: str, timeout: float = servers.HANG_S, **fields: str) -> dict[str, str]:
         """The first such event, also one that is past already; AssertionError if none comes."""
         deadline = time.monotonic() + timeout
         seen = 0
@@ -240,7 +240,7 @@ class Weir:
         before = self.count("state")
         self._child.send_signal(signal.SIGUSR1)
         with self._changed:
-            asked = self._changed.wait_for(lambda: self.count("state") > before, timeout=10)
+            asked = self._changed.wait_for(lambda: self.count("state") > before, servers.HANG_S)
         assert asked, f"weir logged no state{self.tail()}"
         state = [one for one in list(self.events) if one["event"] == "state"][-1]
         return {key: int(value) for key, value in state.items() if value.isdecimal()}
@@ -249,7 +249,7 @@ class Weir:
         """Asks it by `weir ctl`."""
         command = [str(self._binary), "ctl", "--port", str(self.port), *arguments]
         return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=servers.HANG_S
         )
 
     def order(self, *arguments: str) -> dict:
@@ -274,7 +274,7 @@ class Weir:
     def last(self, event: str) -> dict[str, str]:
         return [one for one in list(self.events) if one["event"] == event][-1]
 
-    def wait_until_at_rest(self, timeout: float = 10.0, clients: int = 0) -> dict[str, int]:
+    def wait_until_at_rest(self, timeout: float = servers.HANG_S, clients: int = 0) -> dict[str, int]:
         """Until nothing is held for anybody, but for so many connections of clients at most."""
         deadline = time.monotonic() + timeout
         while True:

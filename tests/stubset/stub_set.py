@@ -311,7 +311,7 @@ class StubSet:
             record.clear()
 
     @staticmethod
-    def wait_until(holds: Callable[[], object], within: float = 10.0) -> None:
+    def wait_until(holds: Callable[[], object], within: float = 60.0) -> None:
         deadline = time.monotonic() + within
         while not holds():
             assert time.monotonic() < deadline, "this did not come to hold"
