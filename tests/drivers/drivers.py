@@ -7,6 +7,7 @@ same of all of them.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import re
@@ -65,14 +66,23 @@ def _run(arguments: list[object], directory: Path) -> None:
 
 
 def _once(directory: Path, wanted: str, make: Callable[[], None]) -> None:
-    """Makes a directory of BUILD anew unless what it was made of is what is wanted now."""
+    """Makes a directory of BUILD anew unless what it was made of is what is wanted now. Others that
+    test at the same time want it, too, and run what is in it."""
+    BUILD.mkdir(parents=True, exist_ok=True)
     stamp = directory / "made-of"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    make()
-    stamp.write_text(wanted)
+    with open(f"{directory}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+        make()
+        stamp.write_text(wanted)
+
+
+def _text_of(*paths: Path) -> str:
+    """Of all that a program is made of."""
+    return "\n".join(f"{path}\n{path.read_text()}" for path in sorted(paths))
 
 
 def _is_missing(*programs: str) -> str | None:
@@ -152,13 +162,16 @@ def _why_no_go(version: str) -> str | None:
 def _go_program(version: str) -> Path:
     """Version 1 is built from version 2's program, but for driver.go and the import paths."""
     source = BUILD / f"go-{version}"
-    shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(HERE / "go" / "v2", source)
-    if version == "v1":
-        for path in source.glob("*.go"):
-            path.write_text(path.read_text().replace("mongo-driver/v2/", "mongo-driver/"))
-        shutil.copytree(HERE / "go" / "v1", source, dirs_exist_ok=True)
-    _run(["go", "build", "-trimpath", "-buildvcs=false", "-o", "program", "."], source)
+
+    def make() -> None:
+        shutil.copytree(HERE / "go" / "v2", source, dirs_exist_ok=True)
+        if version == "v1":
+            for path in source.glob("*.go"):
+                path.write_text(path.read_text().replace("mongo-driver/v2/", "mongo-driver/"))
+            shutil.copytree(HERE / "go" / "v1", source, dirs_exist_ok=True)
+        _run(["go", "build", "-trimpath", "-buildvcs=false", "-o", "program", "."], source)
+
+    _once(source, _text_of(*(HERE / "go").glob("v*/*")), make)
     return source / "program"
 
 
@@ -179,11 +192,12 @@ def _libmongoc_program() -> Path:
     asked = ["pkg-config", "--cflags", "--libs", "libmongoc-1.0"]
     flags = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
     sources = sorted((HERE / "libmongoc").glob("*.c"))
-    program = BUILD / "libmongoc-program"
-    BUILD.mkdir(parents=True, exist_ok=True)
+    program = BUILD / "libmongoc" / "program"
     warnings = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
-    _run(["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O1", *warnings, "-pthread", "-o", program,
-          *sources, *flags.replace("-I", "-isystem").split()], HERE)  # fmt: skip
+    command = ["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O1", *warnings, "-pthread", "-o", program]
+    command += [*sources, *flags.replace("-I", "-isystem").split()]
+    wanted = _text_of(*(HERE / "libmongoc").iterdir()) + flags
+    _once(program.parent, wanted, lambda: _run(command, HERE))
     return program
 
 
