@@ -78,18 +78,22 @@ fuzz: test-packages  ## every byte from outside, fuzzed for SECONDS=60 a target,
 test-packages:
 	@deploy/packages.sh build test
 
+# What fails is repeated once, and shown with how it failed: CONTRIBUTING.md says why. After so many
+# it is no chance any more.
+once-more = --reruns 1 --max-suite-reruns 5 --rerun-show-tracebacks
+
 # They mostly wait: two files at a time.
 test-drivers: build certs $(VENV)/.tests-ready  ## real drivers through weir, on real servers
 	@cmake -S tests/bench -B $(BUILD)/tests/bench -G Ninja >/dev/null
 	@cmake --build $(BUILD)/tests/bench
-	@BENCH_TOOLS=$(BUILD)/tests/bench $(PYTEST) -n 2 --dist loadfile \
+	@BENCH_TOOLS=$(BUILD)/tests/bench $(PYTEST) -n 2 --dist loadfile $(once-more) \
 	    tests/stubset tests/bench tests/servers tests/commands tests/drivers
 
 test-stubset: $(VENV)/.tests-ready certs  ## the stub of a deployment that other tests use, by itself
 	@$(PYTEST) tests/stubset
 
 test-faults: build certs $(VENV)/.tests-ready  ## what goes wrong, on real sockets, around real servers
-	@$(PYTEST) -n 2 --dist loadfile tests/faults
+	@$(PYTEST) -n 2 --dist loadfile $(once-more) tests/faults
 
 test-spec: build $(VENV)/.tests-ready $(SPEC)/.ready  ## a driver's own tests, both ways
 	@$(PYTEST) tests/spec
