@@ -47,7 +47,7 @@ def weir_before(
     waits for a permit does so for as long as a busy machine takes, unless the test says otherwise.
     """
     if "--max-wait" not in arguments:
-        arguments = (*arguments, "--max-wait", "10s")
+        arguments = (*arguments, "--max-wait", "60s")
     proxy = weir.Weir(_with_wide_window(uri or stub.uri), *arguments, cap=cap, binary=binary)
     try:
         with stub:

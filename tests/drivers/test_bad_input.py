@@ -21,12 +21,11 @@ from bystander import Bystander
 
 MESSAGE_TIMEOUT_S = 1.0
 HANDSHAKE_TIMEOUT_S = 1.0
-SOON_S = 3.0  # after a deadline of a second
 LINES_A_SECOND = 5  # weir logs no more of one kind
 DEPTH = 200  # levels of nesting that a server takes, the command's own included
 SILENT = 10_000
 
-DEADLINES = ("--message-timeout", "1s", "--handshake-timeout", "1s", "--max-wait", "5s")
+DEADLINES = ("--message-timeout", "1s", "--handshake-timeout", "1s", "--max-wait", "60s")
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +56,9 @@ def _bystander(proxy):
 def bystander(_bystander):
     """All the time there is one; and bad input comes no faster than weir logs it."""
     _bystander.assert_untouched()
-    before = time.monotonic()
     yield _bystander
     _bystander.assert_untouched()
-    time.sleep(max(0, before + 1 / LINES_A_SECOND + 0.02 - time.monotonic()))
+    time.sleep(1 / LINES_A_SECOND + 0.02)
 
 
 @contextlib.contextmanager
@@ -82,7 +80,7 @@ def lines_of(proxy, connection) -> list[dict]:
 
 def assert_logged(proxy, connection, event: str = "bad_input", says: str = "") -> None:
     """The log has one line of this connection."""
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + servers.HANG_S
     while not lines_of(proxy, connection) and time.monotonic() < deadline:
         time.sleep(0.01)
     lines = lines_of(proxy, connection)
@@ -231,7 +229,7 @@ def test_what_breaks_the_framing_is_answered_and_ends_the_connection(proxy, case
         connection.send(sent)
         reply = connection.receive()
         assert (reply.response_to, reply.document["ok"], reply.document["code"]) == (1, 0, code)
-        assert connection.is_ended(within=SOON_S)
+        assert connection.is_ended()
         assert_logged(proxy, connection)
 
 
@@ -290,7 +288,7 @@ def test_unacknowledged_nonsense_is_not_answered(proxy):
 def test_truncated_message_then_silence(proxy, part, greet):
     with connected(proxy, greet) as connection:
         connection.send(op_msg(PING)[:part])
-        assert connection.is_ended(within=MESSAGE_TIMEOUT_S + SOON_S)
+        assert connection.is_ended()
         assert_logged(proxy, connection)
 
 
@@ -298,13 +296,13 @@ def test_a_byte_now_and_then_is_not_enough(proxy):
     """A deadline is for the whole message, not for its next byte."""
     with connected(proxy) as connection:
         message = op_msg(PING)
-        deadline = time.monotonic() + MESSAGE_TIMEOUT_S + SOON_S
         with contextlib.suppress(ConnectionError):
             for i in range(len(message) - 1):
                 connection.send(message[i : i + 1])
-                if connection.is_ended(within=0.2) or time.monotonic() > deadline:
+                if connection.is_ended(within=0.2):
                     break
-        assert time.monotonic() < deadline, "it is still listened to"
+            else:
+                raise AssertionError("it is still listened to")
         assert_logged(proxy, connection)
 
 
@@ -315,13 +313,13 @@ def test_end_in_the_middle_of_a_message(proxy):
 
 def test_nothing_said_at_all(proxy):
     with connected(proxy, greet=False) as connection:
-        assert connection.is_ended(within=HANDSHAKE_TIMEOUT_S + SOON_S)
+        assert connection.is_ended()
         assert_logged(proxy, connection, says="in time")
 
 
 def test_greeted_and_idle_is_fine(proxy):
     with connected(proxy) as connection:
-        assert not connection.is_ended(within=HANDSHAKE_TIMEOUT_S + SOON_S)
+        assert not connection.is_ended(within=3 * HANDSHAKE_TIMEOUT_S)
         assert_goes_on(connection)
 
 
@@ -331,7 +329,7 @@ def test_sends_and_never_reads(secantus, proxy):
     find = op_msg(raw.body({"find": "heavy", "filter": {}, "$db": "test"}))
     with connected(proxy) as connection:
         connection.stream.settimeout(0.2)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + servers.HANG_S
         with contextlib.suppress(ConnectionError):
             while time.monotonic() < deadline and not lines_of(proxy, connection):
                 with contextlib.suppress(TimeoutError):
@@ -347,15 +345,15 @@ def test_tls_and_plain_mistaken_for_each_other(secantus, proxy):
     with weir.Weir(secantus.uri, *DEADLINES, *demand) as strict:
         with connected(strict, greet=False) as connection:
             connection.send(op_msg(raw.body({"hello": 1, "$db": "admin"})))
-            assert connection.is_ended(within=SOON_S)
+            assert connection.is_ended()
             assert_logged(strict, connection)
         with connected(strict, greet=False) as connection:
             connection.send(b"\x16\x03\x01\x00\x05hello")
-            assert connection.is_ended(within=SOON_S)
+            assert connection.is_ended()
             assert_logged(strict, connection)
         with connected(strict, greet=False) as connection:
             connection.send(b"\x16\x03")
-            assert connection.is_ended(within=HANDSHAKE_TIMEOUT_S + SOON_S)
+            assert connection.is_ended()
         trusting = ssl.create_default_context(cafile=str(certs / "ca.pem"))
         with socket.create_connection((strict.host, strict.port)) as stream:
             with trusting.wrap_socket(stream, server_hostname="localhost") as encrypted:
@@ -376,7 +374,7 @@ def test_10000_connections_that_say_nothing(secantus, bystander):
                 silent.append(socket.create_connection((proxy.host, proxy.port)))
             beside.assert_untouched()
             proxy.wait_for("bad_input")
-            assert raw.Connection(silent[-1]).is_ended(within=15)
+            assert raw.Connection(silent[-1]).is_ended()
             beside.assert_untouched()
             beside.stop()
     finally:

@@ -12,6 +12,7 @@ import time
 import bson
 import pytest
 import raw
+import servers
 import weir
 from bson.int64 import Int64
 from bystander import Bystander
@@ -32,7 +33,7 @@ def stub():
 
 @pytest.fixture(scope="module")
 def proxy(stub):
-    arguments = ("--message-timeout", "1s", "--max-wait", "5s", "--server-wait", "1s")
+    arguments = ("--message-timeout", "1s", "--max-wait", "60s")
     with weir.Weir(stub.uri, *arguments, cap=CAP) as proxy:
         yield proxy
 
@@ -77,7 +78,7 @@ def upstreams_down(proxy) -> list[str]:
 
 def wait_for_down(proxy, before: list[str], count: int = 1) -> str:
     """The reason of the upstreams that went since then."""
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + servers.HANG_S
     while len(upstreams_down(proxy)) < len(before) + count and time.monotonic() < deadline:
         time.sleep(0.01)
     new = upstreams_down(proxy)[len(before) :]

@@ -235,7 +235,7 @@ SECRETS = {
 
 @pytest.fixture(scope="module")
 def proxy(secantus):
-    with weir.Weir(secantus.uri, "--max-wait", "5s", "--compressors", ALL, cap=4) as proxy:
+    with weir.Weir(secantus.uri, "--max-wait", "60s", "--compressors", ALL, cap=4) as proxy:
         yield proxy
 
 
@@ -289,7 +289,7 @@ def test_what_must_be_plain_is_refused(proxy, hostile, case):
     hostile.send(SECRETS[case])
     reply = hostile.receive()
     assert (reply.opcode, reply.document["ok"], reply.document["code"]) == (raw.OP_MSG, 0, 17)
-    assert hostile.is_ended(within=5)
+    assert hostile.is_ended()
     assert_logged_once(proxy, hostile, "must never be compressed")
 
 
@@ -401,7 +401,7 @@ def stub():
 @pytest.fixture(scope="module")
 def before_stub(stub):
     uri = stub.uri + "?compressors=zlib"
-    arguments = ("--message-timeout", "1s", "--max-wait", "5s", "--server-wait", "1s")
+    arguments = ("--message-timeout", "1s", "--max-wait", "60s")
     with weir.Weir(uri, *arguments, cap=3) as proxy:
         yield proxy
 
@@ -439,7 +439,7 @@ def reasons(proxy) -> list[str]:
 
 def new_reason(proxy, before: int) -> str:
     """Why the one upstream went that went since then."""
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + servers.HANG_S
     while len(reasons(proxy)) == before and time.monotonic() < deadline:
         time.sleep(0.01)
     (reason,) = reasons(proxy)[before:]

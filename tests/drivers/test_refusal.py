@@ -107,7 +107,7 @@ def test_connections_over_the_limit_are_greeted_and_wait_for_a_place(stub):
         assert one_more.hello()["ok"] == 1, "it is not closed, and can go on asking"
         assert all(connection.ask({"ping": 1})["ok"] == 1 for connection in served)
         with raw.Connection.to(proxy.address) as two_more:
-            assert two_more.is_ended(5), "a quarter of four is one"
+            assert two_more.is_ended(), "a quarter of four is one"
         proxy.wait_for("client_refused")
         served.pop().stream.close()
         wait_for_clients(proxy, 4)

@@ -439,7 +439,7 @@ def test_with_raw_preferences_a_server_complains_of_what_makes_no_sense():
 def test_change_streams_do_not_own_the_connections():
     """Twenty wait for something to happen, through half of four connections; reads go on."""
     stub = StubSet(members=1)
-    with weir_before(stub, "--max-wait", "5s", "--stream-share", "0.5", cap=4) as proxy:
+    with weir_before(stub, "--max-wait", "60s", "--stream-share", "0.5", cap=4) as proxy:
         wait_for_members(stub, proxy)
         watch = {"aggregate": "things", "pipeline": [{"$changeStream": {}}], "cursor": {}}
         with contextlib.ExitStack() as stack:

@@ -147,7 +147,7 @@ class Connection:
     def hello(self) -> dict:
         return self.ask({"hello": 1}, db="admin")
 
-    def is_ended(self, within: float) -> bool:
+    def is_ended(self, within: float = servers.HANG_S) -> bool:
         """Whether the peer ends the connection in that time; what it still sends is read away."""
         deadline = time.monotonic() + within
         poll = select.poll()  # select() takes no descriptors above 1023
