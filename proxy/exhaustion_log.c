@@ -50,9 +50,10 @@ void exhaustion_peek(struct server *server, struct exhaustion_report *report, in
 void exhaustion_look(struct server *server, struct exhaustion_report *report, int64_t now_us)
 {
     gate_count(server->gate, now_us, &report->counts);
-    report->notice = atomic_load(&server->is_gone)
-                         ? exhaustion_stop(&server->exhaustion)
-                         : exhaustion_update(&server->exhaustion, &report->counts, now_us);
+    bool gone = atomic_load(&server->is_gone);
+    report->notice = gone ? exhaustion_stop(&server->exhaustion)
+                          : exhaustion_update(&server->exhaustion, &report->counts, now_us);
+    report->ended = report->notice != EXHAUSTION_END ? NULL : gone ? "server left" : "calm";
     report->exhaustion = server->exhaustion;
     report->holder_count = 0;
     if (report->notice == EXHAUSTION_NOTHING) {
@@ -113,6 +114,7 @@ void exhaustion_log(const struct exhaustion_report *report, const char *id, cons
     log_str(&line, "server", report->server);
     log_str(&line, "id", id);
     log_str(&line, "verdict", verdict);
+    log_str(&line, "ended", report->ended);
     log_int(&line, "cap", counts->cap);
     log_int(&line, "limit", counts->limit);
     log_int(&line, "in_flight", counts->in_flight);

@@ -31,6 +31,7 @@ struct exhaustion_report {
     struct exhaustion exhaustion;
     struct gate_counts counts;
     uint64_t shed_for_good; // see struct server
+    const char *ended;      // how, at its end; else NULL
     int holder_count;
     struct holder holders[EXHAUSTION_HOLDERS]; // longest first
 };

@@ -763,17 +763,23 @@ static int count_requests(const struct weir *weir)
     return count;
 }
 
-static void dispose(struct weir *weir)
+// Returns when the records of exhaustions are written and sent.
+static void end_observer(struct weir *weir)
 {
-    control_socket_free(weir->control_socket);
-    rulebook_free(weir->rulebook);
-    http_free(weir->http);
     if (weir->shared.control) { // it sends the observer mail
         control_stop(weir->shared.control);
     }
     if (weir->observer) {
         observer_free(weir->observer);
     }
+}
+
+static void dispose(struct weir *weir)
+{
+    control_socket_free(weir->control_socket);
+    rulebook_free(weir->rulebook);
+    http_free(weir->http);
+    end_observer(weir);
     for (int i = 0; i < weir->worker_count; i++) {
         worker_free(weir->workers[i]);
     }
@@ -847,6 +853,7 @@ int weir_run(struct weir_source source, struct app *app)
     }
     log_event("ending");
     if (!stop(&weir)) {
+        end_observer(&weir);
         log_event(count_requests(&weir) > 0 ? "ended_with_requests_under_way" : "ended");
         _exit(app->status);
     }

@@ -47,6 +47,7 @@ struct chronicle {
     int64_t times[RECORDER_SECONDS];
     struct event *events[EVENTS]; // a ring
     size_t count;                 // that there have been
+    bool is_closed;
 };
 
 struct chronicle *chronicle_new(struct servers *servers, struct archive *archive,
@@ -157,6 +158,8 @@ static void look_closer(struct server *server, struct track *track, struct affin
     bool goes_on = server_peek(server, &report, now_us);
     if (goes_on && report.exhaustion.begun_us == event->begun_us) {
         event->last.exhaustion = report.exhaustion;
+        event->last.counts = report.counts;
+        event->last.shed_for_good = report.shed_for_good;
     }
     if (goes_on && report.counts.queued > event->worst.counts.queued) {
         event->worst = report;
@@ -403,6 +406,9 @@ static void judge_if(struct server *server, void *arg)
 void chronicle_note(struct chronicle *chronicle, const struct exhaustion_report *report,
                     int64_t now_us)
 {
+    if (chronicle->is_closed) {
+        return;
+    }
     struct track *track = find_track(chronicle, report->server_id);
     struct event *event = track->event;
     if (report->notice != EXHAUSTION_BEGIN && !event) { // it has ended, or made room for others
@@ -439,6 +445,38 @@ void chronicle_hear(struct chronicle *chronicle, struct inquest *inquest, int64_
         }
     }
     free(inquest);
+}
+
+static void look_last(struct server *server, void *arg)
+{
+    const struct look *look = arg;
+    struct track *track = find_track(look->chronicle, server->id);
+    if (track->event) {
+        look_closer(server, track, &look->shared->affinity, look->now_us);
+    }
+}
+
+static void cut_off(struct chronicle *chronicle, struct event *event, int64_t now_us)
+{
+    event->ended_us = now_us;
+    event->last.notice = EXHAUSTION_END;
+    event->last.ended = "weir stopped";
+    tell(chronicle, event, now_us);
+}
+
+void chronicle_close(const struct gathering *gathering, int64_t now_us)
+{
+    struct chronicle *chronicle = gathering->chronicle;
+    struct look look = {.chronicle = chronicle, .shared = gathering->shared, .now_us = now_us};
+    servers_visit(chronicle->servers, look_last, &look);
+    for (struct track *track = chronicle->tracks; track; track = track->next) {
+        if (track->event) {
+            cut_off(chronicle, track->event, now_us);
+            track->event = NULL;
+        }
+    }
+    publish_late(chronicle, INT64_MAX);
+    chronicle->is_closed = true;
 }
 
 void chronicle_put(struct chronicle *chronicle, struct picture *picture, int64_t now_us)
@@ -505,10 +543,8 @@ void chronicle_put_verdicts(const struct gathering *gathering, struct buffer *ou
     servers_visit(gathering->shared->servers, put_verdict, &reading);
 }
 
-// What waits for evidence is published without: nothing more comes.
 void chronicle_free(struct chronicle *chronicle)
 {
-    publish_late(chronicle, INT64_MAX);
     for (struct track *next, *track = chronicle->tracks; track; track = next) {
         next = track->next;
         free_track(track);

@@ -56,6 +56,10 @@ void chronicle_note(struct chronicle *chronicle, const struct exhaustion_report 
 // Takes an inquest that has come back.
 void chronicle_hear(struct chronicle *chronicle, struct inquest *inquest, int64_t now_us);
 
+// When weir ends: so does what goes on, and nobody waits for evidence any more. What is reported
+// after that is about weir's end, and left out.
+void chronicle_close(const struct gathering *gathering, int64_t now_us);
+
 // The rows of `exhaustions`, oldest first.
 void chronicle_put(struct chronicle *chronicle, struct picture *picture, int64_t now_us);
 

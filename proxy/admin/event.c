@@ -496,6 +496,7 @@ static void put_times(const struct event *event, struct row *row, int64_t now_us
     double lasted = (double)(until_us - event->begun_us) / 1e6;
     row_real(row, STATE_exhaustions_begin, event->begun_time);
     row_real(row, STATE_exhaustions_end, event->ended_us > 0 ? event->begun_time + lasted : 0);
+    row_text(row, STATE_exhaustions_ended, event->last.ended ? event->last.ended : "");
     row_real(row, STATE_exhaustions_duration, lasted);
 }
 

@@ -299,18 +299,21 @@ static void print_head(const bson_t *record, FILE *out)
     char begin[32];
     char lasted[32];
     char wait[32];
+    const char *ended = field_text(record, "ended");
     bool calm = strcmp(field_text(record, "cause"), "none") == 0;
+    bool cut_off = ended[0] != '\0' && strcmp(ended, "calm") != 0;
     if (calm) {
         print_line(out, 0, "Now, at %s", field_text(record, "server"));
     } else {
         print_line(out, 0, "Exhaustion %s of %s", field_text(record, "_id"),
                    field_text(record, "server"));
     }
-    print_line(out, INDENT, "%s, %s%s; cap %.0f, limit %.0f; longest wait %s",
+    print_line(out, INDENT, "%s, %s%s%s%s; cap %.0f, limit %.0f; longest wait %s",
                date(number_of(record, "begin"), begin),
                duration(number_of(record, "duration"), lasted),
-               number_of(record, "end") > 0 ? "" : " so far", number_of(record, "cap"),
-               number_of(record, "limit"), duration(number_of(record, "longestWait"), wait));
+               number_of(record, "end") > 0 ? "" : " so far", cut_off ? ", then: " : "",
+               cut_off ? ended : "", number_of(record, "cap"), number_of(record, "limit"),
+               duration(number_of(record, "longestWait"), wait));
     fputs("\nVerdict\n", out);
     print_wrapped(INDENT, "", field_text(record, "verdict"), out);
 }

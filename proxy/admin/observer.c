@@ -166,6 +166,7 @@ static void rest(struct observer *observer)
     observer->ending = true;
     timer_set(observer->metrics_timer, INT64_MAX);
     timer_set(observer->second_timer, INT64_MAX);
+    chronicle_close(&observer->gathering, loop_now_us(observer->loop));
     answer(waiting, NULL);
     if (!observer->served) {
         tell_of_rest(observer);

@@ -238,6 +238,8 @@
     FIELD(exhaustions, server, TEXT, "", NULL, "Where: host:port.")                                \
     FIELD(exhaustions, begin, REAL, "seconds", NULL, "When it began, in seconds since 1970.")      \
     FIELD(exhaustions, end, REAL, "seconds", NULL, "When it ended; 0: it goes on.")                \
+    FIELD(exhaustions, ended, TEXT, "", NULL, "How: `calm` (for two seconds nobody waited long or " \
+        "was refused), `server left`, `weir stopped` (it went on then); empty: it goes on.")       \
     FIELD(exhaustions, duration, REAL, "seconds", NULL, "How long it lasted, or has so far.")      \
     FIELD(exhaustions, cap, INT, "", NULL, "The cap at the begin.")                                \
     FIELD(exhaustions, limit, INT, "", NULL, "The limit at the begin.")                            \

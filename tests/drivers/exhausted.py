@@ -17,22 +17,24 @@ from stub_server import Asked, StubServer, fine
 
 
 class Exhausted:
-    """`proxy` has a cap of one, which a request holds until `release`; another one is refused."""
+    """`proxy` has a small cap, which requests hold until `release`; another one is refused."""
 
-    def __init__(self, *arguments: str):
+    def __init__(self, *arguments: str, cap: int = 1):
         self._stack = contextlib.ExitStack()
         self._released = threading.Event()
-        self._busy = threading.Event()
+        self._held = threading.Semaphore(0)
         stub = self._stack.enter_context(StubServer())
         stub.script = self._answer
         self.proxy = self._stack.enter_context(
-            weir.Weir(stub.uri, "--max-wait", "0", *arguments, cap=1)
+            weir.Weir(stub.uri, "--max-wait", "0", *arguments, cap=cap)
         )
-        self._holder = threading.Thread(target=self._find, args=("hold",))
+        self._holders = [
+            threading.Thread(target=self._find, args=("hold",), daemon=True) for _ in range(cap)
+        ]
 
     def _answer(self, asked: Asked) -> None:
         if asked.document.get("comment") == "hold":
-            self._busy.set()
+            self._held.release()
             self._released.wait(60)
         fine(asked)
 
@@ -44,15 +46,17 @@ class Exhausted:
             client.test.command("count", "orders", query={"n": 1}, comment=comment)
 
     def __enter__(self) -> Exhausted:
-        self._holder.start()
-        assert self._busy.wait(10)
+        for holder in self._holders:
+            holder.start()
+        assert all(self._held.acquire(timeout=10) for _ in self._holders)
         self._find("refused")
         self.begin = self.proxy.wait_for("exhaustion_begin")
         return self
 
     def release(self) -> None:
         self._released.set()
-        self._holder.join()
+        for holder in self._holders:
+            holder.join()
 
     def __exit__(self, *error: object) -> None:
         self.release()

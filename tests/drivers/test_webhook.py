@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -77,9 +79,9 @@ class Receiver:
         return self.taken
 
 
-def exhausted_telling(url: str, *, trusted: bool = True) -> Exhausted:
+def exhausted_telling(url: str, *arguments: str, trusted: bool = True, cap: int = 1) -> Exhausted:
     trust = ["--events-webhook-ca-file", str(CERTIFICATES / "ca.pem")] if trusted else []
-    return Exhausted("--events-webhook", url, *trust)
+    return Exhausted("--events-webhook", url, *trust, *arguments, cap=cap)
 
 
 def says_nothing_secret(proxy: weir.Weir) -> bool:
@@ -97,7 +99,7 @@ def test_it_is_told_whatever_happens_on_the_way():
             (record,) = client.weir.exhaustions.find()
         assert begin["_id"] == end["_id"] == record["_id"] == exhausted.begin["id"]
         assert begin["end"] == 0 and begin["holders"][0]["shape"] == "count test.orders {n}"
-        assert end == record and end["end"] > 0 and end["shed"]["max_wait"] == 1
+        assert end == record and end["end"] > 0 and end["ended"] == "calm" and end["shed"]["max_wait"] == 1
         tries = [one["reason"] for one in proxy.events if one["event"] == "webhook_tries_again"]
         assert len(tries) == 3 and "503" in tries[1], tries
         proxy.wait_for("webhook_told", id=record["_id"])
@@ -131,6 +133,35 @@ def test_weir_ends_although_the_receiver_hangs():
         exhausted.release()
         assert exhausted.proxy.stop() == 0
         assert exhausted.proxy.count("webhook_not_told") > 0
+
+
+def end_at_once(exhausted: Exhausted) -> None:
+    """Although a request is under way."""
+    os.kill(exhausted.proxy.pid, signal.SIGTERM)
+    exhausted.proxy.wait_for("draining")
+    os.kill(exhausted.proxy.pid, signal.SIGTERM)
+
+
+def end_by_a_successor(exhausted: Exhausted) -> None:
+    exhausted.proxy.upgrade("--within", "1s")
+
+
+@pytest.mark.parametrize("end", (end_at_once, end_by_a_successor), ids=lambda end: end.__name__)
+def test_what_goes_on_when_weir_ends_has_an_end(tmp_path, end):
+    """For who is told, in the log, and as a file."""
+    arguments = ["--events-path", str(tmp_path), "--limit", "fixed", "--slow-share", "1"]
+    with Receiver() as receiver, exhausted_telling(receiver.url, *arguments, cap=2) as exhausted:
+        begun = exhausted.begin["id"]
+        end(exhausted)
+        (_, told) = receiver.wait_for(2)
+        line = exhausted.proxy.wait_for("exhaustion_end", id=begun)
+        exhausted.proxy.wait_for("webhook_told", id=begun)
+        exhausted.proxy.wait_for("exhaustion_kept", id=begun)
+        exhausted.proxy.wait_for("ended_with_requests_under_way", timeout=20)
+        assert json.loads((tmp_path / f"{begun}.json").read_text()) == told
+    assert told["_id"] == begun and told["ended"] == line["ended"] == "weir stopped"
+    assert told["end"] > told["begin"] and told["shed"]["max_wait"] == 1
+    assert told["holders"][0]["shape"] == "count test.orders {n}"
 
 
 def test_nobody_listens():
