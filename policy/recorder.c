@@ -284,13 +284,14 @@ static int asked_more(const void *a, const void *b)
     return (one->arrived < other->arrived) - (one->arrived > other->arrived);
 }
 
-void recorder_sum(const struct recorder *recorder, int64_t from_us, int64_t until_us,
-                  struct recorder_span *ret_span)
+static void sum(const struct recorder *recorder, int64_t from_us, int64_t until_us, bool calm_only,
+                struct recorder_span *ret_span)
 {
     *ret_span = (struct recorder_span){0};
     for (int ago = 0; ago < recorder->count; ago++) {
         const struct recorder_second *second = recorder_ago(recorder, ago);
-        if (second->at_us > from_us && second->at_us <= until_us) {
+        bool counts = !calm_only || !second->totals.exhausted;
+        if (counts && second->at_us > from_us && second->at_us <= until_us) {
             add_gauges(ret_span, second);
             add_counts(ret_span, second);
             add_shares(ret_span, second);
@@ -300,6 +301,18 @@ void recorder_sum(const struct recorder *recorder, int64_t from_us, int64_t unti
     qsort(ret_span->shapes, (size_t)ret_span->shape_count, sizeof ret_span->shapes[0], held_more);
     qsort(ret_span->tenants, (size_t)ret_span->tenant_count, sizeof ret_span->tenants[0],
           asked_more);
+}
+
+void recorder_sum(const struct recorder *recorder, int64_t from_us, int64_t until_us,
+                  struct recorder_span *ret_span)
+{
+    sum(recorder, from_us, until_us, false, ret_span);
+}
+
+void recorder_sum_calm(const struct recorder *recorder, int64_t from_us, int64_t until_us,
+                       struct recorder_span *ret_span)
+{
+    sum(recorder, from_us, until_us, true, ret_span);
 }
 
 const struct recorder_sum_share *recorder_find(const struct recorder_sum_share *shares, int count,

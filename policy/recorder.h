@@ -128,6 +128,10 @@ struct recorder_span {
 void recorder_sum(const struct recorder *recorder, int64_t from_us, int64_t until_us,
                   struct recorder_span *ret_span);
 
+// Of these, those in which permits had not run out.
+void recorder_sum_calm(const struct recorder *recorder, int64_t from_us, int64_t until_us,
+                       struct recorder_span *ret_span);
+
 // Of a span, the shape or tenant of that id; NULL if it has none.
 const struct recorder_sum_share *recorder_find(const struct recorder_sum_share *shares, int count,
                                                uint64_t id);

@@ -201,7 +201,7 @@ static double score_pools(const struct verdict *verdict)
     const struct recorder_span *before = &verdict->before;
     const struct recorder_span *onset = &verdict->onset;
     double over = onset->limit > 0 ? rise(onset->clients / fmax(1, onset->cap), 1, 3) : 0;
-    double chronic = before->seconds > 0 ? rise(before->full / before->seconds, 0.1, 0.5) : 0;
+    double chronic = rise(verdict->full_before, 0.1, 0.5);
     double crowd = growth(onset->clients, before->clients);
     double usual = a_second((double)before->arrived, before);
     double each = growth(a_second((double)onset->arrived, onset), usual) / fmax(1, crowd);
@@ -263,6 +263,20 @@ static void put_in_order(struct verdict *verdict)
     }
 }
 
+// An exhaustion is not what is usual: one that comes again would not stand out against itself. If
+// there was nothing else, it is.
+static void look_before(const struct recorder *recorder, int64_t begun_us, struct verdict *verdict)
+{
+    struct recorder_span all;
+    recorder_sum(recorder, begun_us - BEFORE_US, begun_us - MARGIN_US, &all);
+    recorder_sum_calm(recorder, begun_us - BEFORE_US, begun_us - MARGIN_US, &verdict->before);
+    if (verdict->before.seconds < LEAST_BEFORE) {
+        verdict->before = all;
+    }
+    verdict->usual_known = verdict->before.seconds >= LEAST_BEFORE;
+    verdict->full_before = all.seconds > 0 ? all.full / all.seconds : 0;
+}
+
 void verdict_find(const struct recorder *recorder, int64_t begun_us, int64_t until_us,
                   struct verdict *ret_verdict)
 {
@@ -277,7 +291,7 @@ void verdict_find(const struct recorder *recorder, int64_t begun_us, int64_t unt
         [CAUSE_STORM] = score_storm,
     };
     *ret_verdict = (struct verdict){0};
-    recorder_sum(recorder, begun_us - BEFORE_US, begun_us - MARGIN_US, &ret_verdict->before);
+    look_before(recorder, begun_us, ret_verdict);
     recorder_sum(recorder, begun_us - MARGIN_US, begun_us + ONSET_US, &ret_verdict->onset);
     if (until_us < begun_us + ONSET_US) { // one refusal is over at once, and has seconds around it
         until_us = begun_us + ONSET_US;
@@ -286,7 +300,6 @@ void verdict_find(const struct recorder *recorder, int64_t begun_us, int64_t unt
     struct recorder_span lately;
     recorder_sum(recorder, begun_us - LATELY_US, until_us, &lately);
     ret_verdict->away = lately.away;
-    ret_verdict->usual_known = ret_verdict->before.seconds >= LEAST_BEFORE;
     find_shape(ret_verdict);
     find_tenant(ret_verdict);
     find_slowdown(ret_verdict);

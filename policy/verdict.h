@@ -6,7 +6,8 @@
 //      |---- ten minutes ----|  |-- until 3 s --|-------- until now or the end --------|
 //                                     begin
 //
-// Who asked for more is looked for in the onset: afterwards retries make everybody ask for more.
+// What is usual is what the time before was like, but for other exhaustions in it. Who asked for
+// more is looked for in the onset: afterwards retries make everybody ask for more.
 
 #ifndef POLICY_VERDICT_H
 #define POLICY_VERDICT_H
@@ -41,8 +42,9 @@ struct verdict {
     struct recorder_span before;
     struct recorder_span onset;
     struct recorder_span during;
-    bool usual_known; // there is enough before it to compare with
-    uint64_t shape;   // the one whose part of the held connections grew most
+    bool usual_known;   // there is enough before it to compare with
+    double full_before; // the part of all the time before, 0 to 1, in which the limit was reached
+    uint64_t shape;     // the one whose part of the held connections grew most
     double part_before;
     double part_during; // 0 to 1
     double mean_before; // of one of its requests, in seconds; 0: there were none

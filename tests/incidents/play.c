@@ -47,6 +47,7 @@ static void sample(struct watched *watched, int64_t now_us)
     gate_count(gate, now_us, &totals->gate);
     totals->gate.refused[REFUSED_PINNED] = pins;
     totals->there = totals->gate.available;
+    totals->exhausted = watched->exhaustion.going_on;
     totals->clients = told->clients;
     totals->accepted += (uint64_t)told->accepted_per_s;
     totals->transactions_idle = told->transactions_idle;
