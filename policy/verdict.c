@@ -247,9 +247,9 @@ static double score_storm(const struct verdict *verdict)
 // was in flight when a server went held its permit for as long as nobody knew.
 static void explain(double scores[CAUSE_COUNT])
 {
-    scores[CAUSE_SLOW_SHAPE] *= 1 - EXPLAINED * fmax(scores[CAUSE_LEAK], scores[CAUSE_MEMBER_LOST]);
-    scores[CAUSE_SLOW_SERVER] *=
-        1 - EXPLAINED * fmax(scores[CAUSE_LEAK], scores[CAUSE_SERVER_FULL]);
+    double both = fmax(scores[CAUSE_LEAK], scores[CAUSE_MEMBER_LOST]);
+    scores[CAUSE_SLOW_SHAPE] *= 1 - EXPLAINED * both;
+    scores[CAUSE_SLOW_SERVER] *= 1 - EXPLAINED * fmax(both, scores[CAUSE_SERVER_FULL]);
 }
 
 static void put_in_order(struct verdict *verdict)

@@ -155,6 +155,55 @@ def a_deployment_that_is_slow_as_a_whole():
         assert found["deployment"]["state"] == "answered"
 
 
+def delay(stub: StubSet, s: float):
+    return stub.fail(*(next(iter(shape)) for shape in SHAPES), times=None, delay_s=s)
+
+
+def a_server_that_dies_and_comes_back():
+    """More have waited for it than there are permits, and it is slow until that was seen: so they
+    run out, as they do for nobody else."""
+    arguments = ["--max-wait", "60s", "--server-wait", "60s", "--limit", "fixed", "--slow-share", "1"]
+    with StubSet(members=1) as stub, weir.Weir(stub.uri, *arguments, cap=4) as proxy:
+        with contextlib.ExitStack() as stack, Crowd(proxy) as crowd:
+            late = [stack.enter_context(raw.Connection.to(proxy.address)) for _ in range(12)]
+            delay(stub, 0.02)
+            crowd.add(3, mixed)
+            usual = live_as_usual(proxy)
+            stub.kill(0)
+            proxy.wait_for("server_down")
+            for connection in late:
+                connection.post(SHAPES[0])
+            StubSet.wait_until(lambda: proxy.state()["queued"] >= len(late))
+            time.sleep(2)  # no event tells it: for so long it is away at least
+            stub.heal()
+            held = delay(stub, 60)
+            stub.restart(0)
+            StubSet.wait_until(lambda: proxy.count("exhaustion_begin") > usual, within=30)
+            stub.heal()
+            delay(stub, 0.02)
+            stub.let_go(held)
+            for connection in late:
+                assert connection.receive()
+        check(proxy, usual, "member_lost")
+
+
+def a_server_at_its_own_limit_of_connections():
+    """It takes no more than it has, or nearly; weir's cap allows more. There are always more who ask
+    than the cap has permits."""
+    with StubSet(members=1) as stub, weir.Weir(stub.uri, *ARGUMENTS, cap=20) as proxy:
+        delay(stub, 0.02)
+        with Crowd(proxy) as crowd:
+            crowd.add(4, mixed)
+            usual = live_as_usual(proxy)
+            stub.refuse_above(0, stub.tally(0).open + 4)
+            crowd.think_s = 0
+            crowd.add(28, mixed)
+            go_on(proxy, usual)
+        found = check(proxy, usual, "connection_limit")
+        assert found["upstreams"]["openFailures"] > 0
+        assert proxy.count("server_down") == 0  # nor does who asks it about itself make it so
+
+
 def leak(connection: raw.Connection, turn: int) -> None:
     """Opens a cursor, and goes on without it."""
     connection.ask({"find": "things", "batchSize": 2})
@@ -196,6 +245,8 @@ INCIDENTS = (
     a_traffic_spike,
     more_dynos_than_the_cap_can_serve,
     a_deployment_that_is_slow_as_a_whole,
+    a_server_that_dies_and_comes_back,
+    a_server_at_its_own_limit_of_connections,
     cursors_that_an_app_leaves_open,
     an_app_that_opens_a_connection_for_each_request,
 )

@@ -35,15 +35,14 @@ static const char introduction[] =
     "field. What that world does not\nhave (how many connections apps have and open, what they "
     "leave open) is told to the recorder by the script.\n"
     "\n"
-    "tests/drivers/test_incidents.py plays five on real sockets: a spike, a scaled app, a slow "
-    "server, "
-    "a storm of\nconnections on a real server (SecantusDB), a leak behind a load balancer on the "
-    "stub "
-    "set; test_exhaustions.py\na slow shape. Each must be named first there, of a single event of "
-    "some "
-    "seconds: no figures are kept of that.\nA server that dies and one at its own limit are played "
-    "in "
-    "the simulated world only.\n"
+    "tests/drivers/test_incidents.py plays one of each cause on real sockets: a spike, a scaled "
+    "app, "
+    "a slow\nserver, a storm of connections on a real server (SecantusDB); a server that dies, one "
+    "at its own limit and a\nleak behind a load balancer on the stub set, which alone does these "
+    "to "
+    "order; test_exhaustions.py a slow\nshape. Each must be named first there, of a single event "
+    "of "
+    "some seconds: no figures are kept of that.\n"
     "\n";
 
 int main(void)
