@@ -17,7 +17,7 @@
 #define EVENTS 64
 #define SHAPES_MAX 4096
 #define IDLE_US INT64_C(10000000)   // what was left alone for so long may be a leak
-#define LATELY_US INT64_C(10000000) // what a verdict of now is about, if nothing has run out
+#define LATELY_US INT64_C(10000000) // what a verdict of now is about at most
 #define COPIED_AT_ONCE 128
 #define TRACKS_KEPT 16                 // with those of servers that are gone
 #define ASK_AGAIN_US INT64_C(10000000) // the same server
@@ -43,7 +43,8 @@ struct chronicle {
     struct webhook *webhook; // NULL: none
     struct track *tracks;
     int track_count;
-    uint64_t second; // the number of the last one
+    uint64_t second;  // the number of the last one
+    int64_t begun_us; // when the first was
     int64_t times[RECORDER_SECONDS];
     struct event *events[EVENTS]; // a ring
     size_t count;                 // that there have been
@@ -350,8 +351,11 @@ static void tell(struct chronicle *chronicle, struct event *event, int64_t now_u
     }
 }
 
-static void begin_second(struct chronicle *chronicle)
+static void begin_second(struct chronicle *chronicle, int64_t now_us)
 {
+    if (chronicle->second == 0) {
+        chronicle->begun_us = now_us;
+    }
     int64_t last_s = chronicle_time(chronicle, chronicle->second);
     int64_t now_s = (int64_t)time_now();
     chronicle->second++;
@@ -366,7 +370,7 @@ void chronicle_look(struct chronicle *chronicle, const struct gathering *gatheri
     look.totals.clients = workers_count_clients(gathering->workers, gathering->worker_count);
     look.totals.accepted = atomic_load(&shared->next_client_id);
     count_pins(&shared->affinity, &look.totals, now_us);
-    begin_second(chronicle);
+    begin_second(chronicle, now_us);
     servers_visit(chronicle->servers, look_at, &look);
     forget_gone(chronicle);
     publish_late(chronicle, now_us);
@@ -494,17 +498,25 @@ struct reading {
     struct buffer *out;
 };
 
-// Judged as if it had begun LATELY_US ago.
+// What a verdict of now is about, if nothing has run out: no more than there was.
+static int64_t lately_us(const struct chronicle *chronicle, int64_t now_us)
+{
+    int64_t known_us = chronicle->second > 0 ? now_us - chronicle->begun_us : 0;
+    return known_us < LATELY_US ? known_us : LATELY_US;
+}
+
+// Judged as if it had begun then.
 static void put_calm(struct server *server, const struct reading *reading)
 {
     const struct look *look = &reading->look;
     struct track *track = find_track(look->chronicle, server->id);
     struct event *event = xcalloc(1, sizeof *event);
+    int64_t lately = lately_us(look->chronicle, look->now_us);
     track->event = event;
     snprintf(event->id, sizeof event->id, "now");
     event->is_calm = true;
-    event->begun_us = look->now_us - LATELY_US;
-    event->begun_time = time_now() - LATELY_US / 1e6;
+    event->begun_us = look->now_us - lately;
+    event->begun_time = time_now() - (double)lately / 1e6;
     event->worst_time = time_now();
     memcpy(event->first.server, server->name, sizeof event->first.server);
     (void)server_peek(server, &event->first, look->now_us);

@@ -185,10 +185,12 @@ def test_the_verdict_of_now():
         assert " so far; cap 1" in done.stdout and "count test.orders {n}" in done.stdout
         exhausted.release()
         proxy.wait_for("exhaustion_end")
+        started = proxy.order("state")["state"]["totals"][0]["startTime"]
         for verdict in verdicts(proxy):
             assert (verdict["_id"], verdict["cause"], verdict["remedies"]) == ("now", "none", [])
             says = "nothing has run out: 0 of 1 permits are in use, 0 requests wait"
             assert verdict["verdict"] == says
+            assert verdict["begin"] >= started
         assert "Now, at 127.0.0.1:" in proxy.ctl("verdict").stdout
         assert proxy.ctl("verdict", "--why", "x").returncode == 1
 
