@@ -84,10 +84,28 @@ bool tenants_rest(const struct tenants *tenants)
     return place == TENANTS_PLACES;
 }
 
+void tenants_mark(struct tenants *tenants)
+{
+    for (int place = 0; place < TENANTS_PLACES; place++) {
+        struct tenant_use *use = &tenants->uses[place];
+        int64_t *then_us = use->held_then_us;
+        memmove(then_us + 1, then_us, (TENANTS_MARKS - 1) * sizeof *then_us);
+        then_us[0] = use->held_us;
+    }
+}
+
+int64_t tenants_held_lately_us(const struct tenant_use *use)
+{
+    return use->held_us - use->held_then_us[TENANTS_MARKS - 1];
+}
+
 void tenants_add(struct tenant_use *to, const struct tenant_use *from)
 {
     to->under_way += from->under_way;
     to->served += from->served;
     to->shed += from->shed;
     to->held_us += from->held_us;
+    for (int i = 0; i < TENANTS_MARKS; i++) {
+        to->held_then_us[i] += from->held_then_us[i];
+    }
 }

@@ -22,6 +22,7 @@
 #define TENANTS_PLACES (1 + TENANTS_SETS * TENANTS_WAYS)
 #define TENANTS_NAME_BYTES 48
 #define TENANTS_LAPSE_US INT64_C(3600000000)
+#define TENANTS_MARKS 6
 
 struct tenant_use {
     char name[TENANTS_NAME_BYTES]; // empty: nobody's
@@ -30,7 +31,8 @@ struct tenant_use {
     int under_way;   // waiting or in flight
     uint64_t served; // permits given back
     uint64_t shed;
-    int64_t held_us; // for how long those were held
+    int64_t held_us;                     // for how long those were held
+    int64_t held_then_us[TENANTS_MARKS]; // that, at each of the last marks; the first is the latest
 };
 
 struct tenants {
@@ -43,6 +45,10 @@ int tenants_place(struct tenants *tenants, uint64_t id, const char *name, int64_
 
 // Whether nothing of anybody is under way.
 bool tenants_rest(const struct tenants *tenants);
+
+// Sets a mark: what is held from here on is of late until as many have followed.
+void tenants_mark(struct tenants *tenants);
+int64_t tenants_held_lately_us(const struct tenant_use *use);
 
 // Adds what is counted and under way of one to another.
 void tenants_add(struct tenant_use *to, const struct tenant_use *from);

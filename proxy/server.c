@@ -940,8 +940,12 @@ static void record_shapes(struct server *server, struct recorder *recorder, int6
     }
 }
 
-static void record_tenants(struct server *server, struct recorder *recorder)
+static void record_tenants(struct server *server, struct recorder *recorder, int64_t now_us)
 {
+    if (now_us - server->tenants_marked_us >= HELD_LATELY_US / TENANTS_MARKS) {
+        server->tenants_marked_us = now_us;
+        tenants_mark(&server->tenants);
+    }
     for (int i = 0; i < DEMAND_PLACES; i++) {
         const struct demand_tenant *tenant = &server->demand.tenants[i];
         recorder_tenant(recorder, (size_t)i, server->demand.ids[i], tenant->arrived,
@@ -968,7 +972,7 @@ void server_record(struct server *server, struct recorder *recorder, struct reco
     totals->login_us = server->login_us;
     recorder_begin(recorder, totals, now_us);
     record_shapes(server, recorder, now_us);
-    record_tenants(server, recorder);
+    record_tenants(server, recorder, now_us);
     recorder_end(recorder);
     pthread_mutex_unlock(&server->lock);
 }

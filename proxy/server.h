@@ -43,6 +43,9 @@ struct worker;
 // there at least so long.
 #define SERVER_CONNECT_WAIT_US INT64_C(1000000)
 
+// What is lately, where people look at what held connections.
+#define HELD_LATELY_US INT64_C(60000000)
+
 // What a server may do now.
 struct server_bounds {
     int cap;         // on upstreams; 0: none may open, and what is admitted waits for one
@@ -86,6 +89,7 @@ struct server {
     struct breaker breaker;
     struct exhaustion exhaustion;
     struct demand demand;
+    int64_t tenants_marked_us;
     struct tenants tenants;
     uint64_t shed_for_good;  // in this exhaustion: to clients that do not say that they back off
     int64_t evicted_us;      // give_up_us, for which those who wait there were sent to ROUTE again

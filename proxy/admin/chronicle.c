@@ -67,12 +67,18 @@ static void free_track(struct track *track)
     free(track);
 }
 
-static struct track *find_track(struct chronicle *chronicle, uint32_t server_id)
+static struct track *known_track(const struct chronicle *chronicle, uint32_t server_id)
 {
     struct track *track = chronicle->tracks;
     while (track && track->server_id != server_id) {
         track = track->next;
     }
+    return track;
+}
+
+static struct track *find_track(struct chronicle *chronicle, uint32_t server_id)
+{
+    struct track *track = known_track(chronicle, server_id);
     if (!track) {
         track = xcalloc(1, sizeof *track);
         track->server_id = server_id;
@@ -384,6 +390,16 @@ uint64_t chronicle_second(const struct chronicle *chronicle)
 int64_t chronicle_time(const struct chronicle *chronicle, uint64_t second)
 {
     return chronicle->times[second % RECORDER_SECONDS];
+}
+
+void chronicle_sum(const struct chronicle *chronicle, const struct server *server, int64_t from_us,
+                   struct recorder_span *ret_span)
+{
+    const struct track *track = known_track(chronicle, server->id);
+    *ret_span = (struct recorder_span){0};
+    if (track) {
+        recorder_sum(track->recorder, from_us, INT64_MAX, ret_span);
+    }
 }
 
 void chronicle_visit(const struct chronicle *chronicle,

@@ -42,6 +42,10 @@ void chronicle_look(struct chronicle *chronicle, const struct gathering *gatheri
 uint64_t chronicle_second(const struct chronicle *chronicle);
 int64_t chronicle_time(const struct chronicle *chronicle, uint64_t second);
 
+// What was recorded of a server since then.
+void chronicle_sum(const struct chronicle *chronicle, const struct server *server, int64_t from_us,
+                   struct recorder_span *ret_span);
+
 // Calls fn for each recorder, also of servers that have left the deployment of late; its latest
 // second has the number `last`.
 void chronicle_visit(const struct chronicle *chronicle,

@@ -247,10 +247,12 @@ static void put_all_times(struct server *server, const struct visit *visit)
 }
 
 static void put_shape(const struct visit *visit, const struct server *server,
-                      const struct shape_copy *shape)
+                      const struct shape_copy *shape, const struct recorder_span *lately)
 {
     char id[320];
     struct row row;
+    const struct recorder_sum_share *share =
+        recorder_find(lately->shapes, lately->shape_count, shape->id);
     snprintf(id, sizeof id, "%016" PRIx64 " %s", shape->id, shown_name(server));
     row_begin(&row, visit->picture, STATE_shapes);
     row_text(&row, STATE_shapes__id, id);
@@ -258,6 +260,7 @@ static void put_shape(const struct visit *visit, const struct server *server,
     row_text(&row, STATE_shapes_shape, shape->label);
     row_int(&row, STATE_shapes_requests, (int64_t)shape->count);
     row_seconds(&row, STATE_shapes_held, shape->held_us);
+    row_seconds(&row, STATE_shapes_heldLately, share ? (int64_t)share->held_ms * 1000 : 0);
     row_seconds(&row, STATE_shapes_waited, shape->waited_us);
     row_seconds(&row, STATE_shapes_meanHeld,
                 shape->count > 0 ? shape->held_us / (int64_t)shape->count : 0);
@@ -269,12 +272,15 @@ static void put_shape(const struct visit *visit, const struct server *server,
 static void put_shapes(struct server *server, const struct visit *visit)
 {
     struct shape_copy *copies = xcalloc(COPIED_AT_ONCE, sizeof *copies);
+    struct recorder_span lately;
     size_t first = 0;
     size_t count;
+    const struct gathering *gathering = visit->gathering;
+    chronicle_sum(gathering->chronicle, server, gathering->now_us - HELD_LATELY_US, &lately);
     do {
         count = server_copy_shapes(server, first, COPIED_AT_ONCE, copies);
         for (size_t i = 0; i < count; i++) {
-            put_shape(visit, server, &copies[i]);
+            put_shape(visit, server, &copies[i], &lately);
         }
         first += count;
     } while (count == COPIED_AT_ONCE);
@@ -305,6 +311,7 @@ static void put_tenant(const struct visit *visit, const struct server *server, c
     row_int(&row, STATE_tenants_served, (int64_t)use->served);
     row_int(&row, STATE_tenants_shed, (int64_t)use->shed);
     row_seconds(&row, STATE_tenants_held, use->held_us);
+    row_seconds(&row, STATE_tenants_heldLately, tenants_held_lately_us(use));
     row_end(&row);
 }
 

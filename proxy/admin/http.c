@@ -392,12 +392,13 @@ static void on_end(void *arg, struct MHD_Connection *connection, void **visit_at
 
 #define SHOWN_AT_MOST 20
 
-// The first of a collection when sorted by a field; of `fields`, or all, if that is NULL.
+// The first of a collection when sorted by a field, and then by what was held; of `fields`, or all,
+// if that is NULL.
 static void print_most(const struct picture *picture, enum state_collection collection,
                        const char *field, const bson_t *fields, struct buffer *out)
 {
     struct buffer rows = {0};
-    bson_t *sort = BCON_NEW(field, BCON_INT32(-1));
+    bson_t *sort = BCON_NEW(field, BCON_INT32(-1), "held", BCON_INT32(-1));
     struct query query = {.sort = {bson_get_data(sort), sort->len}, .limit = SHOWN_AT_MOST};
     if (fields) {
         query.projection = (struct bytes){bson_get_data(fields), fields->len};
@@ -432,9 +433,9 @@ static void print_event(const struct http *http, const struct picture *picture, 
     print(out, ", \"servers\": ");
     rows_print_json(picture_rows(picture, STATE_servers), out);
     // A new one that is slow is among those under way long before it is among those that held most.
-    print_most(picture, STATE_shapes, "held", NULL, out);
+    print_most(picture, STATE_shapes, "heldLately", NULL, out);
     print_most(picture, STATE_shapes, "now", NULL, out);
-    print_most(picture, STATE_tenants, "held", NULL, out);
+    print_most(picture, STATE_tenants, "heldLately", NULL, out);
     print_most(picture, STATE_tenants, "waiting", NULL, out);
     print_exhaustions(picture, out);
     print(out, "}");

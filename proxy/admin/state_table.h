@@ -192,6 +192,8 @@
     FIELD(shapes, shape, TEXT, "", NULL, "The command without its values.")                        \
     FIELD(shapes, requests, COUNT, "", NULL, "Permits that it has given back.")                    \
     FIELD(shapes, held, SUM, "seconds", NULL, "For how long it held them: its connection-seconds.")\
+    FIELD(shapes, heldLately, REAL, "seconds", NULL, "The same in the last minute, by those in "   \
+        "flight, too; of the twelve busiest of each second.")                                      \
     FIELD(shapes, waited, SUM, "seconds", NULL, "For how long it waited for them.")                \
     FIELD(shapes, meanHeld, REAL, "seconds", NULL, "`held` by `requests`.")                        \
     FIELD(shapes, slow, BOOL, "", NULL, "Whether it is held to the slow lane.")                    \
@@ -212,6 +214,7 @@
         "Requests of a tenant that were refused a permit.")                                        \
     FIELD(tenants, held, SUM, "seconds", "weir_tenant_held_seconds_total",                         \
         "For how long a tenant held those permits: its connection-seconds.")                       \
+    FIELD(tenants, heldLately, REAL, "seconds", NULL, "Of that, in about the last minute.")        \
                                                                                                    \
     FIELD(cursors, _id, TEXT, "", NULL, "Cursor id and server.")                                   \
     FIELD(cursors, cursor, INT, "", NULL, "The cursor's id.")                                      \

@@ -98,12 +98,34 @@ static void who_has_no_name_is_one_of_the_others(void **state)
     assert_int_equal(tenants_place(tenants_of(state), 0, "", 1), TENANTS_OTHERS);
 }
 
+// Also of one that makes room: what it held of late was held by one of the others.
+static void what_is_held_lately_is_so_for_a_while(void **state)
+{
+    struct tenants *tenants = tenants_of(state);
+    fill_set(tenants, 1);
+    struct tenant_use *use = &tenants->uses[come(tenants, 0, 1)];
+    use->held_us = 100;
+    tenants_mark(tenants);
+    use->held_us = 130;
+    for (int i = 1; i < TENANTS_MARKS; i++) {
+        assert_int_equal(tenants_held_lately_us(use), 130);
+        tenants_mark(tenants);
+    }
+    assert_int_equal(tenants_held_lately_us(use), 30);
+    assert_int_equal(come(tenants, 50, 2 + TENANTS_LAPSE_US), use - tenants->uses);
+    assert_int_equal(tenants_held_lately_us(use), 0);
+    assert_int_equal(tenants_held_lately_us(&tenants->uses[TENANTS_OTHERS]), 30);
+    tenants_mark(tenants);
+    assert_int_equal(tenants_held_lately_us(&tenants->uses[TENANTS_OTHERS]), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(who_has_a_place_keeps_it, begin, end),
         cmocka_unit_test_setup_teardown(the_lapsed_make_room_for_one_that_needs_it, begin, end),
         cmocka_unit_test_setup_teardown(namesakes_share_a_place, begin, end),
+        cmocka_unit_test_setup_teardown(what_is_held_lately_is_so_for_a_while, begin, end),
         cmocka_unit_test_setup_teardown(who_has_no_name_is_one_of_the_others, begin, end),
     };
     return cmocka_run_group_tests_name("tenants", tests, NULL, NULL);

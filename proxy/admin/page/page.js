@@ -10,7 +10,6 @@ const SECONDS = 900;
 const LEAST_SECONDS = 120; // drawn of a young weir
 const RETRY_MS = 2000;
 const SILENCE_MS = 5000; // then weir is taken for gone
-const LATELY_S = 60;
 const MARK_PX = 24; // what a finger hits
 const LISTS = [
   "cap", "limit", "inFlight", "inFlightSlow", "inFlightStreams", "waiting", "granted", "shed", "exhausted",
@@ -291,10 +290,9 @@ const showMarks = (panel) => (chart) => {
 
 // --- shapes and tenants ---
 
-// What of a kind is shown, and how long each held connections before: [[time, held], ...] by its _id.
+// What of a kind is shown.
 const kinds = {
   shapes: {
-    before: new Map(),
     name: (shape) => shape.shape,
     now: (shape) => shape.now,
     columns: (shape) => [
@@ -303,7 +301,6 @@ const kinds = {
     ],
   },
   tenants: {
-    before: new Map(),
     name: (tenant) => tenant.tenant,
     now: (tenant) => tenant.inFlight + tenant.waiting,
     columns: (tenant) => [
@@ -314,18 +311,10 @@ const kinds = {
   },
 };
 
-// How long it held connections in the last minute, or since we look if that is less.
-function heldLately(before, one, now) {
-  const past = (before.get(one._id) ?? []).filter(([time, held]) => time > now - LATELY_S && held <= one.held);
-  past.push([now, one.held]);
-  before.set(one._id, past);
-  return one.held - past[0][1];
-}
-
 function rowOf(kind, one, many) {
   const row = tableRow([
     ["name", "", kind.name(one), true],
-    ["lately", "last minute", `${short.format(one.lately)} s`],
+    ["heldLately", "last minute", `${short.format(one.heldLately)} s`],
     ["held", "since start", `${short.format(one.held)} s`],
     ["now", "under way", whole.format(kind.now(one))],
     ...kind.columns(one),
@@ -335,15 +324,11 @@ function rowOf(kind, one, many) {
   return row;
 }
 
-function showMost(name, lists, many, now) {
+function showMost(name, lists, many) {
   const kind = kinds[name];
   const all = [...new Map(lists.flat().map((one) => [one._id, one])).values()];
-  for (const one of all) one.lately = heldLately(kind.before, one, now);
-  for (const id of kind.before.keys()) {
-    if (!all.some((one) => one._id === id)) kind.before.delete(id);
-  }
   const shown = all.filter((one) => one.held > 0 || kind.now(one) > 0 || one.shed > 0 || one.requests > 0);
-  shown.sort((a, b) => b.lately - a.lately || kind.now(b) - kind.now(a) || b.held - a.held);
+  shown.sort((a, b) => b.heldLately - a.heldLately || kind.now(b) - kind.now(a) || b.held - a.held);
   $(`#${name} .empty`).hidden = shown.length > 0;
   $(`#${name} .scroll`).hidden = shown.length === 0;
   $(`#${name} tbody`).replaceChildren(...shown.slice(0, 20).map((one) => rowOf(kind, one, many)));
@@ -401,8 +386,8 @@ async function take(event) {
   showEvents(event.exhaustions_by_begin);
   const servers = event.servers.filter((server) => server._id !== "(none)");
   const now = event.history.times[0];
-  showMost("shapes", [event.shapes_by_held, event.shapes_by_now], servers.length > 1, now);
-  showMost("tenants", [event.tenants_by_held, event.tenants_by_waiting], servers.length > 1, now);
+  showMost("shapes", [event.shapes_by_heldLately, event.shapes_by_now], servers.length > 1);
+  showMost("tenants", [event.tenants_by_heldLately, event.tenants_by_waiting], servers.length > 1);
   panels.forEach(draw);
   const exhausted = event.servers.filter((server) => server.exhausted).length;
   document.title = exhausted ? "▲ weir: exhausted" : "weir";
