@@ -294,6 +294,41 @@ static void print_deployment(const bson_t *record, FILE *out)
     print_list(&deployment, "unanswered", "What it did not answer", 0, print_unanswered, out);
 }
 
+// --- what is not known here ---------------------------------------------------------------------
+
+static bool is_known(const char *key)
+{
+    static const char *const known[] = {
+        "_id",         "server", "begin",   "end",    "ended",     "duration", "cap",
+        "limit",       "cause",  "verdict", "causes", "remedies",  "holders",  "worst",
+        "longestWait", "shed",   "waiters", "shapes", "upstreams", "left",     "deployment",
+    };
+    size_t place = 0;
+    while (place < sizeof known / sizeof known[0] && strcmp(known[place], key) != 0) {
+        place++;
+    }
+    return place < sizeof known / sizeof known[0];
+}
+
+// What a newer weir has written besides, as it is.
+static void print_unknown(const bson_t *record, FILE *out)
+{
+    bson_t unknown = BSON_INITIALIZER;
+    bson_iter_t iter;
+    for (bson_iter_init(&iter, record); bson_iter_next(&iter);) {
+        if (!is_known(bson_iter_key(&iter))) {
+            bson_append_iter(&unknown, NULL, -1, &iter);
+        }
+    }
+    if (!bson_empty(&unknown)) {
+        char *json = bson_as_relaxed_extended_json(&unknown, NULL);
+        fputs("\nBesides, which this weir does not know\n", out);
+        print_wrapped(INDENT, "", json ? json : "(no text)", out);
+        bson_free(json);
+    }
+    bson_destroy(&unknown);
+}
+
 static void print_head(const bson_t *record, FILE *out)
 {
     char begin[32];
@@ -336,6 +371,7 @@ bool explain_event_print(const bson_t *record, FILE *out)
     print_list(record, "shapes", "Shapes that held most", 0, print_shape, out);
     print_connections(record, out);
     print_deployment(record, out);
+    print_unknown(record, out);
     return true;
 }
 

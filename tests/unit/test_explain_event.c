@@ -140,6 +140,19 @@ static void test_one_that_goes_on(void **state)
     free(printed);
 }
 
+static void test_one_that_was_cut_off_and_of_a_newer_weir(void **state)
+{
+    char *printed = print("{'_id': 'x', 'server': 'a:1', 'begin': 1.0, 'end': 3.0, 'duration': 2.0,"
+                          " 'ended': 'weir stopped', 'verdict': 'a leak', 'cause': 'leak',"
+                          " 'moon': {'phase': 'full', 'tide\\u001b[2J': [1, 2]}, 'sun': 2}");
+    (void)state;
+    assert_non_null(strstr(printed, "2.0 s, then: weir stopped; cap"));
+    assert_non_null(strstr(printed, "\nBesides, which this weir does not know\n"
+                                    "  { \"moon\" : { \"phase\" : \"full\", "
+                                    "\"tide\\u001b[2J\" : [ 1, 2 ] }, \"sun\" : 2"));
+    free(printed);
+}
+
 static void test_what_is_no_record(void **state)
 {
     (void)state;
@@ -154,6 +167,7 @@ int main(void)
         cmocka_unit_test(test_all_of_it_is_told),
         cmocka_unit_test(test_a_terminal_is_safe),
         cmocka_unit_test(test_one_that_goes_on),
+        cmocka_unit_test(test_one_that_was_cut_off_and_of_a_newer_weir),
         cmocka_unit_test(test_what_is_no_record),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
