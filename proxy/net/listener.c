@@ -98,13 +98,18 @@ static void listener_ready(struct ev_loop *ev, ev_io *io, int events)
     }
 }
 
-// Whether a socket's file is there that nobody listens on.
+// Whether a socket's file is there that nobody listens on; if not, errno says what is there.
 static bool unix_is_stale(const struct address *address)
 {
     struct sockaddr_un un;
     struct stat file;
     unix_path(address, &un);
-    if (lstat(un.sun_path, &file) != 0 || !S_ISSOCK(file.st_mode)) {
+    errno = EADDRINUSE;
+    if (lstat(un.sun_path, &file) != 0) {
+        return false;
+    }
+    if (!S_ISSOCK(file.st_mode)) {
+        errno = ENOTSOCK;
         return false;
     }
     int fd = socket_open(address);
@@ -114,6 +119,7 @@ static bool unix_is_stale(const struct address *address)
     int result = connect(fd, (const struct sockaddr *)&address->storage, address->len);
     bool stale = result != 0 && errno == ECONNREFUSED;
     close(fd);
+    errno = EADDRINUSE;
     return stale;
 }
 
@@ -127,7 +133,6 @@ static int socket_bind(int fd, const struct address *address)
         return -1;
     }
     if (!unix_is_stale(address)) {
-        errno = EADDRINUSE;
         return -1;
     }
     struct sockaddr_un un;
@@ -194,11 +199,15 @@ struct listener *listener_open(struct loop *loop, const struct address *address,
     bool inherited;
     int fd = socket_listen(address, &inherited);
     if (fd < 0) {
+        int error = errno;
+        bool reserved = error == EACCES && !address_is_unix(address);
         char words[ERRNO_WORDS_BYTES];
-        errno_words(errno, words);
         char where[sizeof(struct sockaddr_un)];
         address_format(address, where, sizeof where);
-        snprintf(ret_error, error_capacity, "%s: %s", where, words);
+        snprintf(ret_error, error_capacity, "%s: %s%s", where,
+                 error == ENOTSOCK ? "is there, and no socket" : errno_words(error, words),
+                 reserved ? "; ports below 1024 need CAP_NET_BIND_SERVICE" : "");
+        errno = error;
         return NULL;
     }
     struct listener *listener = xcalloc(1, sizeof *listener);

@@ -17,8 +17,8 @@ struct listener;
 // loop's thread with each new socket (non-blocking, close-on-exec, TCP_NODELAY, keep-alive), which
 // it owns. A Unix socket's path that nobody listens on any more is taken over; the file is removed
 // when the listener is freed, unless it was inherited. Out of file descriptors: accepting pauses
-// 100 ms and `accepted` is called with -1 so that somebody can say so. NULL on failure, with one
-// line for people in ret_error ("127.0.0.1:27017: address already in use").
+// 100 ms and `accepted` is called with -1 so that somebody can say so. NULL on failure, with errno
+// and one line for people in ret_error ("127.0.0.1:27017: address already in use").
 struct listener *listener_open(struct loop *loop, const struct address *address,
                                void (*accepted)(void *arg, int fd), void *arg, char *ret_error,
                                size_t error_capacity);
