@@ -3,6 +3,7 @@
 #include "proxy/acceptor.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -158,7 +159,7 @@ static bool plan_doors(struct plan *plan, const struct config *config, char *ret
     for (size_t i = 0; i < config->bind_ip.count; i++) {
         if (!plan_host(plan, config->bind_ip.items[i], (uint16_t)config->port, CONFIG_OPTION_port,
                        &error)) {
-            config_blame(config, CONFIG_OPTION_port, error, ret_error, capacity);
+            config_blame(config, CONFIG_OPTION_bind_ip, error, ret_error, capacity);
             return false;
         }
     }
@@ -269,7 +270,10 @@ static bool prepare(struct acceptor *acceptor, const struct plan *plan, const st
     for (int i = 0; i < plan->count; i++) {
         const struct address *address = &plan->addresses[i];
         if (!find_door(acceptor, address) && !build_door(acceptor, address, error, sizeof error)) {
-            config_blame(config, plan->options[i], error, ret_error, capacity);
+            enum config_option option = plan->options[i];
+            bool no_address = errno == EADDRNOTAVAIL && option == CONFIG_OPTION_port;
+            config_blame(config, no_address ? CONFIG_OPTION_bind_ip : option, error, ret_error,
+                         capacity);
             settle(acceptor, false);
             return false;
         }
@@ -294,12 +298,14 @@ bool acceptor_listen_http(struct acceptor *acceptor, struct http *http, char *re
     struct address address;
     char error[CONFIG_REASON_BYTES];
     const char *reason = error;
+    enum config_option blamed = CONFIG_OPTION_http_bind_ip;
     if (address_resolve(config->http_bind_ip, (uint16_t)config->http_port, &address, 1, &reason)) {
         acceptor->http_listener =
             listener_open(acceptor->loop, &address, accepted_http, acceptor, error, sizeof error);
+        blamed = errno == EADDRNOTAVAIL ? blamed : CONFIG_OPTION_http_port;
     }
     if (!acceptor->http_listener) {
-        config_blame(config, CONFIG_OPTION_http_port, reason, ret_error, capacity);
+        config_blame(config, blamed, reason, ret_error, capacity);
         return false;
     }
     acceptor->http = http;

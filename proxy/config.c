@@ -116,8 +116,15 @@ void config_describe(const struct config *config, enum config_option option,
 void config_blame(const struct config *config, enum config_option option, const char *error,
                   char *ret_error, size_t capacity)
 {
-    char subject[CONFIG_SUBJECT_BYTES];
+    char subject[CONFIG_SUBJECT_BYTES], value[CONFIG_VALUE_BYTES];
+    const struct option_row *row = &option_rows[option];
     config_describe(config, option, subject);
+    if (option_has_value(row, config)) {
+        option_show(row, config, value, sizeof value);
+        if (strncmp(error, value, strlen(value)) == 0) { // a path: once is enough
+            describe(config, option, config->origins[option], "", subject);
+        }
+    }
     snprintf(ret_error, capacity, "%.*s: %s", CONFIG_SUBJECT_BYTES, subject, error);
 }
 

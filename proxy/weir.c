@@ -8,6 +8,7 @@
 
 #include "proxy/weir.h"
 
+#include <errno.h>
 #include <openssl/crypto.h>
 #include <signal.h>
 #include <stdio.h>
@@ -74,6 +75,14 @@ static void warn_if_expired(struct tls_server *tls, const char *file)
     }
 }
 
+// Whose path the error begins with.
+static enum config_option file_blamed(const struct config *config, const char *error)
+{
+    const char *file = config->tls_ca_file;
+    return file && strncmp(error, file, strlen(file)) == 0 ? CONFIG_OPTION_tls_ca_file
+                                                           : CONFIG_OPTION_tls_certificate_key_file;
+}
+
 bool weir_make_tls(const struct config *config, const struct deployment *deployment,
                    struct shared *shared, char *ret_error, size_t capacity)
 {
@@ -82,7 +91,7 @@ bool weir_make_tls(const struct config *config, const struct deployment *deploym
         shared->tls_server = tls_server_new(config->tls_certificate_key_file, config->tls_ca_file,
                                             wanted_certificates(config), error, sizeof error);
         if (!shared->tls_server) {
-            config_blame(config, CONFIG_OPTION_tls_mode, error, ret_error, capacity);
+            config_blame(config, file_blamed(config, error), error, ret_error, capacity);
             return false;
         }
         warn_if_expired(shared->tls_server, config->tls_certificate_key_file);
@@ -112,15 +121,29 @@ void weir_free_tls(struct shared *shared)
     }
 }
 
-// The first bytes of a file; false if there are not as many.
-static bool read_secret(const char *path, uint8_t ret_secret[LOGIN_SECRET_BYTES])
+// The first bytes of security.saltSecretFile, which is there to be read.
+static bool read_secret(const struct config *config, uint8_t ret_secret[LOGIN_SECRET_BYTES],
+                        char *ret_error, size_t capacity)
 {
-    FILE *file = fopen(path, "re");
-    size_t bytes = file ? fread(ret_secret, 1, LOGIN_SECRET_BYTES, file) : 0;
+    FILE *file = fopen(config->salt_secret_file, "re");
+    errno = file ? 0 : errno;
+    bool whole = file && fread(ret_secret, 1, LOGIN_SECRET_BYTES, file) == LOGIN_SECRET_BYTES;
+    if (!whole) {
+        config_blame(config, CONFIG_OPTION_salt_secret_file,
+                     errno ? strerror(errno) : "has less than 32 bytes", ret_error, capacity);
+    }
     if (file) {
         fclose(file);
     }
-    return bytes == LOGIN_SECRET_BYTES;
+    return whole;
+}
+
+static bool check_secret(const struct config *config, char *ret_error, size_t capacity)
+{
+    uint8_t secret[LOGIN_SECRET_BYTES];
+    bool good = !config->salt_secret_file || read_secret(config, secret, ret_error, capacity);
+    OPENSSL_cleanse(secret, sizeof secret);
+    return good;
 }
 
 static bool make_logins(const struct config *config, struct weir *weir, char *ret_error,
@@ -130,9 +153,7 @@ static bool make_logins(const struct config *config, struct weir *weir, char *re
     if (config->authorization != CONFIG_AUTHORIZATION_ENABLED) {
         return true;
     }
-    if (config->salt_secret_file && !read_secret(config->salt_secret_file, secret)) {
-        config_blame(config, CONFIG_OPTION_salt_secret_file,
-                     "cannot be read, or has less than 32 bytes", ret_error, capacity);
+    if (config->salt_secret_file && !read_secret(config, secret, ret_error, capacity)) {
         return false;
     }
     if (!config->salt_secret_file && getentropy(secret, sizeof secret) != 0) {
@@ -170,12 +191,13 @@ static bool check_webhook(const struct config *config, char *ret_error, size_t c
         config_blame(config, CONFIG_OPTION_events_webhook, error, ret_error, capacity);
         return false;
     }
-    if (ca_file && access(ca_file, R_OK) != 0) {
-        config_blame(config, CONFIG_OPTION_events_webhook_ca_file, strerror(errno), ret_error,
-                     capacity);
-        return false;
+    const struct tls_client_options options = {.ca_file = ca_file};
+    struct tls_client *tls = ca_file ? tls_client_new(&options, error, sizeof error) : NULL;
+    if (ca_file && !tls) {
+        config_blame(config, CONFIG_OPTION_events_webhook_ca_file, error, ret_error, capacity);
     }
-    return true;
+    tls_client_free(tls);
+    return !ca_file || tls;
 }
 
 bool weir_check(const struct config *config, char *ret_error, size_t error_capacity)
@@ -186,6 +208,7 @@ bool weir_check(const struct config *config, char *ret_error, size_t error_capac
         return false;
     }
     bool good = weir_make_tls(config, deployment, &shared, ret_error, error_capacity) &&
+                check_secret(config, ret_error, error_capacity) &&
                 check_archive(config, ret_error, error_capacity) &&
                 check_webhook(config, ret_error, error_capacity) &&
                 fleet_check(config, ret_error, error_capacity);

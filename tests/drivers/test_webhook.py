@@ -193,12 +193,3 @@ def test_what_is_no_url_is_refused_and_not_shown(url, says):
     assert done.returncode == 2
     assert "--events-webhook" in done.stderr and says in done.stderr
     assert "s3same" not in done.stderr
-
-
-def test_certificates_that_are_not_there_are_said_at_once():
-    command = [str(weir.default_binary()), "mongodb://127.0.0.1:1", "--port", "0"]
-    done = subprocess.run(
-        [*command, "--events-webhook", "https://localhost/", "--events-webhook-ca-file", "/none"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
-    )  # fmt: skip
-    assert done.returncode == 2 and "No such file" in done.stderr

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people type wrong: one line that names the place, what is wrong and what would be right."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+
+import pytest
+import servers
+import weir
+
+NOWHERE = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=1"  # refused before it is asked
+REFUSED = 2
+PEM = "-----BEGIN {0}-----.*?-----END {0}-----"
+
+
+def run(*arguments: str, said: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Without the variables of whoever runs the tests."""
+    env = {"PATH": os.environ["PATH"], "MONGOC_DISABLE_SHM": "1", **variables}
+    return subprocess.run(
+        [str(weir.default_binary()), *arguments],
+        input=said, capture_output=True, text=True, timeout=30, env=env,
+    )  # fmt: skip
+
+
+def refusal(*arguments: str, status: int = REFUSED, **more: str) -> str:
+    """The one line that it says; of a start that got far, the log comes before it."""
+    done = run(*arguments, **more)
+    assert (done.returncode, done.stdout) == (status, ""), done
+    *log, line = done.stderr.splitlines()
+    assert all(" event=" in one for one in log), done.stderr
+    return line
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Files that are not what they should be, by their names."""
+    directory = tmp_path_factory.mktemp("files")
+    certs = servers.certificates()
+    made = {"certs": certs, "directory": directory}
+    certificate = re.search(PEM.format("CERTIFICATE"), (certs / "server.pem").read_text(), re.S)[0]
+    key = re.search(PEM.format("PRIVATE KEY"), (certs / "client.pem").read_text(), re.S)[0]
+    for name, text in {
+        "empty": "", "junk": "junk\n", "mismatch": certificate + "\n" + key, "no-key": certificate,
+    }.items():  # fmt: skip
+        made[name] = directory / name
+        made[name].write_text(text)
+    return made
+
+
+TLS = ["--tls-mode", "requireTLS", "--tls-certificate-key-file"]
+GOOD = [*TLS, "{certs}/server.pem"]
+HOOK = ["--events-webhook", "https://localhost/", "--events-webhook-ca-file"]
+STARTS = [
+    ([*TLS, "/nowhere"], "--tls-certificate-key-file: /nowhere: cannot be read: no such file"),
+    ([*TLS, "{directory}"], "--tls-certificate-key-file: {directory}: cannot be read: is a dir"),
+    ([*TLS, "{empty}"], "--tls-certificate-key-file: {empty}: no certificate in it"),
+    ([*TLS, "{junk}"], "--tls-certificate-key-file: {junk}: no certificate in it"),
+    ([*TLS, "{no-key}"], "--tls-certificate-key-file: {no-key}: no private key in it"),
+    ([*TLS, "{mismatch}"], "--tls-certificate-key-file: {mismatch}: its private key does not belong"),
+    ([*GOOD, "--tls-ca-file", "/nowhere"], "--tls-ca-file: /nowhere: cannot be read: no such file"),
+    ([*GOOD, "--tls-ca-file", "{junk}"], "--tls-ca-file: {junk}: no certificate in it"),
+    ([*GOOD, "--tls-ca-file", "{certs}/ca.pem", "--tls-crl-file", "{empty}"],
+     "--tls-crl-file: {empty}: no revocation list in it"),
+    (["--events-path", "/nowhere"], "--events-path: /nowhere: cannot be written to: No such file"),
+    ([*HOOK, "/nowhere"], "--events-webhook-ca-file: /nowhere: cannot be read: no such file"),
+    ([*HOOK, "{junk}"], "--events-webhook-ca-file: {junk}: no certificate in it"),
+    (["--salt-secret-file", "/nowhere"], "--salt-secret-file /nowhere: No such file"),
+    (["--salt-secret-file", "{junk}"], "--salt-secret-file {junk}: has less than 32 bytes"),
+    (["--control-socket", "{junk}"], "--control-socket: {junk}: is there, and no socket"),
+    (["--unix-socket", "{junk}"], "--unix-socket: {junk}: is there, and no socket"),
+    (["--bind-ip", "no.such.host.invalid"], "--bind-ip no.such.host.invalid: no such host"),
+    (["--bind-ip", "192.0.2.1"], "--bind-ip: 192.0.2.1:0: cannot assign requested"),
+    (["--http-port", "1", "--http-bind-ip", "no.such.host.invalid"],
+     "--http-bind-ip no.such.host.invalid: no such host"),
+    (["--port", "{used}"], "--port {used}: 127.0.0.1:{used}: address already in use"),
+    (["--http-port", "{used}"], "--http-port {used}: 127.0.0.1:{used}: address already in use"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("flags", "says"), STARTS, ids=[says for _, says in STARTS])
+def test_what_no_start_gets_past(files, flags, says):
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        here = {**files, "used": used.getsockname()[1]}
+        flags = [flag.format(**here) for flag in flags]
+        open_to_all = ["--allow-remote-without-auth"] if "--bind-ip" in flags else []
+        salted = "--salt-secret-file" in flags  # read at the start only where users log in
+        port = [] if "--port" in flags else ["--port", "0"]
+        line = refusal(*(["check", "/dev/null"] if salted else []), NOWHERE, *port,
+                       *open_to_all, *flags)  # fmt: skip
+        assert line.startswith("weir: " + says.format(**here)), line
