@@ -15,8 +15,7 @@ enum { PASSWORD_BYTES = 1024 };
 
 static bool refuse(char *ret_reason, const char *why)
 {
-    snprintf(ret_reason, OPTION_REASON_BYTES, "%s", why);
-    return false;
+    return option_refuse(ret_reason, "%s", why);
 }
 
 // The first line of a file.
@@ -25,13 +24,13 @@ static bool read_password(const char *path, char **ret_password, char *ret_reaso
     char line[PASSWORD_BYTES] = "";
     FILE *file = fopen(path, "re");
     if (!file) {
-        return refuse(ret_reason, "passwordFile: cannot be read");
+        return option_refuse(ret_reason, "passwordFile %.90s: %s", path, strerror(errno));
     }
     bool read = fgets(line, sizeof line, file) != NULL;
     fclose(file);
     size_t length = strcspn(line, "\r\n");
     if (!read || length == 0 || length == sizeof line - 1) {
-        return refuse(ret_reason, "passwordFile: its first line is no password");
+        return option_refuse(ret_reason, "passwordFile %.90s: its first line is no password", path);
     }
     line[length] = '\0';
     *ret_password = xstrdup(line);

@@ -132,7 +132,8 @@ def test_what_a_gone_client_leaves_is_killed_as_who_opened_it(entries, tmp_path)
 
 REFUSED = {
     "no password": ("{name: a, username: a}", "passwordFile: missing"),
-    "no file": ("{name: a, username: a, passwordFile: /nowhere/at/all}", "cannot be read"),
+    "no file": ("{name: a, username: a, passwordFile: /nowhere/at/all}",
+                "passwordFile /nowhere/at/all: No such file"),
     "no name": ("{username: a, passwordFile: /dev/null}", "name: missing"),
     "a mechanism": ("{name: a, username: a, passwordFile: /dev/null, mechanism: X}", "SCRAM-SHA-1"),
     "unknown": ("{name: a, pasword: b}", "unknown field"),
