@@ -120,7 +120,7 @@ void option_print_help(FILE *out, const struct option_row *row)
     } else {
         fprintf(out, row->preset != NULL ? "  (%s)\n" : "\n", row->preset);
     }
-    print_wrapped(out, row->help, "      ", 76);
+    print_wrapped(out, row->help, "      ", 74);
 }
 
 void config_print_help(FILE *out)

@@ -157,7 +157,7 @@ int main(int argc, char **argv)
         return top_main(argc - 1, argv + 1);
     }
     if (argc > 1 && strcmp(argv[1], "user") == 0) {
-        return user_command(argc, argv);
+        return user_main(argc - 1, argv + 1);
     }
     if (asks_for(argc, argv, "--help") || asks_for(argc, argv, "-h")) {
         return print(config_print_help);

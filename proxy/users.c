@@ -102,7 +102,8 @@ static bool read_may(struct user *user, char *ret_reason)
             class ++;
         }
         if (class == 3) {
-            return option_refuse(ret_reason, "may: must be of read, write, admin");
+            return option_refuse(ret_reason, "may %.60s: must be of read, write, admin",
+                                 list->items[i]);
         }
         user->may |= 1u << class;
     }
@@ -122,6 +123,12 @@ static bool read_databases(struct user *user, char *ret_reason)
         return option_refuse(ret_reason, "may: needs databases");
     }
     return true;
+}
+
+bool user_spec_check(const struct user_spec *spec, char ret_reason[OPTION_REASON_BYTES])
+{
+    struct user user = {.spec = *spec};
+    return read_may(&user, ret_reason) && read_databases(&user, ret_reason);
 }
 
 static bool read_keys(struct user *user, char *ret_reason)

@@ -31,6 +31,9 @@ struct identity_spec {
 extern const struct entry_table user_table;
 extern const struct entry_table identity_table;
 
+// Whether what a user may do makes sense, and if not, why.
+bool user_spec_check(const struct user_spec *spec, char ret_reason[OPTION_REASON_BYTES]);
+
 enum scram { SCRAM_256, SCRAM_1, SCRAM_COUNT };
 
 extern const char *const scram_names[SCRAM_COUNT]; // "SCRAM-SHA-256", ...

@@ -7,6 +7,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "proxy/config_loader.h"
 #include "proxy/mem.h"
 #include "proxy/users.h"
 
@@ -23,17 +25,26 @@ static const char usage[] =
     "Usage: weir user add NAME [--scram-sha-1] [FLAG...] <PASSWORD\n"
     "       weir user import [FLAG...] <DOCUMENTS\n"
     "\n"
-    "Prints entries for the list under users: in weir's file. They hold keys, not passwords.\n"
+    "Prints entries for the list under users: in weir's file. They hold keys, not\n"
+    "passwords.\n"
     "\n"
-    "add asks for the password, or takes a line of standard input. --scram-sha-1 makes the\n"
-    "keys for drivers from before 2018 as well. import takes the users of a deployment, with\n"
-    "their passwords: what db.getSiblingDB('admin').system.users.find() returns, as JSON, by\n"
-    "a user who may see it.\n"
+    "add asks for the password, or takes a line of standard input. --scram-sha-1\n"
+    "makes the keys for drivers from before 2018 as well. import takes the users of a\n"
+    "deployment, with their passwords: what\n"
+    "db.getSiblingDB('admin').system.users.find() returns, as JSON, by a user who may\n"
+    "see it.\n"
+    "\n"
+    "Example: weir user add shop --may read,write --databases shop\n"
     "\n";
 
-static int refuse(const char *why)
+__attribute__((format(printf, 1, 2))) static int refuse(const char *format, ...)
 {
-    fprintf(stderr, "weir user: %s\n", why);
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("weir user: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
     return EXIT_REFUSED;
 }
 
@@ -41,9 +52,8 @@ static int print_usage(void)
 {
     fputs(usage, stdout);
     for (int i = 0; i < user_table.count; i++) {
-        const struct option_row *row = &user_table.rows[i];
-        if (row->flag[0] != '\0') {
-            printf("  --%s %s\n      %s\n", row->flag, row->value, row->help);
+        if (user_table.rows[i].flag[0] != '\0') {
+            option_print_help(stdout, &user_table.rows[i]);
         }
     }
     return EXIT_SUCCESS;
@@ -99,34 +109,78 @@ static void print_entry(const struct user_spec *spec)
     }
 }
 
-// The flags after the words, into the spec. False: one is wrong, and it was said.
+// NULL: there is none, which was said.
+static const struct option_row *find_flag(const char *flag, size_t length, bool makes_keys)
+{
+    struct guess guess;
+    char typed[OPTION_NAME_BYTES];
+    snprintf(typed, sizeof typed, "%.*s", (int)length, flag);
+    guess_init(&guess, typed + strspn(typed, "-"));
+    if (makes_keys) {
+        guess_try(&guess, "scram-sha-1");
+    }
+    for (int i = 0; i < user_table.count; i++) {
+        const struct option_row *row = &user_table.rows[i];
+        if (row->flag[0] != '\0' && strncmp(typed, "--", 2) == 0 &&
+            strcmp(typed + 2, row->flag) == 0) {
+            return row;
+        }
+        guess_try(&guess, row->flag);
+    }
+    if (strncmp(typed, "--", 2) == 0 && guess.match[0] != '\0') {
+        refuse("%s: unknown flag, did you mean --%s?", typed, guess.match);
+    } else {
+        refuse("%s: unknown, see weir user --help", typed);
+    }
+    return NULL;
+}
+
+// A reason begins with the field's name in the file, which may not be the flag's.
+static bool refuse_flag(const struct option_row *row, const char *reason)
+{
+    size_t length = strlen(row->name);
+    bool named = strncmp(reason, row->name, length) == 0;
+    refuse("--%s%s", row->flag, named ? reason + length : reason);
+    return false;
+}
+
+static bool check_spec(const struct user_spec *spec)
+{
+    char reason[OPTION_REASON_BYTES];
+    if (user_spec_check(spec, reason)) {
+        return true;
+    }
+    refuse("--%s", reason); // its fields are called as their flags are
+    return false;
+}
+
+// The flags after the words, into the spec; ret_sha_1 NULL: there is no --scram-sha-1. False: one
+// is wrong, and it was said.
 static bool take_flags(int argc, char *const argv[], int first, struct user_spec *spec,
                        bool *ret_sha_1)
 {
     for (int i = first; i < argc; i++) {
         char reason[OPTION_REASON_BYTES];
-        const char *name = argv[i];
-        int row = 0;
-        if (strcmp(name, "--scram-sha-1") == 0) {
+        if (ret_sha_1 && strcmp(argv[i], "--scram-sha-1") == 0) {
             *ret_sha_1 = true;
             continue;
         }
-        while (row < user_table.count &&
-               (user_table.rows[row].flag[0] == '\0' || strncmp(name, "--", 2) != 0 ||
-                strcmp(name + 2, user_table.rows[row].flag) != 0)) {
-            row++;
-        }
-        if (row == user_table.count || i + 1 == argc) {
-            fprintf(stderr, "weir user: %.80s: %s\n", name,
-                    row == user_table.count ? "unknown, see weir user" : "needs a value");
+        size_t length = strcspn(argv[i], "=");
+        bool has_value = argv[i][length] == '=';
+        const struct option_row *row = find_flag(argv[i], length, ret_sha_1 != NULL);
+        if (!row) {
             return false;
         }
-        if (!entry_set(&user_table, spec, user_table.rows[row].name, argv[++i], reason)) {
-            fprintf(stderr, "weir user: %s: %s\n", name, reason);
+        if (!has_value && i + 1 == argc) {
+            refuse("%s: needs a value", argv[i]);
             return false;
+        }
+        const char *value = has_value ? argv[i] + length + 1 : argv[++i];
+        if (!entry_set(&user_table, spec, row->name, value, reason)) {
+            return refuse_flag(row, reason);
         }
     }
-    return true;
+    return check_spec(spec);
 }
 
 // --- keys ---------------------------------------------------------------------------------------
@@ -219,18 +273,19 @@ static bool read_password(const char *prompt, char ret_password[PASSWORD_BYTES])
     return whole;
 }
 
-static bool ask_password(char ret_password[PASSWORD_BYTES])
+// NULL, or why there is none.
+static const char *ask_password(char ret_password[PASSWORD_BYTES])
 {
     char again[PASSWORD_BYTES];
     if (!read_password("Password: ", ret_password)) {
-        return false;
+        return "no password: the first line of standard input is to be one";
     }
     if (!isatty(STDIN_FILENO)) {
-        return true;
+        return NULL;
     }
     bool same = read_password("Once more: ", again) && strcmp(again, ret_password) == 0;
     OPENSSL_cleanse(again, sizeof again);
-    return same;
+    return same ? NULL : "not the same password twice";
 }
 
 static int add(int argc, char *const argv[])
@@ -241,13 +296,19 @@ static int add(int argc, char *const argv[])
     bool sha_1 = false;
     int status = EXIT_REFUSED;
     entry_preset(&user_table, &spec);
-    if (argc < 4 || argv[3][0] == '-') {
+    if (argc < 3 || argv[2][0] == '-') {
         refuse("add: needs a NAME");
-    } else if (!entry_set(&user_table, &spec, "name", argv[3], reason)) {
-        refuse(reason);
-    } else if (take_flags(argc, argv, 4, &spec, &sha_1)) {
-        if (!ask_password(password)) {
-            refuse("no password, or not the same twice");
+    } else if (!entry_set(&user_table, &spec, "name", argv[2], reason)) {
+        refuse("%s", reason);
+    } else if (!take_flags(argc, argv, 3, &spec, &sha_1)) {
+        status = EXIT_REFUSED;
+    } else if (strcmp(spec.db, "$external") == 0) {
+        refuse(
+            "--db $external: who shows a certificate has no password; docs/users.md has the entry");
+    } else {
+        const char *problem = ask_password(password);
+        if (problem) {
+            refuse("%s", problem);
         } else if (!add_keys(&spec, password, sha_1)) {
             refuse("the password has characters that SCRAM does not allow (SASLprep, RFC 4013)");
         } else {
@@ -318,7 +379,6 @@ static const char *import_user(int argc, char *const argv[], const bson_t *docum
 {
     struct user_spec spec = {0};
     char reason[OPTION_REASON_BYTES];
-    bool ignored;
     const char *name = text_in(document, "user");
     const char *db = text_in(document, "db");
     const char *problem = NULL;
@@ -326,8 +386,8 @@ static const char *import_user(int argc, char *const argv[], const bson_t *docum
     if (!name || !db || !entry_set(&user_table, &spec, "name", name, reason) ||
         !entry_set(&user_table, &spec, "db", db, reason)) {
         problem = "is no document of system.users";
-    } else if (!take_flags(argc, argv, 3, &spec, &ignored)) {
-        problem = "a flag is wrong";
+    } else if (!take_flags(argc, argv, 2, &spec, NULL)) {
+        problem = "";
     } else {
         problem = import_keys(document, &spec);
     }
@@ -354,23 +414,27 @@ static int import(int argc, char *const argv[])
     }
     bson_json_reader_destroy(reader);
     bson_destroy(&document);
-    if (problem || read < 0 || count == 0) {
-        fprintf(stderr, "weir user import: document %d: %s\n", problem ? count : count + 1,
-                problem ? problem : "is no JSON");
-        return EXIT_REFUSED;
+    if (problem && problem[0] == '\0') {
+        return EXIT_REFUSED; // a flag is wrong, which was said
     }
-    return EXIT_SUCCESS;
+    if (problem || read < 0) {
+        return refuse("import: document %d: %s", problem ? count : count + 1,
+                      problem ? problem : "is no JSON");
+    }
+    return count > 0 ? EXIT_SUCCESS : refuse("import: standard input has no documents");
 }
 
-int user_command(int argc, char *const argv[])
+int user_main(int argc, char **argv)
 {
-    const char *verb = argc > 2 ? argv[2] : "";
+    const char *verb = argc > 1 ? argv[1] : "";
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            return print_usage();
+        }
+    }
     if (strcmp(verb, "add") == 0) {
         return add(argc, argv);
     }
-    if (strcmp(verb, "import") == 0) {
-        return import(argc, argv);
-    }
-    return verb[0] == '\0' || strcmp(verb, "--help") == 0 ? print_usage()
-                                                          : refuse("needs add or import");
+    return strcmp(verb, "import") == 0 ? import(argc, argv)
+                                       : refuse("needs add or import, see weir user --help");
 }

@@ -5,7 +5,7 @@
 #ifndef PROXY_ADMIN_USER_COMMAND_H
 #define PROXY_ADMIN_USER_COMMAND_H
 
-// argv as in main, whose argv[1] is "user". Returns the exit status.
-int user_command(int argc, char *const argv[]);
+// argv[0] is "user". Returns the exit status.
+int user_main(int argc, char **argv);
 
 #endif

@@ -92,3 +92,38 @@ def test_what_no_start_gets_past(files, flags, says):
         line = refusal(*(["check", "/dev/null"] if salted else []), NOWHERE, *port,
                        *open_to_all, *flags)  # fmt: skip
         assert line.startswith("weir: " + says.format(**here)), line
+
+
+USERS = [
+    (["add"], "add: needs a NAME"),
+    (["ad", "x"], "needs add or import, see weir user --help"),
+    (["add", "x", "--may", "raed", "--databases", "d"], "--may raed: must be of read, write, admin"),
+    (["add", "x", "--may", "read"], "--may: needs databases"),
+    (["add", "x", "--may=read", "--databases=a*b"], "--databases: a * may only be the end of a name"),
+    (["add", "x", "--weir", "maybe"], "--weir: must be no|read|act"),
+    (["add", "x", "--max-in-flight", "-1"], "--max-in-flight: must be 0 to 100000"),
+    (["add", "x", "--databses", "d"], "--databses: unknown flag, did you mean --databases?"),
+    (["add", "x", "--password=s3same"], "--password: unknown, see weir user --help"),
+    (["add", "x", "--db"], "--db: needs a value"),
+    (["add", "x", "--db", "$external"], "--db $external: who shows a certificate has no password"),
+    (["add", "x"], "no password: the first line of standard input is to be one"),
+    (["import"], "import: standard input has no documents"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "says"), USERS, ids=[says for _, says in USERS])
+def test_what_is_no_user(words, says):
+    assert refusal("user", *words).startswith(f"weir user: {says}")
+
+
+@pytest.mark.parametrize(
+    ("documents", "flags", "says"),
+    [
+        ("x", (), "import: document 1: is no JSON"),
+        ("{}", (), "import: document 1: is no document of system.users"),
+        ('{"user": "a", "db": "b"}', (), "import: document 1: has no SCRAM credentials"),
+        ('{"user": "a", "db": "b"}', ("--scram-sha-1",), "--scram-sha-1: unknown, see"),
+    ],
+)
+def test_what_is_no_user_of_a_deployment(documents, flags, says):
+    assert refusal("user", "import", *flags, said=documents).startswith(f"weir user: {says}")

@@ -404,7 +404,7 @@ static void what_is_wrong_with_a_user_is_said(void **state)
          "test.yaml:9: users, the 1. one: may: needs databases"},
         {{{"name", "x", 3}, {"scramSha256", KEYS_256, 4}, {"may", "reed", 5}},
          3,
-         "test.yaml:9: users, the 1. one: may: must be of read, write, admin"},
+         "test.yaml:9: users, the 1. one: may reed: must be of read, write, admin"},
         {{{"name", "x", 3}, {"scramSha256", KEYS_256, 4}, {"identity", "boss", 5}},
          3,
          "test.yaml:9: users, the 1. one: identity: no entry of identities has that name"},
