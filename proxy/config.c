@@ -32,6 +32,13 @@ struct command_line {
     const char *file;
 };
 
+static const char *uri_variable; // of the app; NULL: there is none
+
+void config_look_at(const char *apps_variable)
+{
+    uri_variable = apps_variable;
+}
+
 // A URI where none belongs (an argument forgotten before it, = or : mistaken) has its password with
 // it: what stands between its :// and rest is hidden.
 static void hide_uri(char *text, const char *rest)
@@ -79,6 +86,8 @@ static void option_name_in(enum config_option option, enum config_source source,
     const struct option_row *row = &option_rows[option];
     if (source == CONFIG_FROM_VARIABLE) {
         option_variable(row->flag, ret_name);
+    } else if (source == CONFIG_FROM_APPS_VARIABLE) {
+        snprintf(ret_name, OPTION_NAME_BYTES, "%s", uri_variable);
     } else if (source == CONFIG_FROM_FLAG && row->type == OPTION_URI) {
         snprintf(ret_name, OPTION_NAME_BYTES, "URI");
     } else if (source == CONFIG_FROM_FLAG) {
@@ -293,7 +302,10 @@ static bool set_variables(struct loader *loader, char *const env[])
             return false;
         }
     }
-    return true;
+    const char *uri = uri_variable ? variable_value(env, uri_variable) : NULL;
+    origin.source = CONFIG_FROM_APPS_VARIABLE;
+    return !uri || loader->config->origins[CONFIG_OPTION_uri].source == CONFIG_FROM_VARIABLE ||
+           loader_set(loader, CONFIG_OPTION_uri, origin, uri);
 }
 
 // Variables named WEIR_ may be anybody's, so one that we do not know is refused only if it is
@@ -487,8 +499,10 @@ static bool check_users(struct loader *loader)
 static bool check_uri(struct loader *loader)
 {
     return loader->config->uri != NULL ||
-           loader_fail(loader, "URI: missing; weir URI, WEIR_URI or upstream.uri in the file says "
-                               "where the deployment is");
+           loader_fail(loader,
+                       "URI: missing; %s, WEIR_URI or upstream.uri in the file says where the "
+                       "deployment is",
+                       uri_variable ? uri_variable : "weir URI");
 }
 
 static bool load(struct loader *loader, int argc, char *const argv[], char *const env[])

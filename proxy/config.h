@@ -42,6 +42,7 @@ enum config_source {
     CONFIG_FROM_DEFAULT,
     CONFIG_FROM_FILE,
     CONFIG_FROM_VARIABLE,
+    CONFIG_FROM_APPS_VARIABLE, // config_look_at's
     CONFIG_FROM_FLAG,
 };
 
@@ -115,6 +116,10 @@ enum {
 // frees, or NULL with one line, without a line end, in ret_error. Not for two threads at a time.
 struct config *config_load(int argc, char *const argv[], char *const env[],
                            char ret_error[CONFIG_ERROR_BYTES]);
+
+// Has the URI looked for in that variable too, borrowed for good, if WEIR_URI is not set: weir exec
+// finds the deployment where the app would. Before the first config_load.
+void config_look_at(const char *apps_variable);
 
 // Whether other machines can reach weir, and need neither log in nor show a certificate.
 bool config_is_open(const struct config *config);

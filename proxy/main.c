@@ -14,7 +14,7 @@
 #include "proxy/admin/explain_event.h"
 #include "proxy/admin/plan.h"
 #include "proxy/admin/state.h"
-#include "proxy/config.h"
+#include "proxy/config_loader.h"
 #include "proxy/log.h"
 #include "proxy/admin/user_command.h"
 #include "proxy/net/inherited.h"
@@ -99,12 +99,15 @@ static bool take_variable(int *count, char **flags, const char **ret_name)
 }
 
 // weir exec [--variable NAME] [FLAGS] -- CMD...: the deployment is where the app would look for it.
-static int run_app(int argc, char **argv)
+static int exec_main(int argc, char **argv)
 {
     struct app app = {.variable = APP_URI_VARIABLE};
     int count = 1;
     while (count < argc && strcmp(argv[count], "--") != 0) {
         count++;
+    }
+    if (asks_for(count, argv, "--help") || asks_for(count, argv, "-h")) {
+        return print(config_print_help);
     }
     if (count + 1 >= argc) {
         return refuse("exec: say what is to be run: weir exec [--variable NAME] [FLAGS] -- CMD...");
@@ -113,16 +116,10 @@ static int run_app(int argc, char **argv)
     if (!take_variable(&count, argv, &app.variable)) {
         return refuse("exec: --variable: needs the NAME of a variable");
     }
-    const char *uri = getenv(app.variable);
-    if (uri && setenv("WEIR_URI", uri, 0) != 0) {
-        return refuse("exec: out of memory");
-    }
+    config_look_at(app.variable);
     char error[CONFIG_ERROR_BYTES];
     struct config *config = config_load(count, argv, environ, error);
     if (config == NULL) {
-        if (!uri) {
-            fprintf(stderr, "weir exec: %s is not set\n", app.variable);
-        }
         return refuse(error);
     }
     int status = run((struct weir_source){config, count, argv}, &app);
@@ -130,35 +127,70 @@ static int run_app(int argc, char **argv)
     return status;
 }
 
-int main(int argc, char **argv)
+static int help_main(int argc, char **argv);
+
+static const struct command {
+    const char *name;
+    int (*main)(int argc, char **argv); // argv[0] is the name; NULL: it is weir's own
+} commands[] = {
+    {"check", NULL},     {"exec", exec_main}, {"top", top_main},
+    {"ctl", ctl_main},   {"plan", plan_main}, {"doctor", doctor_main},
+    {"user", user_main}, {"help", help_main}, {"explain-event", explain_event_main},
+};
+
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static const struct command *find_command(const char *name)
 {
-    open_standard_descriptors();
-    inherited_init();
-    if (argc > 1 && strcmp(argv[1], "exec") == 0) {
-        return run_app(argc - 1, argv + 1);
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(commands[i].name, name) == 0) {
+            return &commands[i];
+        }
     }
-    if (argc > 1 && strcmp(argv[1], "plan") == 0) {
-        static char name[] = "weir plan";
-        argv[1] = name;
-        return plan_main(argc - 1, argv + 1);
+    return NULL;
+}
+
+// Empty if it is near none. What is no word may be a URI, with a password in it.
+static void guess_command(const char *typed, struct guess *ret_guess)
+{
+    bool word = typed[strspn(typed, "abcdefghijklmnopqrstuvwxyz-")] == '\0';
+    guess_init(ret_guess, typed);
+    for (size_t i = 0; i < COMMANDS && word; i++) {
+        guess_try(ret_guess, commands[i].name);
     }
-    if (argc > 1 && strcmp(argv[1], "doctor") == 0) {
-        static char doctor[] = "weir doctor";
-        argv[1] = doctor;
-        return doctor_main(argc - 1, argv + 1);
+}
+
+static int refuse_command(const char *typed, const struct guess *guess)
+{
+    char error[CONFIG_ERROR_BYTES];
+    if (guess->match[0] == '\0') {
+        snprintf(error, sizeof error, "%.40s: unknown command, see weir --help", typed);
+    } else {
+        snprintf(error, sizeof error, "%.40s: unknown command, did you mean weir %s?", typed,
+                 guess->match);
     }
-    if (argc > 1 && strcmp(argv[1], "explain-event") == 0) {
-        return explain_event_main(argc - 1, argv + 1);
+    return refuse(error);
+}
+
+// weir help NAME is weir NAME --help.
+static int help_main(int argc, char **argv)
+{
+    static char flag[] = "--help";
+    const struct command *command = argc > 1 ? find_command(argv[1]) : NULL;
+    if (argc > 1 && !command) {
+        struct guess guess;
+        guess_command(argv[1], &guess);
+        return refuse_command(argv[1], &guess);
     }
-    if (argc > 1 && strcmp(argv[1], "ctl") == 0) {
-        return ctl_main(argc - 1, argv + 1);
+    if (!command || !command->main || command->main == help_main) {
+        return print(config_print_help);
     }
-    if (argc > 1 && strcmp(argv[1], "top") == 0) {
-        return top_main(argc - 1, argv + 1);
-    }
-    if (argc > 1 && strcmp(argv[1], "user") == 0) {
-        return user_main(argc - 1, argv + 1);
-    }
+    char *line[] = {argv[1], flag, NULL};
+    return command->main(2, line);
+}
+
+static int weir_main(int argc, char **argv)
+{
     if (asks_for(argc, argv, "--help") || asks_for(argc, argv, "-h")) {
         return print(config_print_help);
     }
@@ -191,4 +223,17 @@ int main(int argc, char **argv)
     int status = only_check ? check(config) : run((struct weir_source){config, argc, argv}, &none);
     config_free(config);
     return status;
+}
+
+int main(int argc, char **argv)
+{
+    open_standard_descriptors();
+    inherited_init();
+    const struct command *command = argc > 1 ? find_command(argv[1]) : NULL;
+    if (command && command->main) {
+        return command->main(argc - 1, argv + 1);
+    }
+    struct guess guess;
+    guess_command(argc > 1 && !command && argv[1][0] != '-' ? argv[1] : "", &guess);
+    return guess.match[0] != '\0' ? refuse_command(argv[1], &guess) : weir_main(argc, argv);
 }

@@ -7,6 +7,6 @@
 
 // argv[0] is "ctl". Returns the exit status: 0 done, 1 refused or not to be reached, 2 used
 // wrongly.
-int ctl_main(int argc, char *const argv[]);
+int ctl_main(int argc, char **argv);
 
 #endif

@@ -4,9 +4,9 @@
 //      one of them    replication, databases, collections, profiler
 //      each data      the use of its indexes
 //      then           the kinds of query that were seen: an index, a plan
+#include "proxy/admin/flags.h"
 #include "proxy/admin/doctor.h"
 
-#include <getopt.h>
 #include <mongoc/mongoc.h>
 #include <stdarg.h>
 #include <string.h>
@@ -39,8 +39,8 @@ static const char usage[] =
     "Usage: weir doctor URI [--weir PORT|PATH] [--tier TIER]\n"
     "                   [--dynos N [--pool N] [--processes N]] [--json]\n"
     "\n"
-    "Asks a deployment about itself and says what is wrong, by what it knows, and what\n"
-    "to do. It changes nothing. What it may not see it says.\n"
+    "Asks a deployment about itself and says what is wrong, by what it knows, and\n"
+    "what to do. It changes nothing. What it may not see it says.\n"
     "\n"
     "  --weir PORT|PATH   also look at the queries that a running weir has seen: the\n"
     "                     port that it listens on, or the path of its control socket\n"
@@ -51,8 +51,8 @@ static const char usage[] =
     "  --json             the findings as one JSON document\n"
     "  --print-reference  what is checked, as docs/doctor.md has it\n"
     "\n"
-    "Exit status: 0 if all is well, 1 if there is a warning, 2 if something is critical,\n"
-    "3 if the question is wrong or nobody answers.\n";
+    "Exit status: 0 if all is well, 1 if there is a warning, 2 if something is\n"
+    "critical, 3 if the question is wrong or nobody answers.\n";
 
 // A kind of query that was seen.
 struct query {
@@ -505,8 +505,8 @@ static mongoc_client_t *connect_to(const char *text, bson_error_t *error)
 
 struct question {
     const char *uri;
-    const char *weir;
-    bool json;
+    const char *weir, *tier, *dynos, *pool, *processes; // as typed; NULL: not given
+    bool json, help, reference;
 };
 
 static int take_number(const char *option, const char *text, long *ret_number)
@@ -523,49 +523,46 @@ static int take_tier(const char *name, struct expectation *expectation)
                                        : complain("--tier %s: weir plan --help lists tiers", name);
 }
 
+static int take_numbers(const struct question *question, struct expectation *expectation)
+{
+    const struct {
+        const char *option, *text;
+        long *number;
+    } numbers[] = {
+        {"--dynos", question->dynos, &expectation->dynos},
+        {"--pool", question->pool, &expectation->pool},
+        {"--processes", question->processes, &expectation->processes},
+    };
+    int status = 0;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0] && status == 0; i++) {
+        if (numbers[i].text) {
+            status = take_number(numbers[i].option, numbers[i].text, numbers[i].number);
+        }
+    }
+    return status;
+}
+
 static int read_question(int argc, char **argv, struct question *question,
                          struct expectation *expectation)
 {
-    static const struct option options[] = {
-        {"weir", required_argument, NULL, 'w'},
-        {"tier", required_argument, NULL, 't'},
-        {"dynos", required_argument, NULL, 'd'},
-        {"pool", required_argument, NULL, 'm'},
-        {"json", no_argument, NULL, 'j'},
-        {"processes", required_argument, NULL, 'p'},
-        {0},
+    char error[FLAGS_ERROR_BYTES];
+    const struct flag flags[] = {
+        {"weir", &question->weir, NULL},           {"tier", &question->tier, NULL},
+        {"dynos", &question->dynos, NULL},         {"pool", &question->pool, NULL},
+        {"processes", &question->processes, NULL}, {"json", NULL, &question->json},
+        {"help", NULL, &question->help},           {"print-reference", NULL, &question->reference},
     };
-    int status = 0;
-    int option;
-    while (status == 0 && (option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        switch (option) {
-        case 'w':
-            question->weir = optarg;
-            break;
-        case 't':
-            status = take_tier(optarg, expectation);
-            break;
-        case 'd':
-            status = take_number("--dynos", optarg, &expectation->dynos);
-            break;
-        case 'm':
-            status = take_number("--pool", optarg, &expectation->pool);
-            break;
-        case 'p':
-            status = take_number("--processes", optarg, &expectation->processes);
-            break;
-        case 'j':
-            question->json = true;
-            break;
-        default:
-            return NOTHING_ASKED; // getopt has said why
-        }
+    if (!flags_read(flags, sizeof flags / sizeof flags[0], argc, argv, &question->uri, error)) {
+        return complain("%s", error);
     }
-    if (status == 0 && optind != argc - 1) {
-        return complain("needs one URI, as in: weir doctor \"$MONGODB_URI\"");
+    if (question->help || question->reference) {
+        return 0;
     }
-    question->uri = argv[argc - 1];
-    return status;
+    if (!question->uri) {
+        return complain("needs a URI, as in: weir doctor \"$MONGODB_URI\"");
+    }
+    int status = question->tier ? take_tier(question->tier, expectation) : 0;
+    return status == 0 ? take_numbers(question, expectation) : status;
 }
 
 static int diagnose(struct doctor *doctor, const struct question *question)
@@ -599,20 +596,16 @@ static int diagnose(struct doctor *doctor, const struct question *question)
 int doctor_main(int argc, char **argv)
 {
     struct question question = {0};
-    if (argc < 2 || strcmp(argv[1], "--help") == 0) {
-        fputs(usage, stdout);
-        return argc < 2 ? NOTHING_ASKED : 0;
-    }
-    if (strcmp(argv[1], "--print-reference") == 0) {
-        doctor_print_reference(stdout);
-        return 0;
-    }
     struct doctor *doctor = xcalloc(1, sizeof *doctor);
     doctor->expectation.pool = 100;
     doctor->expectation.processes = 1;
     doctor->now_s = time(NULL);
     int status = read_question(argc, argv, &question, &doctor->expectation);
-    if (status == 0) {
+    if (question.help) {
+        fputs(usage, stdout);
+    } else if (question.reference) {
+        doctor_print_reference(stdout);
+    } else if (status == 0) {
         status = diagnose(doctor, &question);
     }
     doctor_report_fini(&doctor->report);

@@ -11,6 +11,7 @@
 
 #include "proxy/admin/control_client.h"
 #include "proxy/admin/fields.h"
+#include "proxy/admin/flags.h"
 #include "proxy/admin/printed.h"
 
 #define ERROR_BYTES CONTROL_CLIENT_ERROR_BYTES
@@ -20,9 +21,9 @@ enum { FILE_BYTES_MAX = 1 << 20, INDENT = 2, LINE_BYTES = 2048, NAMED_MAX = 8 };
 static const char usage[] =
     "Usage: weir explain-event [--socket PATH | --port N] ID|FILE\n"
     "\n"
-    "Prints the record of an exhaustion: what held the connections, why they ran out, what to do.\n"
-    "Of a weir that runs on this machine, by the ID in its log, found as weir ctl finds it; or\n"
-    "from a FILE that holds the record as JSON.\n"
+    "Prints the record of an exhaustion: what held the connections, why they ran out,\n"
+    "what to do. Of a weir that runs on this machine, by the ID in its log, found as\n"
+    "weir ctl finds it; or from a FILE that holds the record as JSON.\n"
     "\n"
     "  --socket PATH  its control socket\n"
     "  --port N       the port that it listens on\n"
@@ -424,8 +425,7 @@ static int explain_file(const char *path)
     bson_t *record = len > 0 ? bson_new_from_json(buffer_at(&content), len, &wrong) : NULL;
     buffer_fini(&content);
     if (!record) {
-        return complain(EXIT_FAILURE, "%.500s: is not JSON: %s", path,
-                        len > 0 ? wrong.message : "it is empty");
+        return complain(EXIT_FAILURE, "%.500s: is %s", path, len > 0 ? "not JSON" : "empty");
     }
     bool good = explain_event_print(record, stdout);
     bson_destroy(record);
@@ -511,29 +511,20 @@ static bool is_file(const char *text)
     return strchr(text, '/') || strchr(text, '.') || access(text, F_OK) == 0;
 }
 
-int explain_event_main(int argc, char *const argv[])
+int explain_event_main(int argc, char **argv)
 {
     struct control_choice choice = {0};
     const char *what = NULL;
-    for (int i = 1; i < argc; i++) {
-        bool is_socket = strcmp(argv[i], "--socket") == 0;
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            fputs(usage, stdout);
-            return EXIT_SUCCESS;
-        }
-        if (is_socket || strcmp(argv[i], "--port") == 0) {
-            if (i + 1 == argc) {
-                return complain(EXIT_USAGE, "%s: needs a value", argv[i]);
-            }
-            i++;
-            *(is_socket ? &choice.socket : &choice.port) = argv[i];
-        } else if (strncmp(argv[i], "--", 2) == 0) {
-            return complain(EXIT_USAGE, "%.60s: unknown flag, see --help", argv[i]);
-        } else if (what) {
-            return complain(EXIT_USAGE, "one event at a time, see --help");
-        } else {
-            what = argv[i];
-        }
+    bool help = false;
+    char error[FLAGS_ERROR_BYTES];
+    const struct flag flags[] = {
+        {"socket", &choice.socket, NULL}, {"port", &choice.port, NULL}, {"help", NULL, &help}};
+    if (!flags_read(flags, sizeof flags / sizeof flags[0], argc, argv, &what, error)) {
+        return complain(EXIT_USAGE, "%s", error);
+    }
+    if (help) {
+        fputs(usage, stdout);
+        return EXIT_SUCCESS;
     }
     if (!what || !what[0]) {
         return complain(EXIT_USAGE, "say which: an ID from the log, or a FILE; see --help");

@@ -12,6 +12,6 @@
 // Prints a record; its texts may hold any bytes. False: it is not one, and nothing was printed.
 bool explain_event_print(const bson_t *record, FILE *out);
 
-int explain_event_main(int argc, char *const argv[]);
+int explain_event_main(int argc, char **argv);
 
 #endif

@@ -12,13 +12,14 @@
 
 #include <bson/bson.h>
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+#include "proxy/admin/flags.h"
 
 enum { FITS = 0, FITS_NOT = 1, BAD_USAGE = 2 };
 
@@ -54,11 +55,11 @@ struct plan {
 };
 
 static const char usage[] =
-    "Usage: weir plan (--tier TIER | --limit N) [--dynos N] [--processes N] [--pool N]\n"
-    "                 [--heroku app.json] [--weirs N] [--json]\n"
+    "Usage: weir plan --tier TIER | --limit N [--dynos N | --heroku app.json]\n"
+    "                 [--processes N] [--pool N] [--weirs N] [--json]\n"
     "\n"
-    "Whether the connection pools of an app fit its deployment, from how many dynos on they\n"
-    "do not, and what would. Nothing is asked of a server: weir doctor would.\n"
+    "Whether the connection pools of an app fit its deployment, from how many dynos\n"
+    "on they do not, and what would. Nothing is asked of a server: weir doctor would.\n"
     "\n"
     "  --tier TIER        Atlas tier: M0, M10, M20, M30, M40, M50, M60, M80, ...\n"
     "  --limit N          instead: how many connections one server takes\n"
@@ -68,7 +69,9 @@ static const char usage[] =
     "  --processes N      in each, with a MongoClient of their own (workers of Puma,\n"
     "                     gunicorn, Node's cluster); default 1\n"
     "  --pool N           maxPoolSize of each; default 100, as in every driver\n"
-    "  --weirs N          how many weirs share the cap, if not one in each dyno; default 2\n"
+    "  --weirs N          how many weirs share the cap, if not one in each dyno;\n"
+    "                     default 2\n"
+    "  --json             the answer as JSON\n"
     "\n"
     "Exit status: 0 if the pools fit, 1 if they do not, 2 if the question is wrong.\n"
     "\n"
@@ -79,6 +82,12 @@ static const char usage[] =
 static int refuse(const char *option, const char *value, const char *right)
 {
     fprintf(stderr, "weir plan: %s %s: %s\n", option, value, right);
+    return BAD_USAGE;
+}
+
+static int complain(const char *what)
+{
+    fprintf(stderr, "weir plan: %s\n", what);
     return BAD_USAGE;
 }
 
@@ -149,7 +158,9 @@ static int take_heroku(const char *path, struct plan *plan)
 {
     bson_error_t error = {0};
     plan->dynos = read_formation(path, &error);
-    const char *reason = error.message[0] ? error.message : "has no formation with a quantity";
+    const char *reason = error.domain == BSON_ERROR_READER ? error.message
+                         : error.message[0]                ? "is not JSON"
+                                                           : "has no formation with a quantity";
     return plan->dynos > 0 ? FITS : refuse("--heroku", path, reason);
 }
 
@@ -171,60 +182,66 @@ static int take_number(const char *option, const char *value, long *ret_number)
     return *ret_number > 0 ? FITS : refuse(option, value, "must be 1 to 1000000");
 }
 
-static int read_plan(int argc, char **argv, struct plan *plan)
+// What the command line says; NULL: nothing.
+struct said {
+    const char *tier, *limit, *dynos, *processes, *pool, *weirs, *heroku;
+    bool help;
+};
+
+static int take_said(const struct said *said, struct plan *plan)
 {
-    static const struct option options[] = {
-        {"tier", required_argument, NULL, 't'},
-        {"limit", required_argument, NULL, 'l'},
-        {"dynos", required_argument, NULL, 'd'},
-        {"processes", required_argument, NULL, 'p'},
-        {"pool", required_argument, NULL, 'm'},
-        {"weirs", required_argument, NULL, 'w'},
-        {"heroku", required_argument, NULL, 'h'},
-        {"json", no_argument, NULL, 'j'},
-        {0},
+    const struct {
+        const char *option, *text;
+        long *number;
+    } numbers[] = {
+        {"--limit", said->limit, &plan->limit}, {"--dynos", said->dynos, &plan->dynos},
+        {"--pool", said->pool, &plan->pool},    {"--processes", said->processes, &plan->processes},
+        {"--weirs", said->weirs, &plan->weirs},
     };
-    int status = FITS;
-    int option;
-    while (status == FITS && (option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        switch (option) {
-        case 't':
-            status = take_tier(optarg, plan);
-            break;
-        case 'l':
-            status = take_number("--limit", optarg, &plan->limit);
-            break;
-        case 'd':
-            status = take_number("--dynos", optarg, &plan->dynos);
-            break;
-        case 'p':
-            status = take_number("--processes", optarg, &plan->processes);
-            break;
-        case 'm':
-            status = take_number("--pool", optarg, &plan->pool);
-            break;
-        case 'w':
-            status = take_number("--weirs", optarg, &plan->weirs);
-            break;
-        case 'h':
-            status = take_heroku(optarg, plan);
-            break;
-        case 'j':
-            plan->json = true;
-            break;
-        default:
-            return BAD_USAGE; // getopt has said why
+    int status = said->tier ? take_tier(said->tier, plan) : FITS;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0] && status == FITS; i++) {
+        if (numbers[i].text) {
+            status = take_number(numbers[i].option, numbers[i].text, numbers[i].number);
         }
     }
-    if (status == FITS && optind < argc) {
-        fprintf(stderr, "weir plan: %s: no option; weir plan --help lists them\n", argv[optind]);
-        return BAD_USAGE;
+    return status == FITS && said->heroku ? take_heroku(said->heroku, plan) : status;
+}
+
+static int check_said(const struct said *said)
+{
+    if (!said->tier && !said->limit) {
+        return complain("needs --tier or --limit, as in: weir plan --tier M10");
     }
-    if (status == FITS && plan->limit == 0) {
-        fprintf(stderr, "weir plan: needs --tier or --limit, as in: weir plan --tier M10\n");
-        return BAD_USAGE;
+    if (said->tier && said->limit) {
+        return complain("--tier and --limit say the same: one of them");
     }
-    return status;
+    return said->dynos && said->heroku ? complain("--dynos and --heroku say the same: one of them")
+                                       : FITS;
+}
+
+static int read_plan(int argc, char **argv, struct plan *plan, bool *ret_help)
+{
+    struct said said = {0};
+    char error[FLAGS_ERROR_BYTES];
+    const struct flag flags[] = {
+        {"tier", &said.tier, NULL},
+        {"limit", &said.limit, NULL},
+        {"dynos", &said.dynos, NULL},
+        {"pool", &said.pool, NULL},
+        {"processes", &said.processes, NULL},
+        {"weirs", &said.weirs, NULL},
+        {"heroku", &said.heroku, NULL},
+        {"json", NULL, &plan->json},
+        {"help", NULL, ret_help},
+    };
+    if (!flags_read(flags, sizeof flags / sizeof flags[0], argc, argv, NULL, error)) {
+        return complain(error);
+    }
+    if (*ret_help) {
+        return FITS;
+    }
+    int status = check_said(&said);
+    return status == FITS ? take_said(&said, plan) : status;
 }
 
 // --- the answer ---------------------------------------------------------------------------------
@@ -364,12 +381,12 @@ static void print_json(const struct plan *plan)
 int plan_main(int argc, char **argv)
 {
     struct plan plan = {.dynos = 1, .processes = 1, .pool = DEFAULT_POOL, .weirs = 2};
-    if (argc < 2 || strcmp(argv[1], "--help") == 0) {
+    bool help = false;
+    int status = read_plan(argc, argv, &plan, &help);
+    if (help) {
         fputs(usage, stdout);
-        return argc < 2 ? BAD_USAGE : FITS;
     }
-    int status = read_plan(argc, argv, &plan);
-    if (status != FITS) {
+    if (help || status != FITS) {
         return status;
     }
     plan.usable = at_least(1, plan.limit - (plan.tier ? KEPT_BY_ATLAS : 0));

@@ -23,6 +23,7 @@
 #include "proxy/admin/control_client.h"
 #include "proxy/admin/explain_event.h"
 #include "proxy/admin/fields.h"
+#include "proxy/admin/flags.h"
 #include "proxy/top/screen.h"
 
 enum {
@@ -36,10 +37,12 @@ enum {
 };
 
 static const char usage[] =
-    "Usage: weir top [--socket PATH | --port N] [--interval SECONDS] [--once [--json]]\n"
+    "Usage: weir top [--socket PATH | --port N] [--interval SECONDS]\n"
+    "                [--once [--json]]\n"
     "\n"
-    "Shows live what a weir that runs on this machine does: cap, limit, in flight, waiting, and\n"
-    "who holds the connections. It is found as weir ctl finds it. `?` in it lists the keys.\n"
+    "Shows live what a weir that runs on this machine does: cap, limit, in flight,\n"
+    "waiting, and who holds the connections. It is found as weir ctl finds it. `?` in\n"
+    "it lists the keys.\n"
     "\n"
     "  --socket PATH         its control socket\n"
     "  --port N              the port that it listens on\n"
@@ -107,47 +110,22 @@ static int take_interval(struct top *top, const char *text)
                : complain(EXIT_USAGE, "--interval %.60s: must be 0.1 to 60 seconds", text);
 }
 
-static int take_value(struct top *top, const char *flag, const char *value)
-{
-    if (strcmp(flag, "--interval") == 0) {
-        return take_interval(top, value);
-    }
-    *(strcmp(flag, "--port") == 0 ? &top->weir.port : &top->weir.socket) = value;
-    return EXIT_SUCCESS;
-}
-
-static int take_flag(struct top *top, int argc, char *const argv[], int *at)
-{
-    static const char *const valued[] = {"--socket", "--port", "--interval"};
-    const char *flag = argv[*at];
-    for (size_t i = 0; i < sizeof valued / sizeof valued[0]; i++) {
-        size_t length = strlen(valued[i]);
-        if (strncmp(flag, valued[i], length) == 0 && flag[length] == '=') {
-            return take_value(top, valued[i], flag + length + 1);
-        }
-        if (strcmp(flag, valued[i]) == 0) {
-            return *at + 1 < argc ? take_value(top, flag, argv[++*at])
-                                  : complain(EXIT_USAGE, "%s: needs a value", flag);
-        }
-    }
-    top->once |= strcmp(flag, "--once") == 0;
-    top->json |= strcmp(flag, "--json") == 0;
-    top->help |= strcmp(flag, "--help") == 0 || strcmp(flag, "-h") == 0;
-    bool known = strcmp(flag, "--once") == 0 || strcmp(flag, "--json") == 0 || top->help;
-    return known ? EXIT_SUCCESS
-                 : complain(EXIT_USAGE, "%.60s: unknown flag, see weir top --help", flag);
-}
-
 static int read_command_line(struct top *top, int argc, char *const argv[])
 {
-    int status = EXIT_SUCCESS;
-    for (int i = 1; i < argc && status == EXIT_SUCCESS; i++) {
-        status = take_flag(top, argc, argv, &i);
+    const char *interval = NULL;
+    char error[FLAGS_ERROR_BYTES];
+    const struct flag flags[] = {
+        {"socket", &top->weir.socket, NULL}, {"port", &top->weir.port, NULL},
+        {"interval", &interval, NULL},       {"once", NULL, &top->once},
+        {"json", NULL, &top->json},          {"help", NULL, &top->help},
+    };
+    if (!flags_read(flags, sizeof flags / sizeof flags[0], argc, argv, NULL, error)) {
+        return complain(EXIT_USAGE, "%s", error);
     }
-    if (status == EXIT_SUCCESS && top->json && !top->once) {
+    if (top->json && !top->once) {
         return complain(EXIT_USAGE, "--json: only with --once");
     }
-    return status;
+    return interval ? take_interval(top, interval) : EXIT_SUCCESS;
 }
 
 // --- states -------------------------------------------------------------------------------------
@@ -741,7 +719,7 @@ static int run(struct top *top)
     return top->once ? run_once(top) : run_live(top);
 }
 
-int top_main(int argc, char *const argv[])
+int top_main(int argc, char **argv)
 {
     struct top top = {.interval_s = 1, .asked = -1};
     setlocale(LC_CTYPE, "");

@@ -7,6 +7,6 @@
 #define PROXY_TOP_TOP_H
 
 // argv[0] is "top". Returns the exit status: 0 done, 1 not to be reached, 2 used wrongly.
-int top_main(int argc, char *const argv[]);
+int top_main(int argc, char **argv);
 
 #endif

@@ -239,8 +239,7 @@ def test_a_list_without_an_end_has_one(monkeypatch):
 @pytest.mark.parametrize(
     "arguments, complaint",
     (
-        ((), "Usage"),
-        (("--json",), "needs one URI"),
+        (("--json",), "needs a URI"),
         (("http://x",), "begins with mongodb://"),
         (("mongodb://u:s3cret@h:bad@/",), "has an @"),
         (("mongodb://h", "--tier", "M11"), "--tier M11"),

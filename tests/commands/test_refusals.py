@@ -94,6 +94,45 @@ def test_what_no_start_gets_past(files, flags, says):
         assert line.startswith("weir: " + says.format(**here)), line
 
 
+COMMANDS = [
+    (["chekc", "x"], "weir: chekc: unknown command, did you mean weir check?"),
+    (["explain_event"], "weir: URI: must begin with mongodb:// or mongodb+srv://"),
+    (["app:s3same@doctor"], "weir: URI: must begin with mongodb:// or mongodb+srv://"),
+    (["help", "ctk"], "weir: ctk: unknown command, did you mean weir ctl?"),
+    (["check"], "weir: check: needs a FILE"),
+    (["exec", "true"], "weir: exec: say what is to be run"),
+    (["exec", "--", "true"], "weir: URI: missing; MONGODB_URI, WEIR_URI or upstream.uri"),
+    (["exec", "--variable", "A", "--", "true"], "weir: A: must begin with mongodb:// or mongodb+srv"),
+    (["plan"], "weir plan: needs --tier or --limit, as in: weir plan --tier M10"),
+    (["plan", "--tire", "M10"], "weir plan: --tire: unknown flag, did you mean --tier?"),
+    (["plan", "--tier"], "weir plan: --tier: needs a value"),
+    (["plan", "--tier=M10", "--limit=9"], "weir plan: --tier and --limit say the same: one of them"),
+    (["plan", "--tier=M10", "--json=1"], "weir plan: --json: has no value"),
+    (["plan", "--tier=M10", "--heroku=/dev/null"], "weir plan: --heroku /dev/null: has no formation"),
+    (["plan", "--tier=M10", "--heroku={junk}"], "weir plan: --heroku {junk}: is not JSON"),
+    (["plan", "--tier=M10", "--heroku=/nowhere"], "weir plan: --heroku /nowhere: No such file"),
+    (["top", "--json"], "weir top: --json: only with --once"),
+    (["top", "mongodb://app:s3same@h"], "weir top: an argument too many, see --help"),
+    (["explain-event"], "weir explain-event: say which: an ID from the log, or a FILE; see --help"),
+    (["explain-event", "--prot", "1"], "weir explain-event: --prot: unknown flag, did you mean --port?"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "says"), COMMANDS, ids=[says for _, says in COMMANDS])
+def test_what_is_no_command(files, words, says):
+    line = refusal(*(word.format(**files) for word in words), A="postgres://app:s3same@h")
+    assert line.startswith(says.format(**files)) and "s3same" not in line
+
+
+@pytest.mark.parametrize("command", ["", "check", "exec", "top", "ctl", "doctor", "plan", "user",
+                                     "explain-event"])  # fmt: skip
+def test_help_fits_a_terminal(command):
+    done = run(*filter(None, [command]), "--help")
+    assert done.returncode == 0 and done.stdout.startswith("Usage: weir ") and not done.stderr
+    assert run("help", *filter(None, [command])).stdout == done.stdout
+    assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
+
+
 USERS = [
     (["add"], "add: needs a NAME"),
     (["ad", "x"], "needs add or import, see weir user --help"),

@@ -216,4 +216,4 @@ def test_bypass_goes_to_the_deployment_itself(dyno, secantus):
 def test_says_what_is_missing(dyno):
     child = dyno.start("bin/start-weir --variable SHOP_URL -- true")
     _, log = child.communicate(timeout=20)
-    assert child.returncode == 2 and "SHOP_URL is not set" in log
+    assert child.returncode == 2 and "missing; SHOP_URL," in log
