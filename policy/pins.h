@@ -63,6 +63,7 @@ struct pin {
 // Embedded in whoever owns pins. All-zero is a valid empty one; it must be empty when it dies.
 struct pin_owner {
     struct pin *first;
+    bool is_elsewhere; // the caller's: in another process
 };
 
 struct pins;

@@ -69,6 +69,7 @@ void affinity_init(struct affinity *affinity)
 {
     pthread_mutex_init(&affinity->lock, NULL);
     affinity->pins = pins_new(PINS_MAX);
+    affinity->others = (struct pin_owner){.is_elsewhere = true};
     atomic_init(&affinity->relay, NULL);
 }
 
@@ -532,7 +533,7 @@ static bool find_leak(struct affinity *affinity, struct worker *worker, enum pin
     const struct pin *pin;
     do { // what another weir's client has is looked after there
         pin = pins_next_idle(affinity->pins, kind, limit_us, now_us);
-    } while (pin && pin->owner == &affinity->others);
+    } while (pin && pin->owner->is_elsewhere);
     if (pin) {
         *ret_pin = *pin;
         if (kills) {
@@ -582,10 +583,10 @@ size_t affinity_count(struct affinity *affinity)
 
 // Who owns it cannot die: it would have to give its pins up first, under the lock. 0: no client of
 // ours.
-static uint64_t owner_id(const struct affinity *affinity, const struct pin *pin)
+static uint64_t owner_id(const struct pin *pin)
 {
     const struct pin_owner *owner = pin->owner;
-    return owner && owner != &affinity->others
+    return owner && !owner->is_elsewhere
                ? ((const struct client *)((const char *)owner - offsetof(struct client, pins)))->id
                : 0;
 }
@@ -601,7 +602,7 @@ size_t affinity_copy(struct affinity *affinity, size_t *place, size_t places, st
         const struct pin *pin = pins_at(affinity->pins, at);
         if (pin) {
             ret_pins[copied] = *pin;
-            ret_clients[copied++] = owner_id(affinity, pin);
+            ret_clients[copied++] = owner_id(pin);
         }
     }
     *place = end < all ? end : SIZE_MAX;
