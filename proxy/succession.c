@@ -131,6 +131,13 @@ static void begin_relay(struct weir *weir)
     affinity_set_relay(&weir->shared.affinity, &weir->relay, now_us());
 }
 
+// What the other had open is an orphan; a worker that drains no more is to look after it.
+static void end_relay(struct weir *weir)
+{
+    affinity_set_relay(&weir->shared.affinity, NULL, now_us());
+    worker_post(weir->workers[0], xcalloc(1, sizeof(struct mail)), MAIL_ORPHANS);
+}
+
 // --- what is held -------------------------------------------------------------------------------
 
 static void look_at_server(struct server *server, void *arg)
@@ -336,7 +343,6 @@ static void take_place_back(struct weir *weir, int status)
 {
     struct successor *successor = weir->successor;
     servers_set_succession_cap(weir->shared.servers, INT_MAX, INT_MAX);
-    affinity_set_relay(&weir->shared.affinity, NULL, now_us());
     if (successor->is_in_place && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         acceptor_accept_less(weir->acceptor, false); // somebody wanted it to end, and so do we
     } else {
@@ -349,6 +355,7 @@ static void take_place_back(struct weir *weir, int status)
         }
         orders_upgraded(weir, false, successor->why);
     }
+    end_relay(weir);
     close(successor->talk);
     free(successor);
     weir->successor = NULL;
@@ -481,7 +488,7 @@ static void have_all(struct weir *weir)
 {
     log_succession(LOG_INFO, "predecessor_gone", weir->predecessor->pid, NULL);
     listen_to_predecessor(weir); // what it had said before
-    affinity_set_relay(&weir->shared.affinity, NULL, now_us());
+    end_relay(weir);
     servers_set_succession_cap(weir->shared.servers, INT_MAX, INT_MAX);
     close(weir->predecessor->talk);
     free(weir->predecessor);

@@ -395,6 +395,10 @@ static void deliver(void *arg, struct mail *mail)
         atomic_store(&worker->shared->servers->adapting, false); // later changes take another mail
         servers_adapt(worker->shared->servers, worker);
         break;
+    case MAIL_ORPHANS:
+        free(mail);
+        affinity_tick(&worker->shared->affinity, worker, loop_now_us(worker->loop));
+        break;
     case MAIL_REPORT:
         report_add(CONTAINER(mail, struct report_mail)->report, worker);
         free(CONTAINER(mail, struct report_mail));

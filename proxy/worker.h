@@ -69,6 +69,7 @@ enum worker_mail {
     MAIL_USERS,      // struct users_mail
     MAIL_RELOADED,   // struct reloaded_mail: there is another configuration
     MAIL_ADAPT,      // struct servers': their bounds have changed
+    MAIL_ORPHANS,    // struct mail: some pins are nobody's now
     MAIL_REPORT,     // struct report_mail
     MAIL_SHOW,       // struct show
     MAIL_ANSWERED,   // struct inquiry, come back

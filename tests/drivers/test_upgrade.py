@@ -173,6 +173,28 @@ def test_what_one_is_at_is_no_leak_to_the_other():
         assert former.wait(60) == 0
 
 
+def test_what_the_former_leaves_open_is_ended():
+    """An app that is gone with it goes on with nothing."""
+    killed = threading.Event()
+
+    def script(asked: Asked) -> None:
+        if "find" in asked.document:
+            cursor = {"id": 77, "ns": "shop.orders", "firstBatch": []}
+            return asked.connection.send(asked.answer({"ok": 1.0, "cursor": cursor}))
+        if asked.document.get("cursors") == [77]:
+            killed.set()
+        asked.connection.send(asked.fine())
+
+    with StubServer() as stub, weir.Weir(stub.uri, *PATIENT) as proxy:
+        stub.script = script
+        with raw.Connection.to(proxy.address) as client:
+            assert client.ask({"find": "orders"}, db="shop")["cursor"]["id"] == 77
+            former = proxy.upgrade()
+            former.kill()
+            proxy.wait_for("predecessor_gone")
+            assert killed.wait(20)
+
+
 # --- what fails ---------------------------------------------------------------------------------
 
 
