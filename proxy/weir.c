@@ -592,10 +592,11 @@ static void report_times(struct weir *weir)
 #define DRAIN_LOOK_US 50000
 #define DRAIN_LOG_US 5000000
 
-static void log_drain(const struct weir *weir, const char *event)
+static void log_drain(struct weir *weir, const char *event)
 {
     struct log_line line;
-    int64_t left_us = weir->drain.ends_us - now_us();
+    weir->drain_logged_us = now_us();
+    int64_t left_us = weir->drain.ends_us - weir->drain_logged_us;
     log_begin(&line, LOG_INFO, event);
     log_int(&line, "clients", workers_count_clients(weir->workers, weir->worker_count));
     log_int(&line, "left_ms", left_us > 0 ? left_us / 1000 : 0);
@@ -630,7 +631,7 @@ void weir_drain_no_more(struct weir *weir)
 }
 
 // Those who have come are counted before they are given to a worker.
-static bool is_drained(struct weir *weir, int64_t *logged_us)
+static bool is_drained(struct weir *weir)
 {
     int64_t now = now_us();
     int left = workers_count_clients(weir->workers, weir->worker_count);
@@ -642,9 +643,8 @@ static bool is_drained(struct weir *weir, int64_t *logged_us)
         atomic_store(&weir->shared.hurried, true);
         return true;
     }
-    if (now - *logged_us >= DRAIN_LOG_US) {
+    if (now - weir->drain_logged_us >= DRAIN_LOG_US) {
         log_drain(weir, "draining");
-        *logged_us = now;
     }
     return false;
 }
@@ -725,7 +725,6 @@ static void feed_watchdog(struct weir *weir, int64_t every_us)
 static void wait_for_end(struct weir *weir, const sigset_t *set)
 {
     int64_t every_us = notify_watchdog_us();
-    int64_t logged_us = now_us();
     for (bool over = false; !over;) {
         siginfo_t info;
         bool drains = weir->drain.begun_us > 0;
@@ -738,7 +737,7 @@ static void wait_for_end(struct weir *weir, const sigset_t *set)
         over = signal > 0 && obey(weir, &info);
         succession_follow(weir);
         succession_inherit(weir);
-        over = over || is_drained(weir, &logged_us);
+        over = over || is_drained(weir);
         reload_watch_files(weir);
         feed_watchdog(weir, every_us);
     }

@@ -56,7 +56,8 @@ struct weir {
 
     atomic_int_fast64_t drain_order_us; // of weir ctl: within that; 0: as configured; -1: none
     struct drain drain;                 // the main thread has it, and the following
-    bool is_terminated;                 // SIGTERM has come
+    int64_t drain_logged_us;
+    bool is_terminated; // SIGTERM has come
     struct app *app;
     struct weir_source source;
     unsigned users_exchanged;

@@ -111,6 +111,8 @@ def test_drivers_notice_nothing(secantus):
     assert {program.name: program.count("errors") for program in programs} == {
         program.name: {} for program in programs
     }
+    begun = [one for one in proxy.events if one["event"] == "draining"]
+    assert sum(int(one["left_ms"]) > 55_500 for one in begun) == 2  # said again after 5 s
     assert [program.wrong() for program in programs] == [[]] * len(programs)
 
 
