@@ -8,13 +8,11 @@
 #include <limits.h>
 #include <signal.h>
 #include <spawn.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "policy/succession.h"
@@ -28,12 +26,13 @@
 #include "proxy/succession_pins.h"
 #include "proxy/weir_inner.h"
 
-#define MESSAGE_BYTES SUCCESSION_MESSAGE_BYTES
+#define LOOK_US 20000              // how often either looks after it,
+#define TELL_US 1000               // while there is something to tell
 #define START_US INT64_C(60000000) // how long a successor may take until it is ready
 
 struct successor {
     pid_t pid;
-    int talk;
+    struct telling telling;
     int64_t begun_us;
     int64_t within_us;
     bool is_in_place;
@@ -43,12 +42,12 @@ struct successor {
     int total_cap;   // likewise for all
     int total_keeps; //
     bool is_ready;
-    char why[MESSAGE_BYTES]; // it cannot; "": it has not said so
+    char why[TALK_MESSAGE_BYTES]; // it cannot; "": it has not said so
 };
 
 struct predecessor {
     pid_t pid;
-    int talk;
+    struct telling telling;
     bool has_told; // what it holds
     int held;
     int total_held;
@@ -56,26 +55,6 @@ struct predecessor {
 };
 
 // --- what they say ------------------------------------------------------------------------------
-
-// False: the other has not read enough yet, or is gone.
-__attribute__((format(printf, 2, 3))) static bool say(int talk, const char *format, ...)
-{
-    char text[MESSAGE_BYTES];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    return send(talk, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) > 0;
-}
-
-// The next message, with a zero after it; false: there is none.
-static bool hear(int talk, char ret_text[MESSAGE_BYTES], size_t *ret_bytes)
-{
-    ssize_t bytes = recv(talk, ret_text, MESSAGE_BYTES - 1, MSG_DONTWAIT);
-    *ret_bytes = bytes > 0 ? (size_t)bytes : 0;
-    ret_text[*ret_bytes] = '\0';
-    return bytes > 0;
-}
 
 // What follows a word, NULL if the message begins otherwise.
 static const char *after(const char *text, const char *word)
@@ -100,14 +79,31 @@ static void log_succession(enum log_level level, const char *event, pid_t pid, c
 static void listen_to_successor(struct weir *weir);
 static void listen_to_predecessor(struct weir *weir);
 
+// NULL: there is no other.
+static struct telling *telling_of(struct weir *weir)
+{
+    return weir->successor     ? &weir->successor->telling
+           : weir->predecessor ? &weir->predecessor->telling
+                               : NULL;
+}
+
+int64_t succession_pause_us(struct weir *weir)
+{
+    pthread_mutex_lock(&weir->talking);
+    const struct telling *telling = telling_of(weir);
+    bool tells = telling && !succession_has_told(telling);
+    pthread_mutex_unlock(&weir->talking);
+    return tells ? TELL_US : telling ? LOOK_US : 0;
+}
+
 // On a worker's thread, as the next.
 static void relay_opened(void *arg, const struct pin *pin)
 {
     struct weir *weir = arg;
     pthread_mutex_lock(&weir->talking);
-    if (weir->successor || weir->predecessor) {
-        (void)succession_tell_pin(
-            weir, weir->successor ? weir->successor->talk : weir->predecessor->talk, pin);
+    struct telling *telling = telling_of(weir);
+    if (telling) {
+        succession_tell_pin(weir, telling, pin);
     }
     pthread_mutex_unlock(&weir->talking);
 }
@@ -250,7 +246,11 @@ bool succession_begin(struct weir *weir, int64_t within_us, char *ret_said, size
     }
     signal(SIGCHLD, SIG_DFL); // who ignores it does not learn how a child ended
     struct successor *successor = xcalloc(1, sizeof *successor);
-    *successor = (struct successor){.talk = ends[0], .begun_us = now_us(), .within_us = within_us};
+    *successor = (struct successor){
+        .telling = {.talk.socket = ends[0], .place = SIZE_MAX},
+        .begun_us = now_us(),
+        .within_us = within_us,
+    };
     int error = start_successor(weir, ends[1], &successor->pid);
     close(ends[1]);
     if (error != 0) {
@@ -284,8 +284,9 @@ static void give_up_some(struct weir *weir)
     }
     servers_set_succession_cap(servers, successor->keeps, successor->total_keeps);
     int total = atomic_load(&servers->open_total);
-    (void)say(successor->talk, "held %d %d", succession_held(successor->keeps, count_open(weir)),
-              bounded ? succession_held(successor->total_keeps, total) : total);
+    (void)talk_say_text(&successor->telling.talk, "held %d %d",
+                        succession_held(successor->keeps, count_open(weir)),
+                        bounded ? succession_held(successor->total_keeps, total) : total);
 }
 
 static void give_place(struct weir *weir)
@@ -296,8 +297,6 @@ static void give_place(struct weir *weir)
     successor->total_cap = successor->total_keeps = servers_total_cap(weir->shared.servers);
     acceptor_pass(weir->acceptor, true);
     control_socket_pass(weir->control_socket, true);
-    begin_relay(weir); // what is opened from now on is told as well
-    succession_tell_pins(weir, successor->talk);
     log_succession(LOG_INFO, "replaced", successor->pid, NULL);
     weir_drain(weir, DRAIN_REPLACED, successor->within_us);
     char said[CONTROL_SAID_BYTES];
@@ -309,12 +308,14 @@ static void give_place(struct weir *weir)
 static void listen_to_successor(struct weir *weir)
 {
     struct successor *successor = weir->successor;
-    char text[MESSAGE_BYTES];
+    char text[TALK_MESSAGE_BYTES];
     const char *rest;
     size_t bytes;
-    while (hear(successor->talk, text, &bytes)) {
+    while (talk_hear(&successor->telling.talk, text, &bytes)) {
         if (strcmp(text, "ready") == 0) {
             successor->is_ready = true;
+            successor->telling.place = 0;
+            begin_relay(weir);
         } else if ((rest = after(text, SUCCESSION_PIN))) {
             succession_adopt_pin(weir, rest, bytes - (size_t)(rest - text));
         } else if ((rest = after(text, "clients "))) {
@@ -356,7 +357,7 @@ static void take_place_back(struct weir *weir, int status)
         orders_upgraded(weir, false, successor->why);
     }
     end_relay(weir);
-    close(successor->talk);
+    talk_close(&successor->telling.talk);
     free(successor);
     weir->successor = NULL;
 }
@@ -366,7 +367,8 @@ static void follow(struct weir *weir)
     struct successor *successor = weir->successor;
     int status;
     listen_to_successor(weir);
-    if (successor->is_ready && !successor->is_in_place) {
+    bool all_told = succession_tell_pins(weir, &successor->telling);
+    if (all_told && successor->is_ready && !successor->is_in_place) {
         give_place(weir);
     }
     if (waitpid(successor->pid, &status, WNOHANG) == successor->pid) {
@@ -413,9 +415,9 @@ bool succession_has_predecessor(const struct weir *weir)
 
 void succession_refuse(const char *why)
 {
-    int talk;
-    if (inherited_predecessor(&talk) != 0) {
-        (void)say(talk, "refused %s", why);
+    struct talk talk = {0};
+    if (inherited_predecessor(&talk.socket) != 0) {
+        (void)talk_say_text(&talk, "refused %s", why);
     }
 }
 
@@ -433,17 +435,18 @@ void succession_arrive(struct weir *weir)
         return;
     }
     weir->predecessor = xcalloc(1, sizeof *weir->predecessor);
-    *weir->predecessor = (struct predecessor){.pid = pid, .talk = talk};
+    *weir->predecessor =
+        (struct predecessor){.pid = pid, .telling = {.talk.socket = talk, .place = SIZE_MAX}};
     servers_set_succession_cap(weir->shared.servers, 0, 0);
 }
 
 static void listen_to_predecessor(struct weir *weir)
 {
     struct predecessor *predecessor = weir->predecessor;
-    char text[MESSAGE_BYTES];
+    char text[TALK_MESSAGE_BYTES];
     const char *rest;
     size_t bytes;
-    while (hear(predecessor->talk, text, &bytes)) {
+    while (talk_hear(&predecessor->telling.talk, text, &bytes)) {
         if ((rest = after(text, SUCCESSION_PIN))) {
             succession_adopt_pin(weir, rest, bytes - (size_t)(rest - text));
         } else if ((rest = after(text, "held "))) {
@@ -467,15 +470,14 @@ static void put_in_force(struct weir *weir)
 
 void succession_take_place(struct weir *weir)
 {
-    static const struct timespec pause = {.tv_nsec = 2000000};
     struct predecessor *predecessor = weir->predecessor;
     if (!predecessor) {
         return;
     }
     begin_relay(weir);
-    (void)say(predecessor->talk, "ready");
+    (void)talk_say_text(&predecessor->telling.talk, "ready");
     while (!predecessor->has_told && !is_gone(predecessor)) {
-        nanosleep(&pause, NULL);
+        talk_wait(&predecessor->telling.talk, LOOK_US / 1000);
         pthread_mutex_lock(&weir->talking);
         listen_to_predecessor(weir);
         pthread_mutex_unlock(&weir->talking);
@@ -490,7 +492,7 @@ static void have_all(struct weir *weir)
     listen_to_predecessor(weir); // what it had said before
     end_relay(weir);
     servers_set_succession_cap(weir->shared.servers, INT_MAX, INT_MAX);
-    close(weir->predecessor->talk);
+    talk_close(&weir->predecessor->telling.talk);
     free(weir->predecessor);
     weir->predecessor = NULL;
     notify("READY=1");
@@ -504,9 +506,11 @@ static void inherit(struct weir *weir)
         return;
     }
     int clients = workers_count_clients(weir->workers, weir->worker_count);
-    if (clients != predecessor->clients && say(predecessor->talk, "clients %d", clients)) {
+    if (clients != predecessor->clients &&
+        talk_say_text(&predecessor->telling.talk, "clients %d", clients)) {
         predecessor->clients = clients;
     }
+    (void)succession_tell_pins(weir, &predecessor->telling);
     listen_to_predecessor(weir);
     put_in_force(weir);
 }

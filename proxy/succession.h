@@ -7,11 +7,12 @@
 //        |                                    finds the deployment
 //        |<----- "refused WHY", or it ends    (then the former goes on as if nothing had been)
 //        |<----- "ready"
+//        |------ "pin ..." -------------->  what its clients have open (succession_pins.h)
 //      accepts no more, drains
 //        |------ "held 15 0" -------------->  accepts; has what is left of the cap
 //        |<----- "clients 31"                 (policy/succession.h)
 //        |------ "held 9 0" --------------->
-//        |<----- "pin ..." ---------------->  what clients have opened (succession_pins.h)
+//        |<----- "pin ..." ---------------->  what clients open meanwhile
 //      ends ----------------------------->    has all of the cap
 //
 // Who ends before that leaves everything to the other: a successor that fails, to the former, which
@@ -30,8 +31,8 @@
 
 struct weir;
 
-// How often either looks after it.
-#define SUCCESSION_LOOK_US 20000
+// How soon either is to look after it, by the calls below; 0: there is no other.
+int64_t succession_pause_us(struct weir *weir);
 
 // --- the former ---
 

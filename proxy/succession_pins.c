@@ -7,17 +7,15 @@
 #include "proxy/succession_pins.h"
 
 #include <bson/bson.h>
-#include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <time.h>
 
 #include "proxy/admin/fields.h"
 #include "proxy/control/clock.h"
 #include "proxy/users.h"
 #include "proxy/weir_inner.h"
 
-#define PIN_TRIES 2000 // of 1 ms, while the other does not read
+#define PIECE 64 // of pins, copied at one time
+#define PIECES 4 // at one go: whoever waits to tell of one waits no longer
 
 // The user of an id, kept; NULL: there is none.
 static struct user *find_user(struct weir *weir, uint32_t id)
@@ -59,22 +57,20 @@ static bool describe_pin(struct weir *weir, const struct pin *pin, bson_t *docum
     return true;
 }
 
-bool succession_tell_pin(struct weir *weir, int talk, const struct pin *pin)
+void succession_tell_pin(struct weir *weir, struct telling *telling, const struct pin *pin)
 {
     static const char word[] = SUCCESSION_PIN;
     bson_t document = BSON_INITIALIZER;
-    bool told = true;
     if (describe_pin(weir, pin, &document)) {
-        char text[SUCCESSION_MESSAGE_BYTES];
+        char text[TALK_MESSAGE_BYTES];
         size_t bytes = strlen(word) + document.len;
         memcpy(text, word, strlen(word));
         if (bytes < sizeof text) {
             memcpy(text + strlen(word), bson_get_data(&document), document.len);
-            told = send(talk, text, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
+            telling->place = talk_say(&telling->talk, text, bytes) ? telling->place : 0;
         }
     }
     bson_destroy(&document);
-    return told;
 }
 
 static void read_user(struct weir *weir, const char *db, const char *name, struct pin *pin)
@@ -129,19 +125,20 @@ void succession_adopt_pin(struct weir *weir, const char *bytes, size_t length)
     }
 }
 
-void succession_tell_pins(struct weir *weir, int talk)
+bool succession_has_told(const struct telling *telling)
 {
-    static const struct timespec pause = {.tv_nsec = 1000000};
-    enum { PIECE = 64 };
+    return telling->place == SIZE_MAX && buffer_held(&telling->talk.unsaid) == 0;
+}
+
+bool succession_tell_pins(struct weir *weir, struct telling *telling)
+{
     struct pin pins[PIECE];
     uint64_t clients[PIECE];
-    int tries = PIN_TRIES;
-    for (size_t place = 0; place != SIZE_MAX;) {
-        size_t count = affinity_copy(&weir->shared.affinity, &place, PIECE, pins, clients);
-        for (size_t i = 0; i < count; i++) {
-            while (!succession_tell_pin(weir, talk, &pins[i]) && tries-- > 0) {
-                nanosleep(&pause, NULL);
-            }
+    for (int i = 0; talk_go_on(&telling->talk) && telling->place != SIZE_MAX && i < PIECES; i++) {
+        size_t count = affinity_copy(&weir->shared.affinity, &telling->place, PIECE, pins, clients);
+        for (size_t at = 0; at < count; at++) {
+            succession_tell_pin(weir, telling, &pins[at]);
         }
     }
+    return succession_has_told(telling);
 }

@@ -10,17 +10,24 @@
 #include <stddef.h>
 
 #include "policy/pins.h"
+#include "proxy/succession_talk.h"
 
 #define SUCCESSION_PIN "pin "
-#define SUCCESSION_MESSAGE_BYTES 4096
 
 struct weir;
 
-// False: the other does not read as fast, and does not learn of it.
-bool succession_tell_pin(struct weir *weir, int talk, const struct pin *pin);
+// Who is told of all that is open: those that were there already, place by place of the table, and
+// meanwhile each that is opened. Whoever is too late for that begins anew.
+struct telling {
+    struct talk talk;
+    size_t place; // of the next one; SIZE_MAX: all are told
+};
 
-// All that is open; waits until the other has read enough.
-void succession_tell_pins(struct weir *weir, int talk);
+void succession_tell_pin(struct weir *weir, struct telling *telling, const struct pin *pin);
+
+// Tells some more, and what the socket did not take before. True: all is told.
+bool succession_tell_pins(struct weir *weir, struct telling *telling);
+bool succession_has_told(const struct telling *telling);
 
 // What follows the word; one that makes no sense here is left out.
 void succession_adopt_pin(struct weir *weir, const char *bytes, size_t length);

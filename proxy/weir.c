@@ -729,9 +729,8 @@ static void wait_for_end(struct weir *weir, const sigset_t *set)
         siginfo_t info;
         bool drains = weir->drain.begun_us > 0;
         int64_t idle_us = every_us == 0 && reload_watches(weir) ? RELOAD_LOOK_US : every_us;
-        int64_t pause_us = weir->successor || weir->predecessor ? SUCCESSION_LOOK_US
-                           : drains                             ? DRAIN_LOOK_US
-                                                                : idle_us;
+        int64_t succession_us = succession_pause_us(weir);
+        int64_t pause_us = succession_us > 0 ? succession_us : drains ? DRAIN_LOOK_US : idle_us;
         struct timespec pause = {pause_us / 1000000, pause_us % 1000000 * 1000};
         int signal = sigtimedwait(set, &info, pause_us > 0 ? &pause : NULL);
         over = signal > 0 && obey(weir, &info);

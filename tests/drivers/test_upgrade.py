@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ import raw
 import servers
 import users
 import weir
+from bson.int64 import Int64
 from deployments import StubSet, wait_for_members, weir_before
 from pymongo.read_preferences import Nearest
 from stub_server import Asked, StubServer
@@ -175,20 +177,44 @@ def test_what_one_is_at_is_no_leak_to_the_other():
         assert former.wait(60) == 0
 
 
-def test_what_the_former_leaves_open_is_ended():
-    """An app that is gone with it goes on with nothing."""
-    killed = threading.Event()
+@contextlib.contextmanager
+def cursors(killed: threading.Event | None = None):
+    """A stub whose cursors have the numbers from 77 on; tells of the first that is killed."""
+    ids = itertools.count(77)
 
     def script(asked: Asked) -> None:
         if "find" in asked.document:
-            cursor = {"id": 77, "ns": "shop.orders", "firstBatch": []}
+            cursor = {"id": Int64(next(ids)), "ns": "shop.orders", "firstBatch": []}
             return asked.connection.send(asked.answer({"ok": 1.0, "cursor": cursor}))
-        if asked.document.get("cursors") == [77]:
+        if killed and asked.document.get("cursors") == [77]:
             killed.set()
         asked.connection.send(asked.fine())
 
-    with StubServer() as stub, weir.Weir(stub.uri, *PATIENT) as proxy:
+    with StubServer() as stub:
         stub.script = script
+        yield stub
+
+
+def test_nothing_is_lost_on_one_that_stands_still():
+    """What the socket between them does not take, and more than is kept for it: nobody waits for
+    that, and the successor learns of it when it goes on."""
+    many = 6000
+    with cursors() as stub, weir.Weir(stub.uri, *PATIENT) as proxy:
+        with raw.Connection.to(proxy.address) as client:
+            assert client.ask({"ping": 1})["ok"] == 1.0
+            former = proxy.upgrade()
+            os.kill(proxy.pid, signal.SIGSTOP)
+            for _ in range(many):
+                assert client.ask({"find": "orders"}, db="shop")["ok"] == 1.0
+            os.kill(proxy.pid, signal.SIGCONT)
+            until(lambda: proxy.order("status")["pins"] == many)
+        former.kill()
+
+
+def test_what_the_former_leaves_open_is_ended():
+    """An app that is gone with it goes on with nothing."""
+    killed = threading.Event()
+    with cursors(killed) as stub, weir.Weir(stub.uri, *PATIENT) as proxy:
         with raw.Connection.to(proxy.address) as client:
             assert client.ask({"find": "orders"}, db="shop")["cursor"]["id"] == 77
             former = proxy.upgrade()
