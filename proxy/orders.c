@@ -12,6 +12,7 @@
 #include "proxy/log.h"
 #include "proxy/mem.h"
 #include "proxy/reload.h"
+#include "proxy/succession.h"
 #include "proxy/weir_inner.h"
 
 #define ORDER_PAUSES 5000 // of 1 ms
@@ -49,9 +50,10 @@ void orders_rules_changed(void *arg, struct rules *rules, bool emergency)
     }
 }
 
-static void read_rules(void *arg)
+static void take_turn(void *arg)
 {
     reload_read_rules(arg);
+    succession_pass_orders(arg);
 }
 
 // --- what weir is like --------------------------------------------------------------------------
@@ -125,7 +127,7 @@ static bool have_done(struct weir *weir, struct main_order *order,
     unsigned wanted = atomic_fetch_add(&order->wanted, 1) + 1;
     kill(getpid(), ORDER_SIGNAL);
     for (int i = 0; i < ORDER_PAUSES && atomic_load(&order->done) < wanted; i++) {
-        reload_read_rules(weir);
+        take_turn(weir);
         nanosleep(&pause, NULL);
     }
     if (atomic_load(&order->done) < wanted) {
@@ -197,7 +199,7 @@ struct control_desk orders_desk(struct weir *weir)
         .set_cap = set_cap,
         .set_limit = set_limit,
         .pause = pause_servers,
-        .read_rules = read_rules,
+        .take_turn = take_turn,
         .arg = weir,
     };
 }

@@ -165,7 +165,7 @@ static bool exchange_rules(struct weir *weir, const struct config *config)
     static const struct timespec pause = {.tv_nsec = 200000};
     struct reading reading = {.config = config};
     atomic_store(&weir->reading, &reading);
-    control_socket_read_rules(weir->control_socket);
+    control_socket_call(weir->control_socket);
     while (atomic_load(&weir->reading)) {
         nanosleep(&pause, NULL);
     }

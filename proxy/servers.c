@@ -266,6 +266,14 @@ bool servers_set_cap(struct servers *servers, const char *name, int cap)
     return server || !name;
 }
 
+struct server_bounds servers_bounds(struct servers *servers)
+{
+    pthread_mutex_lock(&servers->lock);
+    struct server_bounds bounds = servers->bounds;
+    pthread_mutex_unlock(&servers->lock);
+    return bounds;
+}
+
 int servers_largest_cap(struct servers *servers)
 {
     int largest = 0;

@@ -76,6 +76,9 @@ void servers_adapt(struct servers *servers, struct worker *worker);
 // open still. False: there is no such server.
 bool servers_set_cap(struct servers *servers, const char *name, int cap);
 
+// What was set for all of them.
+struct server_bounds servers_bounds(struct servers *servers);
+
 // The largest cap of a server, whatever the fleet leaves; 0: none is known yet.
 int servers_largest_cap(struct servers *servers);
 

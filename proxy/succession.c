@@ -23,6 +23,7 @@
 #include "proxy/notify.h"
 #include "proxy/orders.h"
 #include "proxy/reload.h"
+#include "proxy/succession_orders.h"
 #include "proxy/succession_pins.h"
 #include "proxy/weir_inner.h"
 
@@ -30,18 +31,27 @@
 #define TELL_US 1000               // while there is something to tell
 #define START_US INT64_C(60000000) // how long a successor may take until it is ready
 
+enum passing { PASSING_NOTHING, PASSING_ON, PASSING_BACK };
+
+enum stage {
+    STAGE_STARTING,
+    STAGE_READY,   // is told of what is open
+    STAGE_PASSING, // of what was ordered, by the thread that has the rulebook
+    STAGE_PASSED,
+    STAGE_IN_PLACE,
+};
+
 struct successor {
     pid_t pid;
     struct telling telling;
     int64_t begun_us;
     int64_t within_us;
-    bool is_in_place;
-    int clients;     // it has
-    int cap;         // what we had for a server, and of it keep
-    int keeps;       //
-    int total_cap;   // likewise for all
-    int total_keeps; //
-    bool is_ready;
+    enum stage stage;
+    int clients;                  // it has
+    int cap;                      // what we had for a server, and of it keep
+    int keeps;                    //
+    int total_cap;                // likewise for all
+    int total_keeps;              //
     char why[TALK_MESSAGE_BYTES]; // it cannot; "": it has not said so
 };
 
@@ -91,7 +101,8 @@ int64_t succession_pause_us(struct weir *weir)
 {
     pthread_mutex_lock(&weir->talking);
     const struct telling *telling = telling_of(weir);
-    bool tells = telling && !succession_has_told(telling);
+    bool passes = weir->successor && weir->successor->stage == STAGE_PASSING;
+    bool tells = passes || (telling && !succession_has_told(telling));
     pthread_mutex_unlock(&weir->talking);
     return tells ? TELL_US : telling ? LOOK_US : 0;
 }
@@ -222,14 +233,19 @@ static int start_successor(const struct weir *weir, int childs_end, pid_t *ret_p
 static const char *why_not(const struct weir *weir)
 {
     int total = servers_total_cap(weir->shared.servers);
-    return weir->app->argv        ? "weir exec ends with its app: start both anew"
-           : getpid() == 1        ? "the first process of a container ends with it: replace that"
+    return weir->app->argv
+               ? "weir exec cannot be replaced, as it ends with its app: start both anew"
+           : getpid() == 1
+               ? "the first process of a container cannot be replaced, as the container ends "
+                 "with it: start another container"
            : weir->successor      ? "another one is taking over already"
            : weir->predecessor    ? "it has not taken over all of its predecessor's place yet"
            : weir->drain.begun_us ? "it drains"
-           : reload_latest(weir)->max_connections == 1 ? "a cap of 1 cannot be shared: restart it"
-           : total == 1 ? "upstream.maxTotalConnections is 1, and cannot be shared"
-                        : NULL;
+           : servers_bounds(weir->shared.servers).cap == 1
+               ? "two processes cannot share a cap of 1: restart it"
+           : total == 1
+               ? "two processes cannot share an upstream.maxTotalConnections of 1: restart it"
+               : NULL;
 }
 
 bool succession_begin(struct weir *weir, int64_t within_us, char *ret_said, size_t capacity)
@@ -289,14 +305,35 @@ static void give_up_some(struct weir *weir)
                         bounded ? succession_held(successor->total_keeps, total) : total);
 }
 
+static void pass(struct weir *weir, enum passing how)
+{
+    atomic_store(&weir->passing, how);
+    control_socket_call(weir->control_socket);
+}
+
+// From here on no order comes that the successor would not learn of.
+void succession_pass_orders(struct weir *weir)
+{
+    enum passing how = (enum passing)atomic_exchange(&weir->passing, PASSING_NOTHING);
+    if (how == PASSING_NOTHING) {
+        return;
+    }
+    control_socket_pass(weir->control_socket, how == PASSING_ON);
+    pthread_mutex_lock(&weir->talking);
+    if (how == PASSING_ON && weir->successor) {
+        succession_tell_orders(weir, &weir->successor->telling.talk);
+        weir->successor->stage = STAGE_PASSED;
+    }
+    pthread_mutex_unlock(&weir->talking);
+}
+
 static void give_place(struct weir *weir)
 {
     struct successor *successor = weir->successor;
-    successor->is_in_place = true;
-    successor->cap = successor->keeps = reload_latest(weir)->max_connections;
+    successor->stage = STAGE_IN_PLACE;
+    successor->cap = successor->keeps = servers_bounds(weir->shared.servers).cap;
     successor->total_cap = successor->total_keeps = servers_total_cap(weir->shared.servers);
     acceptor_pass(weir->acceptor, true);
-    control_socket_pass(weir->control_socket, true);
     log_succession(LOG_INFO, "replaced", successor->pid, NULL);
     weir_drain(weir, DRAIN_REPLACED, successor->within_us);
     char said[CONTROL_SAID_BYTES];
@@ -313,7 +350,7 @@ static void listen_to_successor(struct weir *weir)
     size_t bytes;
     while (talk_hear(&successor->telling.talk, text, &bytes)) {
         if (strcmp(text, "ready") == 0) {
-            successor->is_ready = true;
+            successor->stage = STAGE_READY;
             successor->telling.place = 0;
             begin_relay(weir);
         } else if ((rest = after(text, SUCCESSION_PIN))) {
@@ -335,7 +372,8 @@ static void describe_end(struct successor *successor, int status)
     }
     bool signalled = WIFSIGNALED(status);
     snprintf(successor->why, sizeof successor->why, "process %d ended %s, with %s %d",
-             (int)successor->pid, successor->is_in_place ? "in our place" : "before it was ready",
+             (int)successor->pid,
+             successor->stage == STAGE_IN_PLACE ? "in our place" : "before it was ready",
              signalled ? "signal" : "status", signalled ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 
@@ -344,15 +382,17 @@ static void take_place_back(struct weir *weir, int status)
 {
     struct successor *successor = weir->successor;
     servers_set_succession_cap(weir->shared.servers, INT_MAX, INT_MAX);
-    if (successor->is_in_place && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+    if (successor->stage == STAGE_IN_PLACE && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         acceptor_accept_less(weir->acceptor, false); // somebody wanted it to end, and so do we
     } else {
         describe_end(successor, status);
         log_succession(LOG_ERROR, "upgrade_failed", successor->pid, successor->why);
-        if (successor->is_in_place && weir->drain.whom == DRAIN_REPLACED) {
+        if (successor->stage == STAGE_IN_PLACE && weir->drain.whom == DRAIN_REPLACED) {
             acceptor_pass(weir->acceptor, false);
-            control_socket_pass(weir->control_socket, false);
             weir_drain_no_more(weir);
+        }
+        if (successor->stage >= STAGE_PASSING) {
+            pass(weir, PASSING_BACK);
         }
         orders_upgraded(weir, false, successor->why);
     }
@@ -368,12 +408,16 @@ static void follow(struct weir *weir)
     int status;
     listen_to_successor(weir);
     bool all_told = succession_tell_pins(weir, &successor->telling);
-    if (all_told && successor->is_ready && !successor->is_in_place) {
+    if (all_told && successor->stage == STAGE_READY) {
+        successor->stage = STAGE_PASSING;
+        pass(weir, PASSING_ON);
+    }
+    if (successor->stage == STAGE_PASSED) {
         give_place(weir);
     }
     if (waitpid(successor->pid, &status, WNOHANG) == successor->pid) {
         take_place_back(weir, status);
-    } else if (successor->is_in_place) {
+    } else if (successor->stage == STAGE_IN_PLACE) {
         give_up_some(weir);
     } else if (now_us() - successor->begun_us >= START_US) {
         snprintf(successor->why, sizeof successor->why, "it was not ready within a minute");
@@ -392,7 +436,7 @@ void succession_follow(struct weir *weir)
 
 bool succession_is_replaced(const struct weir *weir)
 {
-    return weir->successor && weir->successor->is_in_place;
+    return weir->successor && weir->successor->stage == STAGE_IN_PLACE;
 }
 
 bool succession_leave(const struct weir *weir)
@@ -449,6 +493,8 @@ static void listen_to_predecessor(struct weir *weir)
     while (talk_hear(&predecessor->telling.talk, text, &bytes)) {
         if ((rest = after(text, SUCCESSION_PIN))) {
             succession_adopt_pin(weir, rest, bytes - (size_t)(rest - text));
+        } else if (!predecessor->has_told && (rest = after(text, SUCCESSION_ORDER))) {
+            succession_obey_order(weir, rest, bytes - (size_t)(rest - text));
         } else if ((rest = after(text, "held "))) {
             char *end;
             predecessor->held = (int)strtol(rest, &end, 10);
@@ -464,7 +510,7 @@ static void put_in_force(struct weir *weir)
     int total = reload_latest(weir)->max_total_connections;
     servers_set_succession_cap(
         weir->shared.servers,
-        succession_leaves(reload_latest(weir)->max_connections, predecessor->held),
+        succession_leaves(servers_bounds(weir->shared.servers).cap, predecessor->held),
         total > 0 ? succession_leaves(total, predecessor->total_held) : INT_MAX);
 }
 

@@ -8,6 +8,7 @@
 //        |<----- "refused WHY", or it ends    (then the former goes on as if nothing had been)
 //        |<----- "ready"
 //        |------ "pin ..." -------------->  what its clients have open (succession_pins.h)
+//        |------ "order ..." ------------>  what an operator has set live (succession_orders.h)
 //      accepts no more, drains
 //        |------ "held 15 0" -------------->  accepts; has what is left of the cap
 //        |<----- "clients 31"                 (policy/succession.h)
@@ -19,8 +20,8 @@
 // then accepts again. A message is a datagram of text; who does not know one leaves it unread, so
 // that two versions understand each other.
 //
-// But for pins, all of this is on the main thread. To a service manager the former is the main
-// process until it ends: a successor that fails is no failure of the service.
+// But for pins and orders, all of this is on the main thread. To a service manager the former is
+// the main process until it ends: a successor that fails is no failure of the service.
 
 #ifndef PROXY_SUCCESSION_H
 #define PROXY_SUCCESSION_H
@@ -39,6 +40,10 @@ int64_t succession_pause_us(struct weir *weir);
 // Starts a successor, by the command line that weir itself was started by. False, with a reason in
 // ret_said.
 bool succession_begin(struct weir *weir, int64_t within_us, char *ret_said, size_t capacity);
+
+// On the thread that has the rulebook and the control socket: gives them up to a successor, or
+// takes the latter back, if the main thread wants that.
+void succession_pass_orders(struct weir *weir);
 
 // What has come of it, if there is one.
 void succession_follow(struct weir *weir);

@@ -76,6 +76,7 @@ struct weir {
     struct successor *successor;
     struct predecessor *predecessor;
     struct affinity_relay relay;          // between us and that one
+    atomic_int passing;                   // enum passing: what the rulebook's thread is to do
     atomic_int_fast64_t upgrade_order_us; // of weir ctl: the former's drain within that; 0: as
                                           // configured
     struct main_order upgrade;

@@ -44,7 +44,7 @@ struct control_desk {
     void (*set_cap)(void *arg, int cap);     // -1: as configured
     void (*set_limit)(void *arg, int limit); // 0: likewise
     void (*pause)(void *arg, bool paused);
-    void (*read_rules)(void *arg); // the file's, if there is another one
+    void (*take_turn)(void *arg); // what other threads want of the one that has the book
     void *arg;
 };
 

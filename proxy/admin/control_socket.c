@@ -31,9 +31,7 @@ enum socket_mail {
     SOCKET_STOP,
     SOCKET_STATE,
     SOCKET_ORDER,
-    SOCKET_RULES,
-    SOCKET_PASSED,
-    SOCKET_OPEN
+    SOCKET_CALL,
 };
 
 // A question to the observer. It comes back by mail, with the answer.
@@ -73,6 +71,7 @@ struct control_socket {
     pthread_t thread;
     bool started;
     bool stopping;
+    bool is_passed;
 };
 
 // --- a conversation -----------------------------------------------------------------------------
@@ -166,6 +165,10 @@ static void answer(struct conversation *talk, size_t len)
 {
     struct control_socket *socket = talk->socket;
     bson_t reply = BSON_INITIALIZER;
+    if (socket->is_passed) {
+        refuse(talk, "another process has just taken over: ask again");
+        return;
+    }
     unsigned state = control_order_answer(&socket->desk, (const char *)buffer_at(&talk->order), len,
                                           talk->by, loop_now_us(socket->loop), &reply);
     if (state && socket->stopping) {
@@ -314,16 +317,11 @@ void control_socket_send(struct control_socket *socket, struct inquiry *inquiry)
     mailbox_post(socket->mailbox, &inquiry->question.mail);
 }
 
-static void tell(struct control_socket *socket, enum socket_mail what)
+void control_socket_call(struct control_socket *socket)
 {
     struct mail *mail = xcalloc(1, sizeof *mail);
-    mail->kind = (int)what;
+    mail->kind = SOCKET_CALL;
     mailbox_post(socket->mailbox, mail);
-}
-
-void control_socket_read_rules(struct control_socket *socket)
-{
-    tell(socket, SOCKET_RULES);
 }
 
 int control_socket_fd(const struct control_socket *socket)
@@ -333,11 +331,7 @@ int control_socket_fd(const struct control_socket *socket)
 
 void control_socket_pass(struct control_socket *socket, bool passed)
 {
-    tell(socket, passed ? SOCKET_PASSED : SOCKET_OPEN);
-}
-
-static void pass(struct control_socket *socket, bool passed)
-{
+    socket->is_passed = passed;
     if (socket->listener && passed) {
         listener_pause(socket->listener);
     } else if (socket->listener) {
@@ -456,12 +450,9 @@ static void deliver(void *arg, struct mail *mail)
     struct control_socket *socket = arg;
     if (mail->kind == SOCKET_STOP) {
         socket->stopping = true;
-    } else if (mail->kind == SOCKET_RULES) {
+    } else if (mail->kind == SOCKET_CALL) {
         free(mail);
-        socket->desk.read_rules(socket->desk.arg);
-    } else if (mail->kind == SOCKET_PASSED || mail->kind == SOCKET_OPEN) {
-        pass(socket, mail->kind == SOCKET_PASSED);
-        free(mail);
+        socket->desk.take_turn(socket->desk.arg);
     } else if (mail->kind == SOCKET_ORDER) {
         take_order(socket, (struct inquiry *)((char *)mail - offsetof(struct question, mail)));
     } else {
@@ -498,6 +489,7 @@ static void *run(void *arg)
 {
     struct control_socket *socket = arg;
     sweep(socket);
+    tick(socket); // there may be rules that end, a predecessor's
     loop_run(socket->loop);
     return NULL;
 }

@@ -22,12 +22,13 @@ struct control_socket *control_socket_open(const char *path, char ret_error[CONT
 // is freed.
 void control_socket_send(struct control_socket *socket, struct inquiry *inquiry);
 
-// Has the desk's read_rules called on the socket's thread. From any thread, once it was started.
-void control_socket_read_rules(struct control_socket *socket);
+// Has the desk's take_turn called on the socket's thread. From any thread, once it was started.
+void control_socket_call(struct control_socket *socket);
 
-// What it listens on, -1 if on nothing; whether another process listens on it in its stead. From
-// any thread, likewise.
+// What it listens on, -1 if on nothing. From any thread, likewise.
 int control_socket_fd(const struct control_socket *socket);
+
+// Whether another process listens on it in its stead. On the socket's thread.
 void control_socket_pass(struct control_socket *socket, bool passed);
 
 // Begins to answer. The desk is copied.

@@ -9,6 +9,13 @@
 #include "proxy/log.h"
 #include "proxy/mem.h"
 
+// What a live rule was made of.
+struct given {
+    struct given *next;
+    int64_t id;
+    struct rule_spec spec;
+};
+
 struct rulebook {
     struct rulebook_reader reader;
     struct rule_bounds in_emergency;
@@ -18,6 +25,7 @@ struct rulebook {
     size_t from_file;
     size_t count;
     struct rule *rules[RULES_MAX];
+    struct given *given;
 };
 
 static int64_t seconds_left(int64_t ends_us, int64_t now_us)
@@ -64,8 +72,31 @@ static void insert(struct rulebook *book, size_t place, struct rule *rule)
     book->count++;
 }
 
+static void keep_given(struct rulebook *book, int64_t id, struct rule_spec *spec)
+{
+    struct given *given = xcalloc(1, sizeof *given);
+    *given = (struct given){book->given, id, *spec};
+    book->given = given;
+    *spec = (struct rule_spec){0};
+}
+
+static void forget_given(struct rulebook *book, int64_t id)
+{
+    struct given **at = &book->given;
+    while (*at && (*at)->id != id) {
+        at = &(*at)->next;
+    }
+    struct given *given = *at;
+    if (given) { // else it is one of the file's
+        *at = given->next;
+        rule_spec_clear(&given->spec);
+        free(given);
+    }
+}
+
 static void take_out(struct rulebook *book, size_t place)
 {
+    forget_given(book, rule_id(book->rules[place]));
     bool of_file = place >= book->first && place < book->first + book->from_file;
     book->from_file -= of_file;
     book->first -= place < book->first;
@@ -176,8 +207,8 @@ void rulebook_free(struct rulebook *book)
     free(book);
 }
 
-int64_t rulebook_add(struct rulebook *book, const struct rule_spec *spec, const char *by,
-                     int64_t now_us, char ret_reason[OPTION_REASON_BYTES])
+int64_t rulebook_add(struct rulebook *book, struct rule_spec *spec, const char *by, int64_t now_us,
+                     char ret_reason[OPTION_REASON_BYTES])
 {
     if (!rule_spec_check(spec, RULE_LIVE, ret_reason)) {
         return 0;
@@ -191,6 +222,7 @@ int64_t rulebook_add(struct rulebook *book, const struct rule_spec *spec, const 
     struct rule *rule = rule_spec_build(spec, ++book->last_id, by, now_us + lasts_us);
     insert(book, spec->last ? book->count : 0, rule);
     book->first += !spec->last;
+    keep_given(book, book->last_id, spec);
     log_rule("rule_added", rule, rule_by(rule), now_us);
     publish(book);
     return book->last_id;
@@ -216,6 +248,22 @@ bool rulebook_remove(struct rulebook *book, int64_t id, const char *by, int64_t 
     take_out(book, place);
     publish(book);
     return true;
+}
+
+void rulebook_each_live(const struct rulebook *book,
+                        void (*tell)(void *arg, const struct rule *rule,
+                                     const struct rule_spec *spec),
+                        void *arg)
+{
+    size_t after = book->first + book->from_file;
+    for (size_t i = 0; i < book->count - book->from_file; i++) {
+        const struct rule *rule = book->rules[i < book->first ? book->first - 1 - i : after++];
+        const struct given *given = book->given;
+        while (given->id != rule_id(rule)) {
+            given = given->next;
+        }
+        tell(arg, rule, &given->spec);
+    }
 }
 
 const struct rule *rulebook_find(const struct rulebook *book, int64_t id)

@@ -45,9 +45,10 @@ void rulebook_free(struct rulebook *book);
 // ones they would be too many, and nothing has changed.
 bool rulebook_read_anew(struct rulebook *book, const struct config *config);
 
-// Adds a live rule. Returns its id; 0 if it is refused, with the reason.
-int64_t rulebook_add(struct rulebook *book, const struct rule_spec *spec, const char *by,
-                     int64_t now_us, char ret_reason[OPTION_REASON_BYTES]);
+// Adds a live rule, and takes what the spec holds over. Returns its id; 0 if it is refused, with
+// the reason.
+int64_t rulebook_add(struct rulebook *book, struct rule_spec *spec, const char *by, int64_t now_us,
+                     char ret_reason[OPTION_REASON_BYTES]);
 
 // False: there is none of that id.
 bool rulebook_remove(struct rulebook *book, int64_t id, const char *by, int64_t now_us);
@@ -66,6 +67,13 @@ const struct emergency *rulebook_emergency(const struct rulebook *book);
 
 // The rule at a place from 0 on, in the order in which they are asked; NULL after the last.
 const struct rule *rulebook_at(const struct rulebook *book, size_t place);
+
+// Calls a function for each live rule and what it was made of, in an order in which they can be
+// added again.
+void rulebook_each_live(const struct rulebook *book,
+                        void (*tell)(void *arg, const struct rule *rule,
+                                     const struct rule_spec *spec),
+                        void *arg);
 
 // The rule of an id; NULL if there is none.
 const struct rule *rulebook_find(const struct rulebook *book, int64_t id);

@@ -77,10 +77,20 @@ class Load:
         self.client.close()
 
 
-@pytest.mark.parametrize("total", ((), ("--max-total-connections", "6")), ids=("each", "total"))
-def test_the_two_together_stay_below_the_cap(total):
+CAP = 8
+BOUNDS = {
+    "each": (CAP, (), ()),
+    "total": (6, ("--max-total-connections", "6"), ()),
+    "live": (5, (), ("setCap", "5")),
+}
+
+
+@pytest.mark.parametrize("most, flags, order", BOUNDS.values(), ids=BOUNDS.keys())
+def test_the_two_together_stay_below_the_cap(most, flags, order):
     """By a stub that sees each connection come and go."""
-    with StubServer() as stub, weir.Weir(stub.uri, *PATIENT, *total, cap=8) as proxy:
+    with StubServer() as stub, weir.Weir(stub.uri, *PATIENT, *flags, cap=CAP) as proxy:
+        if order:
+            proxy.order(*order)
         with contextlib.ExitStack() as stack:
             apps = [stack.enter_context(Load(proxy.uri, 4)) for _ in range(5)]
             for _ in range(2):
@@ -91,7 +101,7 @@ def test_the_two_together_stay_below_the_cap(total):
             for app in apps:
                 app.wait_for_more(100)
         assert [app.failed for app in apps] == [[]] * len(apps)
-        assert stub.most_upstreams == (6 if total else 8)
+        assert stub.most_upstreams == most
         assert proxy.count("drained") == 2
 
 
@@ -221,6 +231,64 @@ def test_what_the_former_leaves_open_is_ended():
             former.kill()
             proxy.wait_for("predecessor_gone")
             assert killed.wait(20)
+
+
+# --- what was ordered live ----------------------------------------------------------------------
+
+
+def ordered(proxy: weir.Weir) -> dict:
+    status = proxy.order("status")
+    rules = [[rule[key] for key in ("says", "by", "why", "dryRun")] for rule in status["rules"]]
+    state = proxy.order("state")["state"]
+    server = next(one for one in state["servers"] if one["kind"] == "standalone")
+    return {
+        "rules": rules,
+        "emergency": {key: status["emergency"].get(key) for key in ("on", "by", "why")},
+        "bounds": (server["cap"], server["limit"], state["totals"][0]["paused"]),
+    }
+
+
+def test_what_was_ordered_live_goes_over(tmp_path):
+    """With the time that is left of it, beside what the file says then; and so to the next."""
+    file = tmp_path / "weir.yaml"
+    file.write_text("rules:\n  - {namespace: a.b, maxTime: 5s}\n")
+    with StubServer() as stub:
+        with weir.Weir(stub.uri, "--config", str(file), *PATIENT, cap=8) as proxy:
+            match = ("--namespace", "shop.*", "--kind", "read", "--app", "a, b: *", "--by", "me")
+            proxy.order("rule", "add", *match, "--max-time", "1500ms", "--why", "of: a, b")
+            proxy.order("rule", "add", "--all", "--at-once", "7", "--dry-run", "--for", "720h")
+            proxy.order("rule", "add", "--client", "10.0.0.0/8", "--deny", "--last")
+            proxy.order("rule", "add", "--command", "find", "--priority", "high")
+            proxy.order("emergency", "on", "--for", "1h", "--why", "drowns")
+            proxy.order("setCap", "6")
+            proxy.order("setLimit", "2")
+            proxy.order("pause")
+            before = ordered(proxy)
+            assert before["bounds"] == (3, 2, True) and len(before["rules"]) == 5
+            file.write_text("rules:\n  - {namespace: a.b, maxTime: 9s}\n")
+            for times in (1, 2):
+                assert proxy.upgrade().wait(60) == 0
+                until(lambda times=times: proxy.count("predecessor_gone") == times)
+                after = ordered(proxy)
+                changed = [rule for rule in after["rules"] if rule not in before["rules"]]
+                assert [rule[0] for rule in changed] == ["namespace a.b: maxTime 9s"]
+                of_file = after["rules"].index(changed[0])
+                assert after["rules"].pop(of_file) and before["rules"][of_file][0].endswith("5s")
+                assert after == before | {
+                    "rules": before["rules"][:of_file] + before["rules"][of_file + 1 :]
+                }
+            proxy.order("emergency", "on", "--for", "2s")
+            proxy.order("rule", "add", "--all", "--at-once", "9", "--for", "2s")
+            proxy.upgrade()
+            until(lambda: not proxy.order("status")["emergency"]["on"])
+            until(lambda: len(proxy.order("status")["rules"]) == 5)
+
+
+def test_who_cannot_be_replaced_says_what_to_do():
+    with StubServer() as stub, weir.Weir(stub.uri) as proxy:
+        proxy.order("setCap", "1")
+        done = proxy.ctl("upgrade")
+        assert done.returncode == 1 and "share a cap of 1: restart it" in done.stderr, done
 
 
 # --- what fails ---------------------------------------------------------------------------------
