@@ -74,7 +74,8 @@ class Scram:
         self._bare = first.split(",", 2)[2]
         nonce = dict(part.split("=", 1) for part in self._bare.split(","))["r"]
         self._nonce = nonce + base64.b64encode(os.urandom(18)).decode()
-        salt = hashlib.new(self._digest, user.principal.encode()).digest()[:16]
+        bytes_ = {"sha256": 28, "sha1": 16}[self._digest]  # as mongod's: libmongoc insists on it
+        salt = hashlib.new(self._digest, user.principal.encode()).digest()[:bytes_]
         salt64 = base64.b64encode(salt).decode()
         self.challenge = f"r={self._nonce},s={salt64},i={ITERATIONS}"
         self._salted = self._salt(salt)
