@@ -18,8 +18,6 @@
 #include "proxy/net/listener.h"
 #include "proxy/worker.h"
 
-#define DOORS_MAX 32 // as many bits as there are in what acceptor_settle returns
-
 struct door {
     struct acceptor *acceptor;
     struct listener *listener; // NULL: there is none
@@ -129,15 +127,8 @@ static void accepted(void *arg, int fd)
 
 // --- where to listen ----------------------------------------------------------------------------
 
-// What a configuration asks for.
-struct plan {
-    struct address addresses[DOORS_MAX];
-    enum config_option options[DOORS_MAX]; // which says so
-    int count;
-};
-
-static bool plan_host(struct plan *plan, const char *host, uint16_t port, enum config_option option,
-                      const char **ret_error)
+static bool plan_host(struct door_plan *plan, const char *host, uint16_t port,
+                      enum config_option option, const char **ret_error)
 {
     struct address addresses[ADDRESS_MAX];
     size_t count = address_resolve(host, port, addresses, ADDRESS_MAX, ret_error);
@@ -152,10 +143,11 @@ static bool plan_host(struct plan *plan, const char *host, uint16_t port, enum c
     return count > 0;
 }
 
-static bool plan_doors(struct plan *plan, const struct config *config, char *ret_error,
-                       size_t capacity)
+bool acceptor_plan(const struct config *config, struct door_plan *plan, char *ret_error,
+                   size_t capacity)
 {
     const char *error;
+    plan->count = 0;
     for (size_t i = 0; i < config->bind_ip.count; i++) {
         if (!plan_host(plan, config->bind_ip.items[i], (uint16_t)config->port, CONFIG_OPTION_port,
                        &error)) {
@@ -194,7 +186,7 @@ static bool is_same(const struct address *a, const struct address *b)
     return a->len == b->len && memcmp(&a->storage, &b->storage, a->len) == 0;
 }
 
-static bool is_planned(const struct door *door, const struct plan *plan)
+static bool is_planned(const struct door *door, const struct door_plan *plan)
 {
     int i = 0;
     while (i < plan->count && !is_same(&door->asked, &plan->addresses[i])) {
@@ -260,8 +252,8 @@ static uint32_t settle(struct acceptor *acceptor, bool adopt)
     return closed;
 }
 
-static bool prepare(struct acceptor *acceptor, const struct plan *plan, const struct config *config,
-                    char *ret_error, size_t capacity)
+static bool prepare(struct acceptor *acceptor, const struct door_plan *plan,
+                    const struct config *config, char *ret_error, size_t capacity)
 {
     char error[CONFIG_REASON_BYTES];
     for (struct door *door = acceptor->doors; door < acceptor->doors + DOORS_MAX; door++) {
@@ -360,7 +352,7 @@ static void pass_all(struct acceptor *acceptor, bool passed)
 // Somebody waits until it is done.
 struct errand {
     struct mail mail;
-    const struct plan *plan; // of ACCEPT_ELSEWHERE, as are the next three
+    const struct door_plan *plan; // of ACCEPT_ELSEWHERE, as are the next three
     const struct config *config;
     char *error;
     size_t capacity;
@@ -425,8 +417,8 @@ static void run_there(struct acceptor *acceptor, struct errand *errand, enum acc
 bool acceptor_listen(struct acceptor *acceptor, const struct config *config, char *ret_error,
                      size_t capacity)
 {
-    struct plan plan = {.count = 0};
-    if (!plan_doors(&plan, config, ret_error, capacity) ||
+    struct door_plan plan;
+    if (!acceptor_plan(config, &plan, ret_error, capacity) ||
         !prepare(acceptor, &plan, config, ret_error, capacity)) {
         return false;
     }
@@ -434,15 +426,11 @@ bool acceptor_listen(struct acceptor *acceptor, const struct config *config, cha
     return true;
 }
 
-bool acceptor_prepare(struct acceptor *acceptor, const struct config *config, char *ret_error,
-                      size_t capacity)
+bool acceptor_prepare(struct acceptor *acceptor, const struct config *config,
+                      const struct door_plan *plan, char *ret_error, size_t capacity)
 {
-    struct plan plan = {.count = 0};
     struct errand errand = {
-        .plan = &plan, .config = config, .error = ret_error, .capacity = capacity};
-    if (!plan_doors(&plan, config, ret_error, capacity)) {
-        return false;
-    }
+        .plan = plan, .config = config, .error = ret_error, .capacity = capacity};
     run_there(acceptor, &errand, ACCEPT_ELSEWHERE);
     return errand.good;
 }

@@ -10,10 +10,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proxy/config.h"
 #include "proxy/net/address.h"
 
+#define DOORS_MAX 32 // as many bits as there are in what acceptor_settle returns
+
+// Where to listen, and which setting says so.
+struct door_plan {
+    struct address addresses[DOORS_MAX];
+    enum config_option options[DOORS_MAX];
+    int count;
+};
+
 struct acceptor;
-struct config;
 struct http;
 struct shared;
 struct worker;
@@ -24,13 +33,18 @@ struct acceptor *acceptor_new(const struct shared *shared);
 bool acceptor_listen(struct acceptor *acceptor, const struct config *config, char *ret_error,
                      size_t capacity);
 
-// The same while it accepts, in two steps. The first takes the new addresses, without accepting
-// there yet; false, with one line in ret_error: nothing has changed. The second, which must follow
-// if not, either goes over to where the configuration says, and returns by which doors (as bits,
-// worker_give_client) nobody comes in any more; or leaves everything as it was. Before it is told
-// to accept less; for one thread.
-bool acceptor_prepare(struct acceptor *acceptor, const struct config *config, char *ret_error,
-                      size_t capacity);
+// Finds out where the configuration says to listen, for which it may ask a name server. False, with
+// one line in ret_error.
+bool acceptor_plan(const struct config *config, struct door_plan *ret_plan, char *ret_error,
+                   size_t capacity);
+
+// Listens there while it accepts, in two steps. The first takes the new addresses, without
+// accepting there yet; false, with one line in ret_error: nothing has changed. The second, which
+// must follow if not, either goes over to where the configuration says, and returns by which doors
+// (as bits, worker_give_client) nobody comes in any more; or leaves everything as it was. Before it
+// is told to accept less; for one thread.
+bool acceptor_prepare(struct acceptor *acceptor, const struct config *config,
+                      const struct door_plan *plan, char *ret_error, size_t capacity);
 uint32_t acceptor_settle(struct acceptor *acceptor, bool adopt);
 
 // Listens on http.bindIp and http.port. As acceptor_listen.

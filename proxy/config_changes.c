@@ -32,31 +32,33 @@ void config_changes_each(const struct config *running, const struct config *fres
     }
 }
 
-static bool fields_are_same(const struct config_entry *a, const struct config_entry *b)
+static const char *name_of(const struct config_entry *entry)
 {
-    for (size_t i = 0; i < a->count && a->count == b->count; i++) {
-        if (strcmp(a->fields[i].name, b->fields[i].name) != 0 ||
-            strcmp(a->fields[i].value, b->fields[i].value) != 0) {
-            return false;
+    for (size_t i = 0; i < entry->count; i++) {
+        if (strcmp(entry->fields[i].name, "name") == 0) {
+            return entry->fields[i].value;
         }
     }
-    return a->count == b->count;
+    return "";
 }
 
-static bool entries_are_same(const struct config_entries *a, const struct config_entries *b)
+// An identity is its place among them: to workers, servers and users.
+bool config_changes_keep_identities(const struct config *running, const struct config *fresh)
 {
-    for (size_t i = 0; i < a->count && a->count == b->count; i++) {
-        if (!fields_are_same(&a->items[i], &b->items[i])) {
-            return false;
-        }
+    const struct config_entries *a = &running->identities;
+    const struct config_entries *b = &fresh->identities;
+    size_t i = 0;
+    while (i < a->count && i < b->count &&
+           strcmp(name_of(&a->items[i]), name_of(&b->items[i])) == 0) {
+        i++;
     }
-    return a->count == b->count;
+    return i == a->count && i == b->count;
 }
 
 bool config_changes_keep_logins(const struct config *running, const struct config *fresh)
 {
     return running->authorization == fresh->authorization &&
-           entries_are_same(&running->identities, &fresh->identities);
+           config_changes_keep_identities(running, fresh);
 }
 
 static void add(char *names, size_t capacity, const char *name)
@@ -69,12 +71,11 @@ void config_changes_keep(const struct config *running, struct config *fresh, cha
                          size_t capacity)
 {
     ret_names[0] = '\0';
-    bool same_identities = entries_are_same(&running->identities, &fresh->identities);
     if (!config_changes_keep_logins(running, fresh) &&
         running->users.count + fresh->users.count > 0) {
         add(ret_names, capacity, "users");
     }
-    if (!same_identities) {
+    if (!config_changes_keep_identities(running, fresh)) {
         add(ret_names, capacity, "identities");
     }
     for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {

@@ -18,7 +18,10 @@ void config_changes_each(const struct config *running, const struct config *fres
                                       const char *value),
                          void *context);
 
-// Whether the users can be taken over: if it stays who logs in at all, and as whom weir does.
+// Whether the identities can be taken over: if they have the same names in the same order.
+bool config_changes_keep_identities(const struct config *running, const struct config *fresh);
+
+// Whether the users can be taken over: if it stays who logs in at all, and the identities can.
 bool config_changes_keep_logins(const struct config *running, const struct config *fresh);
 
 // Gives the new configuration the running one's values where a reload does not take a setting over.

@@ -18,7 +18,7 @@
 
 // clang-format off
 #define CONFIG_OPTIONS(OPTION)                                                                     \
-    OPTION(uri, "upstream.uri", "uri", URI, NULL, "1", "16384", "URI", false,                      \
+    OPTION(uri, "upstream.uri", "uri", URI, NULL, "1", "16384", "URI", true,                       \
         "Where the deployment is: mongodb:// or mongodb+srv://, with all its options. Required. "  \
         "Usually the argument without a flag.")                                                    \
     OPTION(max_connections, "upstream.maxConnections", "max-connections", INT,                     \

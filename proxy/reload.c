@@ -3,58 +3,57 @@
 #include "proxy/orders.h"
 #include "proxy/reload.h"
 
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "proxy/config_changes.h"
 #include "proxy/control/clock.h"
+#include "proxy/control/discovery.h"
+#include "proxy/glance.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
 #include "proxy/notify.h"
 #include "proxy/weir_inner.h"
 
-// Mixes something in of which only matters whether it changes.
-static uint64_t mix(uint64_t seen, int64_t fact)
-{
-    return (seen ^ (uint64_t)fact) * UINT64_C(0x9e3779b97f4a7c15);
-}
-
-// Another number when the file was replaced or written to.
-static uint64_t look_at_file(uint64_t seen, const char *path)
-{
-    struct stat file;
-    if (!path || stat(path, &file) != 0) {
-        return mix(seen, 0);
-    }
-    seen = mix(mix(seen, (int64_t)file.st_ino), (int64_t)file.st_size);
-    return mix(mix(seen, file.st_mtim.tv_sec), file.st_mtim.tv_nsec);
-}
+#define END_PAUSES 2000 // of 1 ms
+#define TRY_US 4000000  // less than weir ctl waits
 
 static uint64_t look_at_certificates(const struct config *config)
 {
-    uint64_t seen = look_at_file(0, config->tls_certificate_key_file);
-    seen = look_at_file(seen, config->tls_ca_file);
-    return look_at_file(seen, config->tls_crl_file);
+    uint64_t seen = glance_file(0, config->tls_certificate_key_file);
+    seen = glance_file(seen, config->tls_ca_file);
+    return glance_file(seen, config->tls_crl_file);
 }
 
 void reload_init(struct weir *weir)
 {
     const struct config *config = weir->source.config;
     weir->files_seen = look_at_certificates(config);
-    weir->file_seen = look_at_file(0, config->file);
+    weir->file_seen = glance_file(0, config->file);
 }
 
 // What a new configuration brings, made before anything of it is seen.
 struct renewal {
+    struct weir *weir;
+    unsigned wanted; // how many orders to reload there had been
+    pthread_t thread;
+    atomic_bool made;     // the thread has done its part
+    atomic_bool given_up; // it need not go on
+    bool good;
+    char said[CONTROL_SAID_BYTES];
     struct config *config; // with the running values of what needs a restart
     char needs_restart[CONTROL_SAID_BYTES / 2];
     bool keeps_logins;
-    struct shared shared; // its tls_server; NULL: the former one stays
-    struct users *users;  // likewise
+    struct tls_server *tls;      // NULL: the former one stays
+    struct approach *approach;   // likewise,
+    struct discovery *discovery; // and by that one
+    struct users *users;         // likewise
     uint64_t files_seen;
+    struct door_plan doors;
     bool listens; // acceptor_settle is to follow
 };
 
@@ -73,18 +72,17 @@ static void log_reload(enum log_level level, const char *event, const char *fiel
 
 // --- certificates -------------------------------------------------------------------------------
 
-static bool make_certificates(const struct weir *weir, const struct config *config,
-                              struct renewal *renewal, char *ret_error, size_t capacity)
+static bool make_certificates(const struct config *config, struct renewal *renewal, char *ret_error,
+                              size_t capacity)
 {
     // Before they are read: later changes are seen.
     renewal->files_seen = look_at_certificates(config);
-    return config->tls_mode == CONFIG_TLS_DISABLED ||
-           weir_make_tls(config, weir->deployment, &renewal->shared, ret_error, capacity);
+    return weir_make_tls(config, &renewal->tls, ret_error, capacity);
 }
 
 static void exchange_certificates(struct weir *weir, struct renewal *renewal)
 {
-    struct tls_server *fresh = renewal->shared.tls_server;
+    struct tls_server *fresh = renewal->tls;
     weir->files_seen = renewal->files_seen;
     if (!fresh) {
         return;
@@ -93,18 +91,25 @@ static void exchange_certificates(struct weir *weir, struct renewal *renewal)
         tls_server_exchange(weir->shared.tls_server, fresh);
     } else {
         weir->shared.tls_server = fresh;
-        renewal->shared.tls_server = NULL;
+        renewal->tls = NULL;
+    }
+}
+
+static void free_certificates(struct renewal *renewal)
+{
+    if (renewal->tls) {
+        tls_server_free(renewal->tls);
     }
 }
 
 static bool renew_certificates(struct weir *weir, char *ret_error, size_t capacity)
 {
     struct renewal renewal = {0};
-    bool good = make_certificates(weir, reload_latest(weir), &renewal, ret_error, capacity);
+    bool good = make_certificates(reload_latest(weir), &renewal, ret_error, capacity);
     if (good) {
         exchange_certificates(weir, &renewal);
     }
-    weir_free_tls(&renewal.shared);
+    free_certificates(&renewal);
     return good;
 }
 
@@ -147,6 +152,119 @@ static void exchange_users(struct weir *weir, struct users *users)
     weir_wait_for_workers(weir, all_have_taken_users, times);
 }
 
+// --- the way to the deployment ------------------------------------------------------------------
+
+struct acquaintance {
+    const struct discovered *seen;
+    bool any_member; // of a replica set, among those that are known now,
+    bool any_same;   // and among those that were seen
+};
+
+static bool is_member(enum server_kind kind)
+{
+    return kind == SERVER_PRIMARY || kind == SERVER_SECONDARY;
+}
+
+static void compare(struct server *server, void *arg)
+{
+    struct acquaintance *acquaintance = arg;
+    struct server_info info;
+    server_get_info(server, &info);
+    acquaintance->any_member |= !atomic_load(&server->is_gone) && is_member(info.kind);
+    for (size_t i = 0; i < acquaintance->seen->count; i++) {
+        acquaintance->any_same |= strcmp(acquaintance->seen->servers[i].info.name, info.name) == 0;
+    }
+}
+
+// Its members call one another by the same names, whoever asks. Drivers would send another one the
+// $clusterTime that they have from this one, which it refuses (211, KeyNotFound).
+static bool is_another_set(const struct weir *weir, struct discovery *discovery)
+{
+    struct discovered *seen = discovery_take(discovery);
+    struct acquaintance acquaintance = {.seen = seen};
+    bool has_member = false;
+    for (size_t i = 0; seen && i < seen->count; i++) {
+        has_member |= is_member(seen->servers[i].info.kind);
+    }
+    if (has_member) {
+        servers_visit(weir->shared.servers, compare, &acquaintance);
+    }
+    free(seen);
+    return acquaintance.any_member && !acquaintance.any_same;
+}
+
+static bool log_in(const struct weir *weir, struct renewal *renewal, char *ret_error,
+                   size_t capacity)
+{
+    bool direct = renewal->approach->deployment->direct;
+    renewal->discovery = discovery_open(renewal->config->uri, NULL, NULL, ret_error, capacity);
+    if (!renewal->discovery ||
+        !discovery_try(renewal->discovery, TRY_US, &renewal->given_up, ret_error, capacity)) {
+        return false;
+    }
+    if (!direct && is_another_set(weir, renewal->discovery)) {
+        snprintf(
+            ret_error, capacity,
+            "this is another replica set than the one that apps have sessions with: that takes "
+            "a restart, of weir and of apps");
+        return false;
+    }
+    return true;
+}
+
+// Logs in first: what is seen only once upstreams are opened would be seen by everybody.
+static bool make_approach(const struct weir *weir, struct renewal *renewal, char *ret_error,
+                          size_t capacity)
+{
+    const struct config *config = renewal->config;
+    const struct config *started = weir->source.config;
+    bool keeps = config_changes_keep_identities(started, config);
+    const struct config *identities = keeps ? config : started;
+    char error[CONFIG_REASON_BYTES];
+    if (approach_is_made_of(weir->shared.approach, config, identities)) {
+        return true;
+    }
+    renewal->approach = approach_new(config, identities, ret_error, capacity);
+    if (!renewal->approach) {
+        return false;
+    }
+    if (!log_in(weir, renewal, error, sizeof error)) {
+        config_blame(config, CONFIG_OPTION_uri, error, ret_error, capacity);
+        return false;
+    }
+    deployment_adopt(renewal->approach->deployment, renewal->discovery);
+    return true;
+}
+
+static bool all_have_taken_approach(const struct weir *weir, uint64_t number)
+{
+    for (int i = 0; i < weir->worker_count; i++) {
+        if (atomic_load(&weir->workers[i]->approach_taken) < number) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Control tells the workers, once it follows.
+static void exchange_approach(struct weir *weir, struct renewal *renewal)
+{
+    struct approach *former = weir->shared.approach;
+    struct approach *fresh = renewal->approach;
+    if (!fresh) {
+        return;
+    }
+    fresh->number = former->number + 1;
+    pthread_mutex_lock(&weir->posting);
+    weir->shared.approach = approach_keep(fresh);
+    pthread_mutex_unlock(&weir->posting);
+    control_follow(weir->shared.control, renewal->discovery, fresh->deployment->direct);
+    renewal->discovery = NULL;
+    weir_wait_for_workers(weir, all_have_taken_approach, fresh->number);
+    atomic_store(&former->is_former, true);
+    approach_drop(former);
+}
+
 // --- rules --------------------------------------------------------------------------------------
 
 void reload_read_rules(struct weir *weir)
@@ -185,38 +303,57 @@ static bool opens_a_door(const struct config *config, char *ret_error, size_t ca
     return opens;
 }
 
-// Once weir drains it is too late for other addresses.
-static bool prepare_doors(struct weir *weir, struct renewal *renewal, char *ret_error,
-                          size_t capacity)
+// On the thread: whatever may block or fail, and changes nothing.
+static bool make_renewal(struct renewal *renewal)
 {
-    if (weir->drain.begun_us > 0) {
-        return true;
-    }
-    renewal->listens = acceptor_prepare(weir->acceptor, renewal->config, ret_error, capacity);
-    return renewal->listens;
-}
-
-// Makes what may fail; the rules are the last of it, and in force if they are good.
-static bool prepare_renewal(struct weir *weir, struct renewal *renewal, char *ret_error,
-                            size_t capacity)
-{
-    struct config *config = renewal->config;
+    const struct weir *weir = renewal->weir;
     const struct config *started = weir->source.config;
-    if (!weir_check(config, ret_error, capacity)) { // all of it, as a restart would
+    char *said = renewal->said;
+    size_t capacity = sizeof renewal->said;
+    renewal->config = config_load(weir->source.argc, weir->source.argv, environ, said);
+    struct config *config = renewal->config;
+    if (!config || !weir_check(config, said, capacity)) { // all of it, as a restart would
         return false;
     }
     renewal->keeps_logins = config_changes_keep_logins(started, config);
     config_changes_keep(started, config, renewal->needs_restart, sizeof renewal->needs_restart);
-    if (opens_a_door(config, ret_error, capacity) ||
-        !weir_may_run_app(config, weir->app, ret_error, capacity) ||
-        !make_certificates(weir, config, renewal, ret_error, capacity) ||
-        !make_users(weir, renewal, ret_error, capacity) ||
-        !prepare_doors(weir, renewal, ret_error, capacity)) {
+    return !opens_a_door(config, said, capacity) &&
+           weir_may_run_app(config, weir->app, said, capacity) &&
+           make_certificates(config, renewal, said, capacity) &&
+           make_users(weir, renewal, said, capacity) &&
+           acceptor_plan(config, &renewal->doors, said, capacity) &&
+           make_approach(weir, renewal, said, capacity);
+}
+
+static void *run(void *arg)
+{
+    struct renewal *renewal = arg;
+    renewal->good = make_renewal(renewal);
+    atomic_store(&renewal->made, true);
+    kill(getpid(), ORDER_SIGNAL);
+    return NULL;
+}
+
+// Once weir drains it is too late for other addresses.
+static bool prepare_doors(struct weir *weir, struct renewal *renewal)
+{
+    if (weir->drain.begun_us > 0) {
+        return true;
+    }
+    renewal->listens = acceptor_prepare(weir->acceptor, renewal->config, &renewal->doors,
+                                        renewal->said, sizeof renewal->said);
+    return renewal->listens;
+}
+
+// The rules are the last that may fail, and in force if they are good.
+static bool prepare(struct weir *weir, struct renewal *renewal)
+{
+    if (!renewal->good || !prepare_doors(weir, renewal)) {
         return false;
     }
-    if (!exchange_rules(weir, config)) {
-        snprintf(ret_error, capacity, "rules: with the live ones there would be more than %d",
-                 RULES_MAX);
+    if (!exchange_rules(weir, renewal->config)) {
+        snprintf(renewal->said, sizeof renewal->said,
+                 "rules: with the live ones there would be more than %d", RULES_MAX);
         return false;
     }
     return true;
@@ -303,8 +440,11 @@ static void tell_rest(struct account *account, const struct renewal *renewal)
         snprintf(text, sizeof text, "; users: %zu", config->users.count);
         say(account, text);
     }
-    if (renewal->shared.tls_server) {
+    if (renewal->tls) {
         say(account, "; certificates read anew");
+    }
+    if (renewal->approach) {
+        say(account, "; connections to the deployment are opened anew");
     }
     if (renewal->needs_restart[0]) {
         say(account, "; needs a restart: ");
@@ -312,47 +452,117 @@ static void tell_rest(struct account *account, const struct renewal *renewal)
     }
 }
 
-// Whole or not at all.
-static bool take_over(struct weir *weir, struct config *fresh, char *ret_said, size_t capacity)
+static void take_over(struct weir *weir, struct renewal *renewal)
 {
-    struct renewal renewal = {.config = fresh};
-    bool good = prepare_renewal(weir, &renewal, ret_said, capacity);
-    if (good) {
-        struct account account = {ret_said, capacity};
-        ret_said[0] = '\0';
-        config_changes_each(reload_latest(weir), fresh, tell_change, &account);
-        bool differs = ret_said[0] != '\0';
-        tell_rest(&account, &renewal);
-        exchange_certificates(weir, &renewal); // who may come in, before anybody can
-        if (differs) {
-            exchange_config(weir, &renewal);
-        }
-        exchange_doors(weir, &renewal);
-        if (renewal.users) {
-            exchange_users(weir, renewal.users);
-        }
+    struct account account = {renewal->said, sizeof renewal->said};
+    renewal->said[0] = '\0';
+    config_changes_each(reload_latest(weir), renewal->config, tell_change, &account);
+    bool differs = renewal->said[0] != '\0';
+    tell_rest(&account, renewal);
+    exchange_certificates(weir, renewal); // who may come in, before anybody can
+    if (differs) {
+        exchange_config(weir, renewal);
     }
-    if (renewal.listens) {
+    exchange_doors(weir, renewal);
+    if (renewal->users) {
+        exchange_users(weir, renewal->users);
+    }
+    exchange_approach(weir, renewal);
+}
+
+static void renewal_free(struct weir *weir, struct renewal *renewal)
+{
+    if (renewal->listens) {
         acceptor_settle(weir->acceptor, false);
     }
-    users_drop(renewal.users);
-    weir_free_tls(&renewal.shared);
-    config_free(renewal.config);
-    return good;
+    if (renewal->discovery) {
+        discovery_part_with(renewal->discovery);
+    }
+    approach_drop(renewal->approach);
+    users_drop(renewal->users);
+    free_certificates(renewal);
+    config_free(renewal->config);
+    free(renewal);
+}
+
+static void tell_outcome(struct weir *weir, const struct renewal *renewal, bool good)
+{
+    log_reload(good ? LOG_INFO : LOG_WARN, good ? "reloaded" : "reload_refused",
+               good ? "what" : "why", renewal->said);
+    orders_done(weir, &weir->reload, renewal->wanted, good, renewal->said);
+    notify("READY=1");
+}
+
+static void finish(struct weir *weir, bool good)
+{
+    struct renewal *renewal = weir->renewal;
+    weir->renewal = NULL;
+    tell_outcome(weir, renewal, good);
+    renewal_free(weir, renewal);
 }
 
 void reload(struct weir *weir)
 {
-    char said[CONTROL_SAID_BYTES];
-    unsigned wanted = atomic_load(&weir->reload.wanted);
+    if (weir->renewal) {
+        weir->reload_again = true;
+        return;
+    }
+    struct renewal *renewal = xcalloc(1, sizeof *renewal);
+    weir->renewal = renewal;
+    weir->reload_again = false;
+    renewal->weir = weir;
+    renewal->wanted = atomic_load(&weir->reload.wanted);
     notify("RELOADING=1");
-    weir->file_seen = look_at_file(0, reload_latest(weir)->file); // before it is read
-    struct config *fresh = config_load(weir->source.argc, weir->source.argv, environ, said);
-    bool good = fresh && take_over(weir, fresh, said, sizeof said);
-    log_reload(good ? LOG_INFO : LOG_WARN, good ? "reloaded" : "reload_refused",
-               good ? "what" : "why", said);
-    orders_done(weir, &weir->reload, wanted, good, said);
-    notify("READY=1");
+    weir->file_seen = glance_file(0, reload_latest(weir)->file); // before it is read
+    if (pthread_create(&renewal->thread, NULL, run, renewal) != 0) {
+        snprintf(renewal->said, sizeof renewal->said, "the system has no thread for it");
+        finish(weir, false);
+    }
+}
+
+bool reload_is_wanted(const struct weir *weir)
+{
+    unsigned known = weir->renewal ? weir->renewal->wanted : atomic_load(&weir->reload.done);
+    return atomic_load(&weir->reload.wanted) != known;
+}
+
+// Whole or not at all.
+void reload_go_on(struct weir *weir)
+{
+    struct renewal *renewal = weir->renewal;
+    if (!renewal || !atomic_load(&renewal->made)) {
+        return;
+    }
+    pthread_join(renewal->thread, NULL);
+    bool good = prepare(weir, renewal);
+    if (good) {
+        take_over(weir, renewal);
+    }
+    finish(weir, good);
+    if (weir->reload_again) {
+        reload(weir);
+    }
+}
+
+bool reload_end(struct weir *weir)
+{
+    static const struct timespec pause = {.tv_nsec = 1000000};
+    struct renewal *renewal = weir->renewal;
+    weir->reload_again = false;
+    if (!renewal) {
+        return true;
+    }
+    atomic_store(&renewal->given_up, true);
+    for (int i = 0; i < END_PAUSES && !atomic_load(&renewal->made); i++) {
+        nanosleep(&pause, NULL);
+    }
+    bool made = atomic_load(&renewal->made);
+    if (made) {
+        pthread_join(renewal->thread, NULL);
+        snprintf(renewal->said, sizeof renewal->said, "weir is ending");
+        finish(weir, false);
+    }
+    return made;
 }
 
 // --- files that change --------------------------------------------------------------------------
@@ -381,7 +591,7 @@ static void watch_certificates(struct weir *weir)
 static void watch_config(struct weir *weir)
 {
     const struct config *config = reload_latest(weir);
-    uint64_t seen = look_at_file(0, config->file);
+    uint64_t seen = glance_file(0, config->file);
     bool rests = seen == weir->file_looked_at;
     weir->file_looked_at = seen;
     if (config->reload_on_change && config->file && rests && seen != weir->file_seen) {
@@ -392,7 +602,7 @@ static void watch_config(struct weir *weir)
 void reload_watch_files(struct weir *weir)
 {
     int64_t now = now_us();
-    if (!reload_watches(weir) || now - weir->files_looked_us < RELOAD_LOOK_US) {
+    if (weir->renewal || !reload_watches(weir) || now - weir->files_looked_us < RELOAD_LOOK_US) {
         return;
     }
     weir->files_looked_us = now;

@@ -68,7 +68,7 @@ static enum route route_free(const struct request *request, const struct topolog
         has_replica_set(topology)) {
         return ROUTE_STALENESS; // as a mongos refuses it; others are asked themselves
     }
-    selection.window_us = worker->shared->deployment->local_threshold_us;
+    selection.window_us = worker->approach->deployment->local_threshold_us;
     selection.random[0] = worker_random(worker);
     selection.random[1] = worker_random(worker);
     selection.now_us = request->now_us;

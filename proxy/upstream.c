@@ -20,6 +20,7 @@
 
 #define OPENING_REPLY_MAX_BYTES (1 << 20) // a handshake's replies are small
 #define TRUSTED_IDLE_US 1000000           // idle for longer: asks the socket before use
+#define RENEW_WITHIN_US 5000000           // after another approach was taken
 #define MIN_WIRE_VERSION 6                // OP_MSG came with MongoDB 3.6
 
 // What only an upstream that is being opened needs.
@@ -95,7 +96,7 @@ static void append_client_metadata(bson_t *hello, const char *app_name)
 
 static void send_hello(struct upstream *upstream)
 {
-    const struct deployment *deployment = upstream->worker->shared->deployment;
+    const struct deployment *deployment = upstream->approach->deployment;
     bson_t hello = BSON_INITIALIZER;
     if (upstream->keeps_pins) {
         BSON_APPEND_INT32(&hello, "hello", 1);
@@ -190,8 +191,7 @@ static void on_reply(struct upstream *upstream, const bson_t *reply)
     if (!upstream->keeps_pins) { // whose number it would be, nobody can be asked
         upstream->connection = connection_number(reply);
     }
-    upstream->compressor =
-        agreed_compressor(&upstream->worker->shared->deployment->compressors, reply);
+    upstream->compressor = agreed_compressor(&upstream->approach->deployment->compressors, reply);
     on_auth(upstream, auth_begin(opening->auth, reply, &command), &command);
 }
 
@@ -335,10 +335,20 @@ static void upstream_ready(void *arg, unsigned directions)
     }
 }
 
+// Each at a time of its own, so that they are not opened anew all at once.
+static bool is_by_former_approach(const struct upstream *upstream, int64_t now_us)
+{
+    const struct worker *worker = upstream->worker;
+    int64_t wait_us = (int64_t)(upstream->id * UINT64_C(0x9e3779b97f4a7c15) % RENEW_WITHIN_US);
+    return upstream->approach->number < worker->approach->number &&
+           now_us - worker->approached_us >= wait_us;
+}
+
 bool upstream_is_old(const struct upstream *upstream, int64_t now_us)
 {
     int64_t max_age_us = upstream->worker->shared->config->upstream_max_age_us;
-    return max_age_us > 0 && now_us - upstream->opened_us >= max_age_us;
+    return (max_age_us > 0 && now_us - upstream->opened_us >= max_age_us) ||
+           is_by_former_approach(upstream, now_us);
 }
 
 bool upstream_is_usable(struct upstream *upstream, int64_t now_us)
@@ -466,12 +476,12 @@ void upstream_key_derived(struct upstream *upstream)
 
 static struct opening *opening_new(struct upstream *upstream)
 {
-    struct shared *shared = upstream->worker->shared;
+    const struct approach *approach = upstream->approach;
     struct opening *opening = xcalloc(1, sizeof *opening);
     const struct identity *identity =
-        upstream->identity > 0 ? &shared->identities[upstream->identity - 1] : NULL;
+        upstream->identity > 0 ? &approach->identities[upstream->identity - 1] : NULL;
     opening->auth = identity ? auth_new(&identity->credential, identity->keys)
-                             : auth_new(&shared->deployment->credential, shared->keys);
+                             : auth_new(&approach->deployment->credential, approach->keys);
     opening->derive.run = run_derive;
     opening->upstream = upstream;
     return opening;
@@ -490,6 +500,7 @@ void upstream_open(struct worker *worker, struct server *server, int identity)
     struct upstream *upstream = xcalloc(1, sizeof *upstream);
     upstream->server = server;
     upstream->identity = identity;
+    upstream->approach = approach_keep(worker->approach);
     server_get_info(server, &target);
     upstream->id = atomic_fetch_add(&worker->shared->next_upstream_id, 1);
     upstream->keeps_pins = target.kind == SERVER_LOAD_BALANCER;
@@ -498,7 +509,7 @@ void upstream_open(struct worker *worker, struct server *server, int identity)
     upstream->opening = opening_new(upstream);
     struct stream_handler handler = {upstream_ready, upstream};
     upstream->stream = stream_connect(worker->loop, pick_address(worker, &target),
-                                      worker->shared->tls_client, target.host, handler);
+                                      worker->approach->tls, target.host, handler);
 }
 
 static void log_down(const struct upstream *upstream, const char *reason)
@@ -510,8 +521,7 @@ static void log_down(const struct upstream *upstream, const char *reason)
     }
     log_str(&line, "server", upstream->server->name);
     if (upstream->identity > 0) {
-        log_str(&line, "identity",
-                upstream->worker->shared->identities[upstream->identity - 1].name);
+        log_str(&line, "identity", upstream->approach->identities[upstream->identity - 1].name);
     }
     log_str(&line, "while", upstream->opening ? "opening" : "open");
     log_str(&line, "reason", reason);
@@ -552,6 +562,7 @@ bool upstream_bury(struct upstream *upstream)
     if (upstream->opening) {
         free_opening(upstream);
     }
+    approach_drop(upstream->approach);
     free(upstream);
     return true;
 }

@@ -28,9 +28,10 @@ struct upstream {
     struct worker *worker;
     struct stream *stream;
     struct server *server;
-    struct opening *opening; // NULL once it is open
-    struct request *request; // whose turn it is; NULL: idle or opening
-    struct request *claimer; // of another worker: to be handed over to it. Guarded by the lock
+    struct approach *approach; // by which it was opened
+    struct opening *opening;   // NULL once it is open
+    struct request *request;   // whose turn it is; NULL: idle or opening
+    struct request *claimer;   // of another worker: to be handed over to it. Guarded by the lock
     struct mail mail;
     uint64_t id;                  // of no other upstream, ever
     int64_t connection;           // the server's own number for it; 0: not known
@@ -73,7 +74,7 @@ void upstream_join(struct upstream *upstream, struct worker *worker);
 // gives it up if its request makes no progress or runs away. Called at each sweep.
 void upstream_check_deadlines(struct upstream *upstream, int64_t now_us);
 
-// Whether it has reached its age limit and should be replaced.
+// Whether it has reached its age limit, or was opened by a former approach, and should be replaced.
 bool upstream_is_old(const struct upstream *upstream, int64_t now_us);
 
 // Whether one that was idle may still be used. Asks the socket if it was idle for long.

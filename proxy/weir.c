@@ -42,17 +42,6 @@
 
 // --- what the configuration asks for ------------------------------------------------------------
 
-static struct deployment *make_deployment(const struct config *config, char *ret_error,
-                                          size_t capacity)
-{
-    char error[CONFIG_REASON_BYTES];
-    struct deployment *deployment = deployment_parse(config->uri, error, sizeof error);
-    if (!deployment) {
-        config_blame(config, CONFIG_OPTION_uri, error, ret_error, capacity);
-    }
-    return deployment;
-}
-
 static enum tls_client_certificates wanted_certificates(const struct config *config)
 {
     if (!config->tls_ca_file) {
@@ -83,42 +72,39 @@ static enum config_option file_blamed(const struct config *config, const char *e
                                                            : CONFIG_OPTION_tls_certificate_key_file;
 }
 
-bool weir_make_tls(const struct config *config, const struct deployment *deployment,
-                   struct shared *shared, char *ret_error, size_t capacity)
+static bool read_crl(struct tls_server *tls, const struct config *config, char *ret_error,
+                     size_t capacity)
 {
     char error[CONFIG_REASON_BYTES];
-    if (config->tls_mode != CONFIG_TLS_DISABLED) {
-        shared->tls_server = tls_server_new(config->tls_certificate_key_file, config->tls_ca_file,
-                                            wanted_certificates(config), error, sizeof error);
-        if (!shared->tls_server) {
-            config_blame(config, file_blamed(config, error), error, ret_error, capacity);
-            return false;
-        }
-        warn_if_expired(shared->tls_server, config->tls_certificate_key_file);
-        if (config->tls_crl_file &&
-            !tls_server_revoke(shared->tls_server, config->tls_crl_file, error, sizeof error)) {
-            config_blame(config, CONFIG_OPTION_tls_crl_file, error, ret_error, capacity);
-            return false;
-        }
+    if (!config->tls_crl_file ||
+        tls_server_revoke(tls, config->tls_crl_file, error, sizeof error)) {
+        return true;
     }
-    if (deployment->tls) {
-        shared->tls_client = tls_client_new(&deployment->tls_options, error, sizeof error);
-        if (!shared->tls_client) {
-            config_blame(config, CONFIG_OPTION_uri, error, ret_error, capacity);
-            return false;
-        }
-    }
-    return true;
+    config_blame(config, CONFIG_OPTION_tls_crl_file, error, ret_error, capacity);
+    return false;
 }
 
-void weir_free_tls(struct shared *shared)
+bool weir_make_tls(const struct config *config, struct tls_server **ret_tls, char *ret_error,
+                   size_t capacity)
 {
-    if (shared->tls_server) {
-        tls_server_free(shared->tls_server);
+    char error[CONFIG_REASON_BYTES];
+    *ret_tls = NULL;
+    if (config->tls_mode == CONFIG_TLS_DISABLED) {
+        return true;
     }
-    if (shared->tls_client) {
-        tls_client_free(shared->tls_client);
+    struct tls_server *tls = tls_server_new(config->tls_certificate_key_file, config->tls_ca_file,
+                                            wanted_certificates(config), error, sizeof error);
+    if (!tls) {
+        config_blame(config, file_blamed(config, error), error, ret_error, capacity);
+        return false;
     }
+    warn_if_expired(tls, config->tls_certificate_key_file);
+    if (!read_crl(tls, config, ret_error, capacity)) {
+        tls_server_free(tls);
+        return false;
+    }
+    *ret_tls = tls;
+    return true;
 }
 
 // The first bytes of security.saltSecretFile, which is there to be read.
@@ -166,13 +152,6 @@ static bool make_logins(const struct config *config, struct weir *weir, char *re
     return weir->users != NULL;
 }
 
-static bool make_identities(const struct config *config, struct shared *shared, char *ret_error,
-                            size_t capacity)
-{
-    shared->identities = identities_new(config, ret_error, capacity);
-    return shared->identities != NULL;
-}
-
 static bool check_archive(const struct config *config, char *ret_error, size_t capacity)
 {
     char error[CONFIG_REASON_BYTES];
@@ -202,23 +181,17 @@ static bool check_webhook(const struct config *config, char *ret_error, size_t c
 
 bool weir_check(const struct config *config, char *ret_error, size_t error_capacity)
 {
-    struct shared shared = {.config = NULL};
-    struct deployment *deployment = make_deployment(config, ret_error, error_capacity);
-    if (!deployment) {
-        return false;
-    }
-    bool good = weir_make_tls(config, deployment, &shared, ret_error, error_capacity) &&
+    struct tls_server *tls = NULL;
+    struct approach *approach = approach_new(config, config, ret_error, error_capacity);
+    bool good = approach && weir_make_tls(config, &tls, ret_error, error_capacity) &&
                 check_secret(config, ret_error, error_capacity) &&
                 check_archive(config, ret_error, error_capacity) &&
                 check_webhook(config, ret_error, error_capacity) &&
                 fleet_check(config, ret_error, error_capacity);
-    if (good && make_identities(config, &shared, ret_error, error_capacity)) {
-        identities_free(shared.identities, config->identities.count);
-    } else {
-        good = false;
+    if (tls) {
+        tls_server_free(tls);
     }
-    weir_free_tls(&shared);
-    deployment_free(deployment);
+    approach_drop(approach);
     return good;
 }
 
@@ -240,6 +213,19 @@ static void topology_changed(void *arg, struct topology *topology)
     pthread_cond_signal(&weir->found_it);
     pthread_mutex_unlock(&weir->posting);
     topology_drop(topology);
+}
+
+// On control's thread. What snapshots say from now on is of the newest approach.
+static void followed(void *arg)
+{
+    struct weir *weir = arg;
+    pthread_mutex_lock(&weir->posting);
+    for (int i = 0; i < weir->worker_count && !weir->ending; i++) {
+        struct approach_mail *mail = xcalloc(1, sizeof *mail);
+        mail->approach = approach_keep(weir->shared.approach);
+        worker_post(weir->workers[i], &mail->mail, MAIL_APPROACH);
+    }
+    pthread_mutex_unlock(&weir->posting);
 }
 
 void weir_wait_for_workers(const struct weir *weir,
@@ -404,20 +390,18 @@ static bool use_inherited(const struct weir *weir, char *ret_error, size_t capac
 static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
 {
     struct shared *shared = &weir->shared;
-    weir->deployment = make_deployment(shared->config, ret_error, capacity);
-    if (!weir->deployment ||
-        !weir_make_tls(shared->config, weir->deployment, shared, ret_error, capacity)) {
+    struct tls_server *tls;
+    shared->approach = approach_new(shared->config, shared->config, ret_error, capacity);
+    if (!shared->approach || !weir_make_tls(shared->config, &tls, ret_error, capacity)) {
         return false;
     }
-    if (!make_identities(shared->config, shared, ret_error, capacity) ||
-        !make_logins(shared->config, weir, ret_error, capacity) ||
+    shared->tls_server = tls;
+    if (!make_logins(shared->config, weir, ret_error, capacity) ||
         !check_archive(shared->config, ret_error, capacity) ||
         !check_webhook(shared->config, ret_error, capacity)) {
         return false;
     }
     access_init();
-    shared->deployment = weir->deployment;
-    shared->keys = key_cache_new();
     shared->budget.limit = (size_t)shared->config->max_buffered_bytes;
     atomic_init(&shared->next_client_id, 1);
     atomic_init(&shared->next_upstream_id, 1);
@@ -483,11 +467,12 @@ static bool can_take_over(struct weir *weir)
 // Returns whether it runs.
 static bool start(struct weir *weir)
 {
-    struct control_listener listener = {.topology_changed = topology_changed, .arg = weir};
+    struct control_listener listener = {
+        .topology_changed = topology_changed, .followed = followed, .arg = weir};
     weir->rulebook =
         rulebook_new(weir->shared.config,
                      (struct rulebook_reader){.changed = orders_rules_changed, .arg = weir});
-    weir->shared.control = control_start(weir->deployment, listener);
+    weir->shared.control = control_start(weir->shared.approach->deployment, listener);
     for (int i = 0; i < weir->worker_count; i++) {
         worker_start(weir->workers[i]);
     }
@@ -689,7 +674,7 @@ static bool obey(struct weir *weir, const siginfo_t *info)
     if (upgrade_us >= 0) {
         upgrade(weir, upgrade_us);
     }
-    if (signal == ORDER_SIGNAL && atomic_load(&weir->reload.wanted) != weir->reload.done) {
+    if (signal == ORDER_SIGNAL && reload_is_wanted(weir)) {
         reload(weir);
     }
     if (signal == SIGUSR1) {
@@ -733,6 +718,7 @@ static void wait_for_end(struct weir *weir, const sigset_t *set)
         int64_t pause_us = succession_us > 0 ? succession_us : drains ? DRAIN_LOOK_US : idle_us;
         struct timespec pause = {pause_us / 1000000, pause_us % 1000000 * 1000};
         int signal = sigtimedwait(set, &info, pause_us > 0 ? &pause : NULL);
+        reload_go_on(weir);
         over = signal > 0 && obey(weir, &info);
         succession_follow(weir);
         succession_inherit(weir);
@@ -811,18 +797,12 @@ static void dispose(struct weir *weir)
         affinity_fini(&weir->shared.affinity);
     }
     acceptor_free(weir->acceptor);
-    if (weir->shared.keys) {
-        key_cache_free(weir->shared.keys);
-    }
-    if (weir->shared.identities) {
-        identities_free(weir->shared.identities, weir->source.config->identities.count);
-    }
     logins_free(weir->shared.logins);
     users_drop(weir->users);
-    weir_free_tls(&weir->shared);
-    if (weir->deployment) {
-        deployment_free(weir->deployment);
+    if (weir->shared.tls_server) {
+        tls_server_free(weir->shared.tls_server);
     }
+    approach_drop(weir->shared.approach);
     config_free(weir->latest);
     pthread_cond_destroy(&weir->found_it);
     pthread_mutex_destroy(&weir->talking);
@@ -873,7 +853,8 @@ int weir_run(struct weir_source source, struct app *app)
         notify("STOPPING=1");
     }
     log_event("ending");
-    if (!stop(&weir)) {
+    bool at_hand = reload_end(&weir);
+    if (!stop(&weir) || !at_hand) {
         end_observer(&weir);
         log_event(count_requests(&weir) > 0 ? "ended_with_requests_under_way" : "ended");
         _exit(app->status);

@@ -38,7 +38,6 @@ struct main_order {
 
 struct weir {
     struct shared shared;
-    struct deployment *deployment;
     struct users *users;       // NULL: apps do not log in
     struct rulebook *rulebook; // the control socket's thread has it
     struct control_socket *control_socket;
@@ -62,6 +61,8 @@ struct weir {
     struct weir_source source;
     unsigned users_exchanged;
     unsigned reloads_told;   // to the workers
+    struct renewal *renewal; // that is being prepared; NULL: none
+    bool reload_again;       // after that
     struct config *latest;   // as it was last read anew; NULL: never
     uint64_t files_seen;     // what the certificates' files were like when they were last read
     uint64_t file_seen;      // likewise the configuration's
@@ -82,11 +83,10 @@ struct weir {
     struct main_order upgrade;
 };
 
-// Makes what TLS needs on both sides; what is in ret_shared is freed by the other, also after a
-// failure.
-bool weir_make_tls(const struct config *config, const struct deployment *deployment,
-                   struct shared *ret_shared, char *ret_error, size_t capacity);
-void weir_free_tls(struct shared *shared);
+// Makes what TLS towards apps needs, to be freed by tls_server_free; NULL in *ret_tls if it is
+// disabled.
+bool weir_make_tls(const struct config *config, struct tls_server **ret_tls, char *ret_error,
+                   size_t capacity);
 
 // Whether the app of weir exec, if there is one, can be given a URI for this configuration.
 bool weir_may_run_app(const struct config *config, const struct app *app, char *ret_error,

@@ -299,6 +299,18 @@ static void take_topology(struct worker *worker, struct topology_mail *mail)
     topology_drop(former);
 }
 
+// Upstreams that were opened by the former one are replaced in time (upstream_is_old).
+static void take_approach(struct worker *worker, struct approach_mail *mail)
+{
+    approach_drop(worker->approach);
+    worker->approach = mail->approach;
+    free(mail);
+    worker->approached_us = loop_now_us(worker->loop);
+    codec_free(worker->servers_codec);
+    worker->servers_codec = codec_new(worker->approach->deployment->zlib_level);
+    atomic_store(&worker->approach_taken, worker->approach->number);
+}
+
 // Rules that do nothing are none, so that a request need not go through them.
 static void take_rules(struct worker *worker, struct rules_mail *mail)
 {
@@ -382,6 +394,9 @@ static void deliver(void *arg, struct mail *mail)
     case MAIL_TOPOLOGY:
         take_topology(worker, CONTAINER(mail, struct topology_mail));
         break;
+    case MAIL_APPROACH:
+        take_approach(worker, CONTAINER(mail, struct approach_mail));
+        break;
     case MAIL_RULES:
         take_rules(worker, CONTAINER(mail, struct rules_mail));
         break;
@@ -460,7 +475,8 @@ struct worker *worker_new(int index, struct shared *shared)
         UINT64_C(0x9e3779b97f4a7c15) * (uint64_t)(index + 1) ^ (uint64_t)loop_now_us(worker->loop);
     meter_init(&worker->meter);
     worker->apps_codec = codec_new(-1);
-    worker->servers_codec = codec_new(shared->deployment->zlib_level);
+    worker->approach = approach_keep(shared->approach);
+    worker->servers_codec = codec_new(worker->approach->deployment->zlib_level);
     loop_on_turn_end(worker->loop, on_turn_end, worker);
     atomic_init(&worker->swept_us, loop_now_us(worker->loop));
     timer_set(worker->sweep, loop_now_us(worker->loop) + WORKER_SWEEP_US);
@@ -498,6 +514,7 @@ void worker_free(struct worker *worker)
     if (worker->topology) {
         topology_drop(worker->topology);
     }
+    approach_drop(worker->approach);
     rules_drop(worker->rules);
     request_free_all(worker);
     sessions_fini(&worker->ended_sessions);

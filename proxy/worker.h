@@ -16,11 +16,10 @@
 
 #include "policy/rules.h"
 #include "proxy/affinity.h"
+#include "proxy/approach.h"
 #include "proxy/budget.h"
 #include "proxy/config.h"
-#include "proxy/control/control.h"
 #include "proxy/drain.h"
-#include "proxy/identities.h"
 #include "proxy/login.h"
 #include "proxy/meter.h"
 #include "proxy/net/loop.h"
@@ -34,15 +33,12 @@
 
 // What all workers share. Immutable while they run, but for what says otherwise.
 struct shared {
-    const struct deployment *deployment;
+    struct approach *approach; // the newest. The main thread's: workers learn of another by mail
     const struct config *_Atomic config; // a reload puts another in its place; none is freed before
                                          // the end, so who has read the pointer may go on by it
     struct control *control;
-    struct key_cache *keys;                // has its own lock
-    struct identity *identities;           // beside the URI's user
     struct logins *logins;                 // NULL: apps do not log in
     struct tls_server *_Atomic tls_server; // NULL: there has been no TLS towards apps yet
-    struct tls_client *tls_client;         // NULL: no TLS towards the deployment
     struct servers *servers;               // have their own locks
     struct fleet *fleet;                   // that it is one of; NULL: none. Has its own lock
     struct affinity affinity;              // has its own lock
@@ -65,6 +61,7 @@ enum worker_mail {
     MAIL_HAND_OVER,  // struct upstream: its new user is on another worker, or it makes room
     MAIL_DERIVED,    // struct upstream: its key is there
     MAIL_TOPOLOGY,   // struct topology_mail
+    MAIL_APPROACH,   // struct approach_mail
     MAIL_RULES,      // struct rules_mail
     MAIL_USERS,      // struct users_mail
     MAIL_RELOADED,   // struct reloaded_mail: there is another configuration
@@ -87,6 +84,11 @@ struct new_client {
 struct topology_mail {
     struct mail mail;
     struct topology *topology; // one reference
+};
+
+struct approach_mail {
+    struct mail mail;
+    struct approach *approach; // one reference
 };
 
 struct rules_mail {
@@ -135,6 +137,9 @@ struct worker {
     atomic_uint_fast64_t seen_generation; // its generation
     struct face face;                     // what hello says; the last that was known
     bool has_face;                        // false before the first
+    struct approach *approach;            // by which it opens upstreams
+    int64_t approached_us;                // since when
+    atomic_uint approach_taken;           // its number
     struct rules *rules;                  // in force; NULL: none
     atomic_uint_fast64_t seen_rules;      // their generation
     atomic_uint users_taken;              // how often there were others

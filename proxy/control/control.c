@@ -38,6 +38,7 @@ enum {
     KILLS_MAX = 1000,
     QUESTIONS_MAX = 64,
     BEATS_MAX = 64,     // servers whose distance and lag are followed
+    FORMER_US = 50000,  // between looks whether a former discovery is still used
     QUIET_US = 1000000, // between lines on why one server is down: it has several reasons
 };
 
@@ -55,7 +56,7 @@ struct members {
 
 struct control {
     struct control_listener listener;
-    struct deployment *deployment;
+    struct deployment *deployment; // until another one is followed
     struct errands *kills;
     struct errands *questions;
     pthread_t thread;
@@ -70,10 +71,14 @@ struct control {
     bool scan_asked;
     struct control_job *jobs;
     struct control_job **jobs_end;
+    struct discovery *coming; // to be followed from now on; NULL: none
+    bool coming_is_direct;
 
     // The thread's own.
-    char *uri;
+    char *uri; // of the first one
+    bool direct;
     struct discovery *discovery;
+    struct discovery *former; // that errands may be using yet; NULL: none
     struct members *members;
     struct topology *published;
     char open_error[DISCOVERY_REASON_BYTES];
@@ -210,23 +215,36 @@ static void log_event(enum log_level level, const char *event, const char *serve
     log_end(&line);
 }
 
-// The TXT record behind a mongodb+srv URI may have named these.
-static void adopt_options(struct control *control)
+void deployment_adopt(struct deployment *deployment, const struct discovery *discovery)
 {
-    struct deployment *deployment = control->deployment;
     struct credential *credential = &deployment->credential;
-    const char *source = discovery_auth_source(control->discovery);
-    if (!call_begin(control)) {
-        return;
-    }
-    if (discovery_load_balanced(control->discovery)) {
+    const char *source = discovery_auth_source(discovery);
+    if (discovery_load_balanced(discovery)) {
         deployment->load_balanced = true;
     }
     if (credential->source != NULL && strcmp(credential->source, source) != 0) {
         free(credential->source);
         credential->source = xstrdup(source);
     }
-    call_end(control);
+}
+
+static void adopt_options(struct control *control)
+{
+    if (call_begin(control)) {
+        deployment_adopt(control->deployment, control->discovery);
+        call_end(control);
+    }
+}
+
+static void put_to_use(struct control *control)
+{
+    if (control->former) {
+        errands_move(control->kills, control->discovery);
+        errands_move(control->questions, control->discovery);
+    } else {
+        errands_start(control->kills, control->discovery);
+        errands_start(control->questions, control->discovery);
+    }
 }
 
 static void open_discovery(struct control *control)
@@ -237,12 +255,52 @@ static void open_discovery(struct control *control)
     control->open_at_us = now_us() + OPEN_RETRY_US;
     if (control->discovery != NULL) {
         adopt_options(control);
-        errands_start(control->kills, control->discovery);
-        errands_start(control->questions, control->discovery);
+        put_to_use(control);
     } else if (strcmp(error, control->open_error) != 0) {
         memcpy(control->open_error, error, sizeof error);
         log_event(LOG_WARN, "discovery_failed", NULL, NULL, error);
     }
+}
+
+static void close_former(struct control *control)
+{
+    struct discovery *former = control->former;
+    if (former && !errands_use(control->kills, former) &&
+        !errands_use(control->questions, former)) {
+        control->former = NULL;
+        discovery_part_with(former);
+    }
+}
+
+// NULL: there is none, or the former one is still in use.
+static struct discovery *take_coming(struct control *control)
+{
+    pthread_mutex_lock(&control->lock);
+    struct discovery *coming = control->former ? NULL : control->coming;
+    if (coming) {
+        control->coming = NULL;
+        control->direct = control->coming_is_direct;
+    }
+    pthread_mutex_unlock(&control->lock);
+    return coming;
+}
+
+static void follow_coming(struct control *control)
+{
+    struct discovery *coming = take_coming(control);
+    if (!coming) {
+        return;
+    }
+    if (!call_begin(control)) {
+        discovery_close(coming);
+        return;
+    }
+    control->former = control->discovery;
+    control->discovery = coming;
+    control->listener.followed(control->listener.arg);
+    call_end(control);
+    discovery_tell(coming, on_discovery_changed, control);
+    put_to_use(control);
 }
 
 static struct member *members_find(struct members *members, const char *name)
@@ -414,7 +472,7 @@ static void publish(struct control *control)
     struct topology *topology = topology_new(generation, members->count);
     for (size_t i = 0; i < members->count; i++) {
         topology->servers[i] = members->list[i].seen.info;
-        topology->servers[i].is_direct = control->deployment->direct;
+        topology->servers[i].is_direct = control->direct;
     }
     topology_drop(control->published);
     control->published = topology_keep(topology);
@@ -527,6 +585,8 @@ static void scan(struct control *control)
 
 static void follow(struct control *control)
 {
+    close_former(control);
+    follow_coming(control);
     if (control->discovery == NULL && control->open_at_us <= now_us()) {
         open_discovery(control);
     }
@@ -554,6 +614,9 @@ static int64_t next_turn_us(const struct control *control)
 {
     if (control->discovery == NULL) {
         return control->open_at_us;
+    }
+    if (control->former != NULL) {
+        return now_us() + FORMER_US;
     }
     int64_t at_us = is_writable(control) ? INT64_MAX : control->scan_at_us;
     for (size_t i = 0; i < control->members->count; i++) {
@@ -590,6 +653,8 @@ static void *control_main(void *arg)
     } while (sleep_until_turn(control));
     errands_stop(control->kills);
     errands_stop(control->questions);
+    discovery_close(control->coming);
+    discovery_close(control->former);
     discovery_close(control->discovery);
     control_set(control, &control->finished);
     control_release(control);
@@ -616,6 +681,7 @@ struct control *control_start(struct deployment *deployment, struct control_list
     control->listener = listener;
     control->deployment = deployment;
     control->uri = xstrdup(deployment->uri);
+    control->direct = deployment->direct;
     control->members = xcalloc(1, sizeof *control->members);
     // What is gone before it is seen is told, too.
     free(take_picture(control, discovery_seeds(deployment->uri)));
@@ -670,6 +736,20 @@ void control_kill(struct control *control, struct kill *kill)
 void control_ask(struct control *control, struct errand *errand)
 {
     errands_add(control->questions, errand);
+}
+
+void control_follow(struct control *control, struct discovery *discovery, bool direct)
+{
+    pthread_mutex_lock(&control->lock);
+    struct discovery *superseded = control->coming;
+    control->coming = discovery;
+    control->coming_is_direct = direct;
+    control->changed = true;
+    pthread_cond_broadcast(&control->turned);
+    pthread_mutex_unlock(&control->lock);
+    if (superseded) {
+        discovery_part_with(superseded);
+    }
 }
 
 void control_request_scan(struct control *control)

@@ -38,6 +38,11 @@ struct deployment {
 struct deployment *deployment_parse(const char *uri, char *ret_error, size_t error_capacity);
 void deployment_free(struct deployment *deployment);
 
+struct discovery;
+
+// Takes over what the TXT record behind a mongodb+srv URI has named.
+void deployment_adopt(struct deployment *deployment, const struct discovery *discovery);
+
 struct control;
 struct errand;
 struct kill;
@@ -45,13 +50,21 @@ struct kill;
 struct control_listener {
     // Called on control's thread with each new snapshot, whose one reference it owns.
     void (*topology_changed)(void *arg, struct topology *topology);
+    // Likewise when it has begun to follow what control_follow gave it: before the first snapshot
+    // of that.
+    void (*followed)(void *arg);
     void *arg;
 };
 
-// Starts the thread. It borrows the deployment until control_stop. With mongodb+srv the TXT record
+// Starts the thread. It borrows the deployment until control_stop, or until it follows another one.
+// With mongodb+srv the TXT record
 // has a say in credential.source and load_balanced: these two may be set until the first snapshot,
 // never after it; all else stays as it is.
 struct control *control_start(struct deployment *deployment, struct control_listener listener);
+
+// From now on follows the deployment by that discovery, which it takes over: one that
+// discovery_try found good, so that nothing that is there goes away with it. Any thread.
+void control_follow(struct control *control, struct discovery *discovery, bool direct);
 
 // Stops and joins; no listener and no job is called after. Takes 600 ms at most, and as long as the
 // job that is running. Jobs that have not begun are never run: they are their owner's again. (What

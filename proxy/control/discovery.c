@@ -10,7 +10,9 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
+#include "proxy/control/clock.h"
 #include "proxy/mem.h"
 
 // How often libmongoc asks a server that does not push (before 4.4, and some that are no mongod),
@@ -21,13 +23,18 @@ enum { HEARTBEAT_MS = 2000 };
 // The longest a selection waits that cannot succeed.
 enum { SELECTION_MS = 1 };
 
+enum {
+    TRY_PAUSE_NS = 20000000,
+    OTHERS_US = 2000000, // one that is dead is not waited for
+};
+
 struct discovery {
     mongoc_client_pool_t *pool;
     mongoc_client_t *client; // being popped is what started the monitors
     mongoc_read_prefs_t *nobody;
+    pthread_mutex_t lock; // guards the rest
     void (*changed)(void *arg);
     void *arg;
-    pthread_mutex_t lock;
     bool fresh; // `newest` has not been taken
     struct discovered *newest;
 };
@@ -116,10 +123,10 @@ static void read_description(const mongoc_server_description_t *description,
 static void handled(struct discovery *discovery, bool news)
 {
     discovery->fresh |= news;
-    pthread_mutex_unlock(&discovery->lock);
-    if (news) {
+    if (news && discovery->changed) {
         discovery->changed(discovery->arg);
     }
+    pthread_mutex_unlock(&discovery->lock);
 }
 
 static struct discovered *discovered_add(struct discovered *picture, const mongoc_host_list_t *host)
@@ -202,7 +209,11 @@ static void on_heartbeat_failed(const mongoc_apm_server_heartbeat_failed_t *even
 static void on_heartbeat_succeeded(const mongoc_apm_server_heartbeat_succeeded_t *event)
 {
     struct discovery *discovery = mongoc_apm_server_heartbeat_succeeded_get_context(event);
-    discovery->changed(discovery->arg);
+    pthread_mutex_lock(&discovery->lock);
+    if (discovery->changed) {
+        discovery->changed(discovery->arg);
+    }
+    pthread_mutex_unlock(&discovery->lock);
 }
 
 // The URI, with what is weir's to say. Without directConnection libmongoc takes one seed for a
@@ -268,6 +279,32 @@ struct discovery *discovery_open(const char *uri_text, void (*changed)(void *arg
     listen_to(discovery);
     discovery->client = mongoc_client_pool_pop(pool);
     return discovery;
+}
+
+void discovery_tell(struct discovery *discovery, void (*changed)(void *arg), void *arg)
+{
+    pthread_mutex_lock(&discovery->lock);
+    discovery->changed = changed;
+    discovery->arg = arg;
+    discovery->fresh = true; // to this one
+    pthread_mutex_unlock(&discovery->lock);
+}
+
+static void *close_it(void *arg)
+{
+    discovery_close(arg);
+    return NULL;
+}
+
+void discovery_part_with(struct discovery *discovery)
+{
+    pthread_t thread;
+    discovery_tell(discovery, NULL, NULL);
+    if (pthread_create(&thread, NULL, close_it, discovery) == 0) {
+        pthread_detach(thread);
+    } else {
+        discovery_close(discovery);
+    }
 }
 
 void discovery_close(struct discovery *discovery)
@@ -378,4 +415,72 @@ bool discovery_load_balanced(const struct discovery *discovery)
 {
     return mongoc_uri_get_option_as_bool(mongoc_client_get_uri(discovery->client),
                                          MONGOC_URI_LOADBALANCED, false);
+}
+
+// --- trying -------------------------------------------------------------------------------------
+
+static bool ping(struct discovery *discovery, bson_error_t *ret_error)
+{
+    bson_t *command = BCON_NEW("ping", BCON_INT32(1));
+    mongoc_read_prefs_t *any = mongoc_read_prefs_new(MONGOC_READ_NEAREST);
+    bool done =
+        mongoc_client_command_simple(discovery->client, "admin", command, any, NULL, ret_error);
+    mongoc_read_prefs_destroy(any);
+    bson_destroy(command);
+    return done;
+}
+
+// The others have no need to be there.
+static bool all_are_known(struct discovery *discovery)
+{
+    pthread_mutex_lock(&discovery->lock);
+    const struct discovered *newest = discovery->newest;
+    size_t i = 0;
+    while (i < newest->count && newest->servers[i].info.kind != SERVER_UNKNOWN) {
+        i++;
+    }
+    bool known = i == newest->count;
+    pthread_mutex_unlock(&discovery->lock);
+    return known;
+}
+
+static bool is_over(int64_t until_us, const atomic_bool *given_up)
+{
+    static const struct timespec pause = {.tv_nsec = TRY_PAUSE_NS};
+    bool over = now_us() >= until_us || atomic_load(given_up);
+    if (!over) {
+        nanosleep(&pause, NULL);
+    }
+    return over;
+}
+
+// One that was refused is refused for good; whatever else is wrong may pass.
+static bool log_in(struct discovery *discovery, int64_t until_us, const atomic_bool *given_up,
+                   bson_error_t *ret_error)
+{
+    bool done = false;
+    bool refused = false;
+    do {
+        done = ping(discovery, ret_error);
+        refused = ret_error->domain == MONGOC_ERROR_SCRAM ||
+                  (ret_error->domain == MONGOC_ERROR_CLIENT &&
+                   ret_error->code == MONGOC_ERROR_CLIENT_AUTHENTICATE);
+    } while (!done && !refused && !is_over(until_us, given_up));
+    return done;
+}
+
+bool discovery_try(struct discovery *discovery, int64_t within_us, const atomic_bool *given_up,
+                   char *ret_error, size_t error_capacity)
+{
+    bson_error_t error = {0};
+    int64_t until_us = now_us() + within_us;
+    if (!log_in(discovery, until_us, given_up, &error)) {
+        snprintf(ret_error, error_capacity, "%s", error.message);
+        return false;
+    }
+    int64_t others_us = now_us() + OTHERS_US;
+    until_us = others_us < until_us ? others_us : until_us;
+    while (!all_are_known(discovery) && !is_over(until_us, given_up)) {
+    }
+    return true;
 }

@@ -8,6 +8,7 @@
 #ifndef PROXY_CONTROL_DISCOVERY_H
 #define PROXY_CONTROL_DISCOVERY_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,13 +33,25 @@ struct _mongoc_client_pool_t; // NOLINT(bugprone-reserved-identifier,cert-dcl37-
 
 // Begins to follow what deployment_parse has accepted. `changed` is called on any thread whenever
 // there is something new to take or to listen to, until discovery_close returns; it may not call
-// back into discovery. NULL on failure, with one line in ret_error. Blocks for DNS if the URI is a
-// mongodb+srv one, and can only fail then.
+// back into discovery. NULL: nobody is told yet. NULL on failure, with one line in ret_error.
+// Blocks for DNS if the URI is a mongodb+srv one, and can only fail then.
 struct discovery *discovery_open(const char *uri, void (*changed)(void *arg), void *arg,
                                  char *ret_error, size_t error_capacity);
 
+// Somebody else is to be told, or nobody (NULL), from when it returns.
+void discovery_tell(struct discovery *discovery, void (*changed)(void *arg), void *arg);
+
 // Blocks until libmongoc's threads have ended: half a second, or the rest of a connectTimeoutMS.
 void discovery_close(struct discovery *discovery);
+
+// The same on a thread of its own.
+void discovery_part_with(struct discovery *discovery);
+
+// Whether a server can be reached and logged in to as the URI says, and then looks at the others,
+// for as long as that takes, but not longer than `within_us`, nor once *given_up. False, with one
+// line in ret_error. For who has opened it, before anybody else knows it.
+bool discovery_try(struct discovery *discovery, int64_t within_us, const atomic_bool *given_up,
+                   char *ret_error, size_t error_capacity);
 
 // The servers that the URI names, of which nothing is known yet; none if it is a mongodb+srv one.
 // Owned by the caller (free).

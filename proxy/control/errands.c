@@ -20,7 +20,8 @@ struct errands {
     atomic_bool dismissed;
     bool started;
     pthread_t thread;
-    mongoc_client_pool_t *pool;
+    mongoc_client_pool_t *pool; // to be used; guarded, too, as is the next
+    mongoc_client_pool_t *used; // by the thread; NULL: none
 };
 
 static struct errand *pop(struct errands *errands)
@@ -36,14 +37,19 @@ static struct errand *pop(struct errands *errands)
     return errand;
 }
 
-// NULL: it is time to end.
+static bool is_to_move(const struct errands *errands)
+{
+    return errands->used != errands->pool;
+}
+
+// NULL: it is time to end, or to move.
 static struct errand *take(struct errands *errands)
 {
     pthread_mutex_lock(&errands->lock);
-    while (!errands->dismissed && !errands->first) {
+    while (!errands->dismissed && !errands->first && !is_to_move(errands)) {
         pthread_cond_wait(&errands->turned, &errands->lock);
     }
-    struct errand *errand = errands->dismissed ? NULL : pop(errands);
+    struct errand *errand = errands->dismissed || is_to_move(errands) ? NULL : pop(errands);
     pthread_mutex_unlock(&errands->lock);
     return errand;
 }
@@ -59,16 +65,28 @@ static void tell(struct errands *errands, struct errand *errand)
     pthread_mutex_unlock(&errands->lock);
 }
 
+static mongoc_client_pool_t *use(struct errands *errands, bool uses)
+{
+    pthread_mutex_lock(&errands->lock);
+    errands->used = uses ? errands->pool : NULL;
+    pthread_mutex_unlock(&errands->lock);
+    return errands->used;
+}
+
 static void *run(void *arg)
 {
     struct errands *errands = arg;
-    struct errand *errand;
-    mongoc_client_t *client = mongoc_client_pool_pop(errands->pool);
-    while ((errand = take(errands))) {
-        errand->run(errand, client, &errands->dismissed);
-        tell(errands, errand);
+    while (!errands->dismissed) {
+        struct errand *errand;
+        mongoc_client_pool_t *pool = use(errands, true);
+        mongoc_client_t *client = mongoc_client_pool_pop(pool);
+        while ((errand = take(errands))) {
+            errand->run(errand, client, &errands->dismissed);
+            tell(errands, errand);
+        }
+        mongoc_client_pool_push(pool, client);
+        use(errands, false);
     }
-    mongoc_client_pool_push(errands->pool, client);
     return NULL;
 }
 
@@ -110,6 +128,22 @@ void errands_start(struct errands *errands, struct discovery *discovery)
     (void)error;
     pthread_setname_np(errands->thread, errands->thread_name);
     errands->started = true;
+}
+
+void errands_move(struct errands *errands, struct discovery *discovery)
+{
+    pthread_mutex_lock(&errands->lock);
+    errands->pool = discovery_pool(discovery);
+    pthread_cond_signal(&errands->turned);
+    pthread_mutex_unlock(&errands->lock);
+}
+
+bool errands_use(struct errands *errands, struct discovery *discovery)
+{
+    pthread_mutex_lock(&errands->lock);
+    bool use_it = errands->used == discovery_pool(discovery);
+    pthread_mutex_unlock(&errands->lock);
+    return use_it;
 }
 
 void errands_dismiss(struct errands *errands)

@@ -9,6 +9,7 @@
 #define PROXY_CONTROL_ERRANDS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 struct _mongoc_client_t; // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
 struct discovery;
@@ -33,6 +34,11 @@ void errands_add(struct errands *errands, struct errand *errand);
 
 // Starts the thread, which uses a client of the discovery's until errands_stop.
 void errands_start(struct errands *errands, struct discovery *discovery);
+
+// The same of another discovery, whose clients are used from the next errand on; the former one's
+// are all back once this is no longer so.
+void errands_move(struct errands *errands, struct discovery *discovery);
+bool errands_use(struct errands *errands, struct discovery *discovery);
 
 // From when it returns nothing more is begun, and nobody told. Any thread.
 void errands_dismiss(struct errands *errands);

@@ -36,7 +36,7 @@ CERTIFICATES = servers.certificates()
 
 # Another value for each setting than its default, or than BASE says.
 OTHERS = {
-    "upstream.uri": "mongodb://127.0.0.1:1/",
+    "upstream.uri": None,
     "upstream.maxConnections": 5,
     "upstream.maxTotalConnections": 90,
     "upstream.pinnedShare": 0.4,
@@ -318,6 +318,7 @@ def test_what_is_documented_as_reloadable_is_all_that_is(tmp_path):
         class Proxy:
             port = base["net.port"]
 
+        others["upstream.uri"] = f"{stub.uri}?appName=other"
         assert "restart" not in reload(Proxy)
         for name, value in others.items():
             file.write_text(nested({**base, name: value}))

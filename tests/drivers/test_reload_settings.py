@@ -215,6 +215,19 @@ def ask(bench: Bench) -> dict:
 # --- upstream -----------------------------------------------------------------------------------
 
 
+@effect("upstream.uri")  # other users, passwords, servers: test_reload_uri.py
+def test_uri(members):
+    members.load({"upstream.uri": f"{members.stub.uri}&appName=other"})
+
+    def connects_as(name: str) -> bool:
+        members.stub.cut("weir")
+        members.client.test.things.find_one()
+        hellos = members.stub.asked("isMaster", driver="weir")
+        return hellos[-1].body["client"]["application"]["name"] == name
+
+    wait_until(lambda: connects_as("other"))
+
+
 @effect("upstream.maxConnections")
 def test_max_connections(bench):
     hold(bench, CAP + 2, held=CAP)

@@ -81,6 +81,18 @@ struct shapes *__wrap_shapes_new(size_t capacity)
     return __real_shapes_new(TABLE_ENTRIES);
 }
 
+// --- the one way to the deployment, which outlives all that use it
+
+struct approach *approach_keep(struct approach *approach)
+{
+    return approach;
+}
+
+void approach_drop(struct approach *approach)
+{
+    (void)approach;
+}
+
 // --- control, which has nothing to discover and derives keys at once
 // ------------------------------
 
@@ -224,9 +236,10 @@ static void configure(const struct credential *credential)
         .slow_op_threshold_us = 100000,
     };
     conversation.deployment.credential = *credential;
+    conversation.approach.deployment = &conversation.deployment;
     conversation.shared = (struct shared){
         .config = &conversation.config,
-        .deployment = &conversation.deployment,
+        .approach = &conversation.approach,
         .control = &control,
         .budget = {.limit = 1 << 27},
     };
@@ -263,7 +276,7 @@ void conversation_begin(const struct credential *credential, void (*accepted)(st
     control = (struct control){0};
     event_init(&control.work, do_job, NULL);
     configure(credential);
-    conversation.shared.keys = keys;
+    conversation.approach.keys = keys;
     loops_use(&threads);
     streams_use(connect_upstream);
     atomic_init(&conversation.shared.next_client_id, 1);

@@ -26,6 +26,7 @@ struct side {
 struct conversation {
     struct config config;
     struct deployment deployment;
+    struct approach approach;
     struct shared shared;
     struct worker *worker;
     struct side *servers;

@@ -309,7 +309,7 @@ static void watch(struct watcher *watcher, const char *format, ...)
         fail_msg("%s: %s", uri, error);
     }
     watcher->control =
-        control_start(watcher->deployment, (struct control_listener){on_topology, watcher});
+        control_start(watcher->deployment, (struct control_listener){on_topology, NULL, watcher});
 }
 
 // Returns how many ms control_stop took.

@@ -15,6 +15,17 @@ struct auth {
     bool fails;
 };
 
+struct approach *approach_keep(struct approach *approach)
+{
+    atomic_fetch_add(&approach->references, 1);
+    return approach;
+}
+
+void approach_drop(struct approach *approach)
+{
+    atomic_fetch_sub(&approach->references, 1);
+}
+
 struct auth *auth_new(const struct credential *credential, struct key_cache *cache)
 {
     (void)credential;

@@ -110,9 +110,10 @@ static void weir_begin(void)
 {
     static struct tls_server *const some_tls = (struct tls_server *)&world; // never looked into
     configure();
+    world.approach = (struct approach){.references = 1, .deployment = &world.deployment};
     world.shared = (struct shared){
         .config = &world.config,
-        .deployment = &world.deployment,
+        .approach = &world.approach,
         .control = world.control,
         .tls_server = world.knobs.sniff ? some_tls : NULL,
         .budget = {.limit = world.knobs.max_buffered},

@@ -180,6 +180,7 @@ struct world {
     // weir
     struct config config;
     struct deployment deployment;
+    struct approach approach;
     struct shared shared;
     struct worker *workers[8];
     struct control *control;

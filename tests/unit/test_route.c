@@ -21,9 +21,10 @@ static struct server lobby;
 static struct server servers[SERVERS];
 static struct server_pulse pulses[SERVERS];
 static struct servers all = {.lobby = &lobby};
-static const struct deployment deployment = {.local_threshold_us = 15000};
-static struct shared shared = {.servers = &all, .deployment = &deployment};
-static struct worker worker = {.shared = &shared, .random = 1};
+static struct deployment deployment = {.local_threshold_us = 15000};
+static struct approach approach = {.deployment = &deployment};
+static struct shared shared = {.servers = &all};
+static struct worker worker = {.shared = &shared, .approach = &approach, .random = 1};
 
 static void deploy(enum server_kind first, enum server_kind second, enum server_kind third)
 {
