@@ -24,6 +24,7 @@
     X(PAUSE_LEAK)          /* a pause keeps nothing from beginning */                              \
     X(ADAPT_SILENT)        /* when bounds widen, nobody tells those who may go now */              \
     X(DRAIN_BUSY)          /* weir drains those who wait for a reply, too */                       \
+    X(LOST_PLACE)          /* who waits for a server and looks for one comes back as the last */   \
     X(LEASE_RELEASED_OPEN) /* what is leased counts as given back while it is open yet */          \
     X(LEASE_FROM_ANSWER)   /* it runs from its answer, which may have been under way long */       \
     X(LEASE_HASTY)         /* an entry that stands still is forgotten before its lease is over */

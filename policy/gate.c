@@ -143,6 +143,15 @@ static int64_t slow_now(const struct gate *gate)
     return (int64_t)((double)gate->limits.slow_us * limit_slowness(&gate->limit));
 }
 
+// From when on those wait in vain who are not let go.
+static void restart_queues(struct gate *gate)
+{
+    int64_t since_us = gate->available && !gate->paused ? gate->now_us : INT64_MAX;
+    for (int lane = 0; lane < LANE_COUNT; lane++) {
+        queue_restart(&gate->lanes[lane].others, since_us);
+    }
+}
+
 struct gate *gate_new(const struct gate_limits *limits)
 {
     struct gate *gate = memory_new(1, sizeof(*gate));
@@ -153,6 +162,7 @@ struct gate *gate_new(const struct gate_limits *limits)
     for (int lane = 0; lane < LANE_COUNT; lane++) {
         queue_init(&gate->lanes[lane].others, &gate->limits, lane == LANE_SLOW);
     }
+    restart_queues(gate);
     return gate;
 }
 
@@ -755,9 +765,7 @@ void gate_keep(struct gate *gate, bool keep)
 static void begin_anew(struct gate *gate)
 {
     gate->standing_since_us = gate->now_us;
-    for (int lane = 0; lane < LANE_COUNT; lane++) {
-        queue_restart(&gate->lanes[lane].others, gate->now_us);
-    }
+    restart_queues(gate);
     for (struct ticket *ticket = gate->oldest; ticket; ticket = ticket->newer) {
         begin_serverless(gate, ticket);
         ticket->expiry.key = expiry_us(gate, ticket);

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "policy/defect.h"
 #include "policy/hash.h"
 #include "policy/memory.h"
 #include "policy/ticket_list.h"
@@ -13,7 +14,7 @@
 #define FIRST_BITS 6     // of the table
 #define ENTRY_US 10000   // a priority that comes anew begins so much behind, for its weight
 #define SWEPT 2          // of those away, at each change
-#define LOOKED_AT 256    // of a tenant's tickets, at most, for the shape that holds least
+#define LOOKED_AT 256    // of a tenant's tickets, at most
 #define STANDING_PACES 2 // in a standing queue one may wait for this many permits at least
 
 // Each has ten times what the next has, while all of them wait: so the low never starve.
@@ -203,6 +204,26 @@ static void begin_to_wait(struct class *class, struct flow *flow)
     ranks_add(&class->by_count, &flow->fewness);
 }
 
+// Who had no server for longer: it has been here before, or waited for one elsewhere.
+static bool goes_before(const struct ticket *ticket, const struct ticket *other)
+{
+    return ticket->serverless_us > 0 && !DEFECT(LOST_PLACE) &&
+           (other->serverless_us == 0 || ticket->serverless_us < other->serverless_us);
+}
+
+// All those who wait for a server leave at once to look for one, and come back in any order, among
+// others who have only just come.
+static void line_up(struct ticket_list *tickets, struct ticket *ticket)
+{
+    struct ticket *next = NULL;
+    struct ticket *prev = tickets->last;
+    for (int seen = 0; prev && goes_before(ticket, prev) && seen < LOOKED_AT; seen++) {
+        next = prev;
+        prev = prev->prev;
+    }
+    ticket_list_insert(tickets, ticket, next);
+}
+
 void queue_add(struct queue *queue, struct ticket *ticket, int64_t now_us)
 {
     struct class *class = &queue->classes[ticket->priority];
@@ -222,7 +243,7 @@ void queue_add(struct queue *queue, struct ticket *ticket, int64_t now_us)
     }
     ticket->flow = flow;
     flow->weight = ticket->weight;
-    ticket_list_append(&flow->tickets, ticket);
+    line_up(&flow->tickets, ticket);
     ranks_change(&class->by_count, &flow->fewness, -(int64_t)flow->tickets.count);
     class->count++;
     queue->count++;
@@ -392,12 +413,12 @@ bool queue_yields(const struct ticket *last, const struct queue *queue,
     }
     const struct flow *flow = waiting_flow(queue, newcomer);
     if (flow && flow == last->flow) {
-        return stands(flow); // then the newcomer goes first
+        return stands(flow) || goes_before(newcomer, last);
     }
     return last->flow->tickets.count > (flow ? flow->tickets.count : 0);
 }
 
-void queue_restart(struct queue *queue, int64_t now_us)
+void queue_restart(struct queue *queue, int64_t since_us)
 {
-    queue->since_us = now_us;
+    queue->since_us = since_us;
 }

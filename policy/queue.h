@@ -93,11 +93,11 @@ struct ticket *queue_last(const struct queue *queue);
 bool queue_matters_less(const struct ticket *last, const struct ticket *other);
 
 // Whether such a one, of whichever queue, makes room for a newcomer to this one: not if the
-// newcomer matters less, or its own tenant waits as much.
+// newcomer matters less, or its own tenant waits as much, unless it goes before that one.
 bool queue_yields(const struct ticket *last, const struct queue *queue,
                   const struct ticket *newcomer);
 
-// The server was not there until now: who waits had no chance.
-void queue_restart(struct queue *queue, int64_t now_us);
+// Whoever waits has had no chance before then; INT64_MAX: nor has one now.
+void queue_restart(struct queue *queue, int64_t since_us);
 
 #endif

@@ -14,17 +14,20 @@ struct ticket_list {
     size_t count;
 };
 
+// Before `next`, which is in this very list; NULL: at its end.
+static inline void ticket_list_insert(struct ticket_list *list, struct ticket *ticket,
+                                      struct ticket *next)
+{
+    ticket->next = next;
+    ticket->prev = next ? next->prev : list->last;
+    *(ticket->prev ? &ticket->prev->next : &list->first) = ticket;
+    *(next ? &next->prev : &list->last) = ticket;
+    list->count++;
+}
+
 static inline void ticket_list_append(struct ticket_list *list, struct ticket *ticket)
 {
-    ticket->next = NULL;
-    ticket->prev = list->last;
-    if (list->last) {
-        list->last->next = ticket;
-    } else {
-        list->first = ticket;
-    }
-    list->last = ticket;
-    list->count++;
+    ticket_list_insert(list, ticket, NULL);
 }
 
 // The ticket must be in this very list.

@@ -298,29 +298,28 @@ def test_max_time_bounds_it_too():
 
 
 def test_the_queue_stays_bounded_while_there_is_no_primary():
-    """Who waits looks again now and then, and somebody else may then have the place."""
+    """Who waits looks again now and then, and keeps the place."""
     stub = StubSet(elects=False)
     room, more = 5, 15
     with speaking(stub, "--max-queue", str(room), "--server-wait", "60s") as (proxy, _):
         lose_primary(stub, proxy)
-        replies = []
 
-        def insert() -> None:
+        def insert() -> dict:
             with speaking_to(proxy) as connection:
-                replies.append(connection.ask(INSERT))
+                return connection.ask(INSERT)
 
         with ThreadPoolExecutor(room + more) as pool:
-            for _ in range(room + more):
-                pool.submit(insert)
-            stub.wait_until(lambda: len(replies) == more)
-            assert proxy.state()["queued"] == room
-            assert {reply["code"] for reply in replies} == {462}
+            first = [pool.submit(insert) for _ in range(room)]
+            stub.wait_until(lambda: proxy.state()["queued"] == room)
+            refused = [future.result() for future in [pool.submit(insert) for _ in range(more)]]
+            assert {reply["code"] for reply in refused} == {462}
             assert all(
                 sorted(reply["errorLabels"]) == ["RetryableError", "SystemOverloadedError"]
-                for reply in replies
+                for reply in refused
             )
+            assert proxy.state()["queued"] == room
             stub.elect(1)
-        assert [reply["ok"] for reply in replies[more:]] == [1] * room
+        assert [future.result()["ok"] for future in first] == [1] * room
         assert len(stub.asked("insert")) == room
 
 

@@ -264,6 +264,30 @@ static void stepdown(struct knobs *knobs)
     knobs->think_us = dice_scale(1 * MS, 1 * SECOND);
 }
 
+// Elections, and more requests than there is room to wait for them: newcomers are shed then.
+static void lobby(struct knobs *knobs)
+{
+    stepdown(knobs);
+    knobs->workers = (int)dice_between(2, 4);
+    knobs->threads.interrupt = 0.5;
+    knobs->threads.mail_lag = 0.5;
+    knobs->threads.hiccup = 0;
+    knobs->threads.pace_us = dice_between(50, 200);
+    knobs->apps = 1;
+    knobs->connections = (int)dice_between(15, 20);
+    knobs->cap = knobs->connections;
+    knobs->max_queue = (int)dice_between(1, 6);
+    knobs->slow_share = 1;
+    knobs->think_us = dice_scale(10, 2 * MS);
+    knobs->operations = 80;
+    knobs->demand_us = dice_scale(100, 20 * MS);
+    knobs->stepdown_every_us = dice_scale(50 * MS, 2 * SECOND);
+    knobs->down_us = dice_scale(2 * SECOND, 14 * SECOND);
+    knobs->server_wait_us = 12 * SECOND;
+    knobs->mix[OP_UNACKNOWLEDGED] = 0; // what comes after them in one piece waits for them
+    knobs->lobby = true;
+}
+
 // A member or a mongos comes and goes, and what was on it.
 static void members(struct knobs *knobs)
 {
@@ -447,7 +471,8 @@ const struct scenario scenarios[] = {
     {"total", total},       {"balanced", balanced},   {"narrow", narrow},
     {"ending", ending},     {"chaos", chaos},         {"compressed", compressed},
     {"silent", silent},     {"ruled", ruled},         {"leaks", leaks},
-    {"draining", draining}, {"operated", operated},   {NULL, NULL},
+    {"draining", draining}, {"operated", operated},   {"lobby", lobby},
+    {NULL, NULL},
 };
 
 const struct scenario *scenario_find(const char *name)

@@ -98,6 +98,18 @@ static bool may_be_shed(const struct op *op)
     return op->kind != OP_GET_MORE && op->kind != OP_KILL_CURSORS && !goes_on;
 }
 
+#define NEWCOMER_US 1000000
+
+// What is refused for want of room has only just come: who has waited for a server is not.
+static void check_place(const struct op *op, const struct reply *reply)
+{
+    int64_t waited_us = sim_now_us() - op->sent_us;
+    bool full = strstr(reply->message, "too many operations wait") != NULL;
+    HOLDS(!world.knobs.lobby || !full || waited_us < NEWCOMER_US + check_slack_us(),
+          "operation %lld has waited for %lld us, and is shed for a newcomer", (long long)op->id,
+          (long long)waited_us);
+}
+
 static bool ends_transaction(const struct op *op)
 {
     return op->kind == OP_COMMIT || op->kind == OP_ABORT;
@@ -114,6 +126,7 @@ static void check_own_error(struct op *op, const struct reply *reply)
               "operation %lld is denied: %s", id, reply->message);
     } else if (reply->code == 462) {
         world.shed++;
+        check_place(op, reply);
         HOLDS(!world.knobs.patient, "operation %lld (%s) is shed, and others were not", id,
               op_kind_name(op->kind));
         HOLDS(may_be_shed(op), "operation %lld (%s) is shed, but finishes something", id,

@@ -88,7 +88,7 @@ static void configure(void)
         .max_buffered_bytes = (int64_t)knobs->max_buffered,
         .max_wait_us = knobs->max_wait_us,
         .max_queue = knobs->max_queue,
-        .limit = world.seed % 2 ? CONFIG_LIMIT_ADAPTIVE : CONFIG_LIMIT_FIXED,
+        .limit = world.seed % 2 && !knobs->lobby ? CONFIG_LIMIT_ADAPTIVE : CONFIG_LIMIT_FIXED,
         .min_limit = 1,
         .slow_share = knobs->slow_share,
         .emergency_share = 0.5,
@@ -100,6 +100,7 @@ static void configure(void)
         .kill_after_us = knobs->kill_after_us,
         .kill_abandoned_after_us = knobs->kill_after_us,
         .compressors = {compressors, 3},
+        .tenant_by = knobs->lobby ? CONFIG_TENANT_ADDRESS : CONFIG_TENANT_APP,
         .tenant_weights = {weights, 1},
     };
     world.config.origins[CONFIG_OPTION_compressors].source = CONFIG_FROM_FLAG;

@@ -85,6 +85,7 @@ struct knobs {
     int cap;
     int total_cap; // over all servers; 0: none
     bool patient;  // there is time for all: nothing is shed
+    bool lobby;    // the only queue that can be full is that of those who wait for a server
     int max_queue;
     int64_t max_wait_us;
     int64_t server_wait_us;

@@ -28,6 +28,7 @@ WITHIN_SEEDS = {
     "PAUSE_LEAK": 500,
     "ADAPT_SILENT": 500,
     "DRAIN_BUSY": 500,
+    "LOST_PLACE": 500,
 }
 
 

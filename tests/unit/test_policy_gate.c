@@ -863,6 +863,63 @@ static void an_evicted_ticket_takes_its_wait_along(void **state)
     world_fini(&first);
 }
 
+static enum gate_answer ask_again(struct world *world, int i, int64_t now_us)
+{
+    struct gate_ask again = {
+        .shape = &world->quick,
+        .deadline_us = FOREVER,
+        .serverless_us = world->tickets[i].serverless_us,
+    };
+    return gate_ask(world->gate, &world->tickets[i], &again, now_us);
+}
+
+// They look for a server, find none, and come back after somebody has come: in any order.
+static void who_was_evicted_keeps_its_place(void **state)
+{
+    (void)state;
+    static const int order[MAX_QUEUE] = {3, 0, 4, 2, 1};
+    struct world world;
+    world_init(&world, &usual);
+    gate_set_available(world.gate, false, 10);
+    for (int i = 0; i < MAX_QUEUE; i++) {
+        assert_int_equal(ask(&world, i, OTHER, 11 + i), GATE_QUEUED);
+    }
+    for (int i = 0; i < MAX_QUEUE; i++) {
+        assert_ptr_equal(gate_evict_next(world.gate), &world.tickets[i]);
+    }
+    assert_int_equal(ask(&world, 5, OTHER, 20), GATE_QUEUED);
+    for (int i = 0; i < MAX_QUEUE; i++) {
+        assert_int_equal(ask_again(&world, order[i], 21), GATE_QUEUED);
+    }
+    assert_ptr_equal(gate_expire_next(world.gate, 21), &world.tickets[5]);
+    assert_int_equal(world.tickets[5].refusal, REFUSED_QUEUE_FULL);
+    assert_int_equal(ask(&world, 6, OTHER, 22), GATE_REFUSED);
+    gate_set_available(world.gate, true, 25);
+    for (int i = 0; i < LIMIT; i++) {
+        assert_ptr_equal(gate_grant_next(world.gate, 25), &world.tickets[i]);
+    }
+    world_fini(&world);
+}
+
+// Whose wait ends while there is no server has not waited in vain for a permit: the latest do not
+// begin to go first for it.
+static void without_a_server_no_queue_stands(void **state)
+{
+    (void)state;
+    struct world world;
+    memset(&world, 0, sizeof(world));
+    world.gate = gate_new(&usual);
+    for (int i = 0; i < MAX_QUEUE; i++) {
+        int64_t deadline_us = i == 2 ? MAX_WAIT_US + 1 : FOREVER;
+        assert_int_equal(ask_until(&world, i, OTHER, deadline_us, 1), GATE_QUEUED);
+    }
+    assert_ptr_equal(gate_expire_next(world.gate, MAX_WAIT_US + 1), &world.tickets[2]);
+    assert_int_equal(ask(&world, 5, OTHER, MAX_WAIT_US + 1), GATE_QUEUED);
+    assert_int_equal(ask(&world, 6, OTHER, MAX_WAIT_US + 2), GATE_REFUSED);
+    assert_int_equal(world.tickets[6].refusal, REFUSED_QUEUE_FULL);
+    world_fini(&world);
+}
+
 // From the first in the queue to the last, however short each one waits; without a server not at
 // all.
 static void a_queue_stands_until_it_is_empty(void **state)
@@ -1397,6 +1454,8 @@ int main(void)
         cmocka_unit_test(waits_for_a_server_once_and_for_a_permit_anew),
         cmocka_unit_test(a_permit_that_is_taken_back_is_a_refusal),
         cmocka_unit_test(an_evicted_ticket_takes_its_wait_along),
+        cmocka_unit_test(who_was_evicted_keeps_its_place),
+        cmocka_unit_test(without_a_server_no_queue_stands),
         cmocka_unit_test(a_queue_stands_until_it_is_empty),
         cmocka_unit_test(grants_nothing_while_the_server_is_not_there),
         cmocka_unit_test(a_time_that_goes_back_counts_as_the_latest),

@@ -272,6 +272,19 @@ static int naive_held_of(const struct naive *naive, int shape)
     return held;
 }
 
+static int64_t serverless_since(const struct naive_ticket *ticket)
+{
+    return ticket->serverless_us ? ticket->serverless_us : FOREVER;
+}
+
+// Whether one is before another in the line: who had no server for longer, then who came first.
+static bool is_ahead(const struct naive_ticket *a, const struct naive_ticket *b)
+{
+    int64_t a_us = serverless_since(a);
+    int64_t b_us = serverless_since(b);
+    return a->finishes || a_us == b_us ? a->order < b->order : a_us < b_us;
+}
+
 // Whether one goes before another of the same tenant, lane and priority.
 static bool naive_before(const struct naive *naive, const struct naive_ticket *a,
                          const struct naive_ticket *b)
@@ -282,7 +295,7 @@ static bool naive_before(const struct naive *naive, const struct naive_ticket *a
         return a_held < b_held;
     }
     bool latest = !a->finishes && naive_stands(naive, a);
-    return latest ? a->order > b->order : a->order < b->order;
+    return latest ? is_ahead(b, a) : is_ahead(a, b);
 }
 
 static bool naive_could_go(const struct naive *naive, const struct naive_ticket *ticket)
@@ -382,7 +395,8 @@ static void naive_make_room(struct naive *naive, const struct naive_ticket *newc
                             struct naive_ticket *out)
 {
     bool own = out && same_flow(out, newcomer);
-    assert_true(!own || naive_stands(naive, out));
+    assert_true(!own || naive_stands(naive, out) ||
+                serverless_since(newcomer) < serverless_since(out));
     for (int i = 0; i < TICKETS; i++) {
         const struct naive_ticket *ticket = &naive->tickets[i];
         if (!waits(ticket) || ticket->finishes) {
@@ -397,9 +411,8 @@ static void naive_make_room(struct naive *naive, const struct naive_ticket *newc
         assert_true(importance(ticket) >= importance(out));
         assert_true(importance(ticket) > importance(out) ||
                     naive_flow(naive, ticket) <= naive_flow(naive, out));
-        bool last =
-            !same_flow(ticket, out) || ticket == out ||
-            (naive_stands(naive, out) ? ticket->order > out->order : ticket->order < out->order);
+        bool last = !same_flow(ticket, out) || ticket == out ||
+                    (naive_stands(naive, out) ? is_ahead(out, ticket) : is_ahead(ticket, out));
         assert_true(last);
     }
     if (out) {
@@ -619,7 +632,7 @@ static void step_available(struct pair *pair)
     naive->available = available;
     if (changed) {
         naive->standing_since_us = naive->now_us;
-        naive->restarted_us = naive->now_us;
+        naive->restarted_us = available ? naive->now_us : FOREVER;
     }
     for (int i = 0; changed && i < TICKETS; i++) {
         if (waits(&naive->tickets[i])) {
