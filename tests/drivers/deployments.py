@@ -43,11 +43,7 @@ def weir_before(
     binary: Path | None = None,
 ) -> Iterator[weir.Weir]:
     """weir, which at the end must have asked for nothing wrong and have kept to its cap. It is not
-    waited for: ending takes half a second, and there are a hundred of them (conftest.py). What
-    waits for a permit does so for as long as a busy machine takes, unless the test says otherwise.
-    """
-    if "--max-wait" not in arguments:
-        arguments = (*arguments, "--max-wait", "60s")
+    waited for: ending takes half a second, and there are a hundred of them (conftest.py)."""
     proxy = weir.Weir(_with_wide_window(uri or stub.uri), *arguments, cap=cap, binary=binary)
     try:
         with stub:

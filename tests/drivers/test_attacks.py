@@ -319,8 +319,7 @@ def test_the_salt_of_nobody_stays(file, tmp_path):
 def test_guesses_stand_in_line(proxy, file):
     """Many connections guess no faster than one: what waits too long is closed. Who comes from
     elsewhere does not wait; nor does a worker."""
-    patient = ("--config", str(file), "--handshake-timeout", "60s")
-    with weir.Weir("mongodb://127.0.0.1:1/", *patient, unix=True) as other:
+    with weir.Weir("mongodb://127.0.0.1:1/", "--config", str(file), unix=True) as other:
         connections = [raw.Connection.to(other.address) for _ in range(120)]
         talks = []
         for number in range(8):  # so that the pause is as long as it gets

@@ -137,7 +137,9 @@ def test_an_order_is_not_taken_for_a_signal_to_the_app(secantus, tmp_path):
 
 def test_orphans_are_reaped():
     """As the first process of a container weir has the children of those that have ended."""
-    script = "(sh -c 'sleep 0.1' &) ; sleep 0.5; ps -o stat= --ppid 1 | grep -c Z; exit 0"
+    zombies = "ps -o stat= --ppid 1 | grep -q Z"
+    script = f"(sh -c 'sleep 0.1' &) ; sleep 0.5; for i in $(seq 100); do {zombies} || break; sleep 0.1; "
+    script += f"done; {zombies}; echo $?"
     with StubServer() as stub:
         line = ["unshare", "--fork", "--pid", "--mount-proc", str(weir.default_binary())]
         line += ["exec", "--port", "0", "--", "sh", "-c", script]
@@ -147,7 +149,7 @@ def test_orphans_are_reaped():
         )  # fmt: skip
         if "unshare failed" in done.stderr:
             pytest.skip(f"no new pid namespace may be made here: {done.stderr.strip()}")
-        assert done.stdout == "0\n", done.stderr
+        assert done.stdout == "1\n", done.stderr
 
 
 def test_a_service_manager_is_told():

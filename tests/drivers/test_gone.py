@@ -14,7 +14,7 @@ import weir
 from bson.int64 import Int64
 
 GRACE_S = 5  # how long weir waits for somebody to go on with what a client left (ORPHAN_GRACE_US)
-SLOW_S = 1.0
+SLOW_S = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +48,22 @@ def open_cursors(secantus) -> int:
     return secantus.client().admin.command("serverStatus")["metrics"]["cursor"]["open"]["total"]
 
 
+def opened_ever(proxy) -> int:
+    """How many connections to the server weir has opened until now."""
+    with connect(proxy) as connection:
+        rows = connection.ask({"find": "servers"}, db="weir")["cursor"]["firstBatch"]
+    return sum(row["opened"] for row in rows)
+
+
 def test_its_place_in_the_queue_is_left(secantus, proxy):
     with slow(secantus, "count"), connect(proxy) as holder, connect(proxy) as other:
-        holder.post({"count": "queue"})
-        time.sleep(0.2)
         waiting = connect(proxy)
-        waiting.post({"insert": "queue", "documents": [{"_id": "never"}]})
-        time.sleep(0.1)
-        other.post({"insert": "queue", "documents": [{"_id": "after"}]})
-        time.sleep(0.1)
+        holder.post({"count": "queue"})
+        assert until(lambda: proxy.state()["in_flight"] == 1, SLOW_S), "the count does not run"
+        for number, (connection, name) in enumerate(((waiting, "never"), (other, "after")), 1):
+            connection.post({"insert": "queue", "documents": [{"_id": name}]})
+            queued = lambda number=number: proxy.state()["queued"] == number
+            assert until(queued, SLOW_S), "the insert does not queue"
         waiting.stream.close()
         assert holder.receive().document["ok"] == 1
         assert other.receive().document["n"] == 1  # it waited behind the one that went away
@@ -66,8 +73,9 @@ def test_its_place_in_the_queue_is_left(secantus, proxy):
 def test_what_it_had_in_use_is_in_use_no_more(secantus, proxy):
     with slow(secantus, "insert"):
         goner = connect(proxy)
-        goner.post({"insert": "used", "documents": [{"_id": 1}]})
         waiting = connect(proxy)
+        goner.post({"insert": "used", "documents": [{"_id": 1}]})
+        assert until(lambda: proxy.state()["in_flight"] == 1, SLOW_S), "the insert does not run"
         waiting.post({"find": "used"})
         assert until(lambda: proxy.state()["queued"] == 1, SLOW_S), "the find does not queue"
         used = proxy.state()
@@ -81,17 +89,14 @@ def test_what_it_had_in_use_is_in_use_no_more(secantus, proxy):
 def test_its_running_request_finishes_and_the_upstream_is_used_on(secantus, proxy):
     with connect(proxy) as other:
         other.ask({"ping": 1})
-        admin = secantus.client().admin
-        created = admin.command("serverStatus")["connections"]["totalCreated"]
+        opened = opened_ever(proxy)
         with slow(secantus, "insert"):
             goner = connect(proxy)
             goner.post({"insert": "running", "documents": [{"_id": 1}]})
-            time.sleep(SLOW_S / 3)
+            assert until(lambda: proxy.state()["in_flight"] == 1, SLOW_S), "it does not run"
             goner.stream.close()
-            before = time.monotonic()
             assert other.ask({"find": "running"})["cursor"]["firstBatch"] == [{"_id": 1}]
-            assert time.monotonic() - before > SLOW_S / 3, "the find did not wait for the insert"
-        assert admin.command("serverStatus")["connections"]["totalCreated"] == created
+        assert opened_ever(proxy) == opened
     assert proxy.count("upstream_down") == 0
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from stubset import StubSet  # noqa: E402
 
-LIMITS = ("--idle-cursor-after", "500ms", "--idle-transaction-after", "500ms")
+LIMITS = ("--idle-cursor-after", "1s", "--idle-transaction-after", "1s")
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_cursor_is_told_and_left_open(stub):
         assert (told["kind"], told["killed"]) == ("cursor", "false")
         assert told["app"] == "shop" and told["peer"].startswith("127.0.0.1:")
         assert told["ns"] == "test.things" and told["shape"] == "find test.things {_id:{$gte}}"
-        assert int(told["idle_us"]) >= 500_000
+        assert int(told["idle_us"]) >= 1_000_000
         assert len(list(cursor)) == 9
         assert proxy.count("leak") == 1
 
@@ -87,7 +87,7 @@ def test_what_is_at_work_is_none(stub):
     """However long its statement, or its getMore, takes."""
     with weir.Weir(stub.uri, *LIMITS, "--kill-idle") as proxy, connect(proxy) as client:
         fill(client)
-        stub.fail("getMore", "update", times=2, delay_s=1.5)
+        stub.fail("getMore", "update", times=2, delay_s=2.5)
 
         def transact() -> None:
             with client.start_session() as session, session.start_transaction():

@@ -160,7 +160,7 @@ def test_what_is_open_at_one_goes_on_at_the_other(logs_in):
 
 def test_what_one_is_at_is_no_leak_to_the_other():
     """The successor sees nothing of its statements; it kills what is idle at itself."""
-    idle = ("--idle-cursor-after", "500ms", "--kill-idle")
+    idle = ("--idle-cursor-after", "2s", "--kill-idle")
     with StubSet(members=1) as stub, weir.Weir(stub.uri, *PATIENT, *idle) as proxy:
         with raw.Connection.to(proxy.address) as client:
             many = [{"_id": number} for number in range(3000)]

@@ -26,7 +26,7 @@ def with_options(uri: str, **options: object) -> str:
 def test_killed_under_load_and_restarted(kind):
     if reason := servers.why_not(kind):
         pytest.skip(f"{kind}: {reason}")
-    with servers.start(kind) as server, weir.Weir(server.uri, "--max-wait", "5s") as proxy:
+    with servers.start(kind) as server, weir.Weir(server.uri, "--server-wait", "60s") as proxy:
         with Crowd(proxy.address, APPS, reads=False) as crowd:
             crowd.wait_for_more("ok", 200)
             server.kill()

@@ -30,6 +30,9 @@ import servers
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 60
 
+# What a weir is started with unless its arguments say otherwise (tests/conftest.py).
+usual: dict[str, str] = {}
+
 # Fields of event=state that are 0 when nothing is under way.
 HELD = (
     "requests", "queued", "in_flight", "waiting_for_upstream", "upstreams_opening", "pins",
@@ -136,6 +139,8 @@ class Weir:
         self._changed = threading.Condition()
         self._binary = binary or default_binary()
         said = ["--config", str(file)] if file else [uri, *self._arguments(cap), *arguments]
+        if not file:
+            said += [word for flag in usual if flag not in arguments for word in (flag, usual[flag])]
         self._child = subprocess.Popen(
             [str(self._binary), *said],
             stdin=subprocess.DEVNULL, stderr=open(log, "ab") if log else subprocess.PIPE,
