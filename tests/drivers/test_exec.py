@@ -34,7 +34,7 @@ def start(uri: str, *command: str, **more: object) -> subprocess.Popen[str]:
 
 def run(uri: str, *command: str, **more: object) -> tuple[int, str, str]:
     child = start(uri, *command, **more)
-    out, log = child.communicate(timeout=30)
+    out, log = child.communicate(timeout=60)
     return child.returncode, out, log
 
 
@@ -103,7 +103,7 @@ def test_signals_are_passed_on_and_weir_outlives_the_app(secantus):
     child = start(secantus.uri, sys.executable, "-c", script)
     assert child.stdout.readline() == "ready\n"
     child.send_signal(signal.SIGTERM)
-    out, log = child.communicate(timeout=30)
+    out, log = child.communicate(timeout=60)
     assert (child.returncode, out) == (3, "served\n"), log
 
 
@@ -125,14 +125,14 @@ def test_an_order_is_not_taken_for_a_signal_to_the_app(secantus, tmp_path):
         thread.start()
         for _ in range(20):
             ctl = [str(weir.default_binary()), "ctl", "--socket", path, "reload"]
-            done = subprocess.run(ctl, capture_output=True, text=True, timeout=30)
+            done = subprocess.run(ctl, capture_output=True, text=True, timeout=60)
             assert done.returncode == 0, done.stderr
         assert child.stdout.readline() == "got\n"
     finally:
         over.set()
         thread.join()
         child.send_signal(signal.SIGTERM)
-        child.communicate(timeout=30)
+        child.communicate(timeout=60)
 
 
 def test_orphans_are_reaped():
@@ -145,7 +145,7 @@ def test_orphans_are_reaped():
         line += ["exec", "--port", "0", "--", "sh", "-c", script]
         done = subprocess.run(
             line, env={**os.environ, "MONGODB_URI": stub.uri},
-            capture_output=True, text=True, timeout=30,
+            capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         if "unshare failed" in done.stderr:
             pytest.skip(f"no new pid namespace may be made here: {done.stderr.strip()}")

@@ -60,7 +60,7 @@ def slow_counts(secantus):
 def explain(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(weir.default_binary()), "explain-event", *arguments]
     return subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
     )
 
 
@@ -211,7 +211,7 @@ def test_a_directory_that_cannot_be_written_to_is_refused(secantus, tmp_path):
     command = [str(weir.default_binary()), secantus.uri, "--port", "0"]
     done = subprocess.run(
         [*command, "--events-path", str(tmp_path / "none")],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2
     assert "--events-path" in done.stderr

@@ -146,6 +146,6 @@ def test_what_is_wrong_is_refused_at_the_start(tmp_path, what):
     file = tmp_path / "weir.yaml"
     file.write_text(f"upstream:\n  uri: mongodb://127.0.0.1:1/\nidentities:\n  - {entry}\n")
     ended = subprocess.run(
-        [weir.default_binary(), "check", str(file)], capture_output=True, text=True, timeout=10
+        [weir.default_binary(), "check", str(file)], capture_output=True, text=True, timeout=60
     )
     assert ended.returncode == 2 and says in ended.stderr and ":4: identities" in ended.stderr

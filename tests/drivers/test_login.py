@@ -135,7 +135,7 @@ REFUSED = {
 def test_what_weir_does_not_have_is_refused_at_the_start(mechanism):
     ended = subprocess.run(
         [weir.default_binary(), REFUSED[mechanism], "--port", "0"],
-        capture_output=True, text=True, timeout=10,
+        capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert ended.returncode != 0
     (line,) = ended.stderr.splitlines()

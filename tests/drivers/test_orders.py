@@ -112,7 +112,7 @@ def test_kill(database, stub):
     stub.wait_until(lambda: slow.delayed == 1)
     running = database.requests.find_one({"state": "served"})
     assert database.command("kill", 1, request=running["_id"], why="a test")["ended"] == 1
-    reader.join(timeout=20)
+    reader.join(timeout=60)
     assert failures == [11601]
 
 

@@ -253,7 +253,7 @@ def test_many_follow_and_some_never_read(proxy):
         followers = []
         refused = 0
         for _ in range(FOLLOWERS_MAX + 20):
-            follower = socket.create_connection((proxy.host, proxy.http_port), timeout=30)
+            follower = socket.create_connection((proxy.host, proxy.http_port), timeout=60)
             stack.callback(follower.close)
             follower.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             status = follower.recv(4096).split(b" ", 2)[1]

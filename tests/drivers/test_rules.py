@@ -11,6 +11,7 @@ import time
 import pymongo
 import pytest
 import raw
+import servers
 import weir
 from deployments import StubSet, weir_before
 from pymongo.errors import OperationFailure, PyMongoError
@@ -58,7 +59,7 @@ def is_refused(client, collection: str = "things", *, comment: object = None, **
     return False
 
 
-def wait_until(condition, what: str, within: float = 10.0) -> None:
+def wait_until(condition, what: str, within: float = servers.HANG_S) -> None:
     deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, what
@@ -372,7 +373,7 @@ def test_a_lane_by_rule(stub):
     def take(asked) -> None:
         if asked.document.get("count") == "reports":
             came.release()
-            assert go_on.wait(20)
+            assert go_on.wait(servers.HANG_S)
         fine(asked)
 
     stub.script = take
@@ -385,7 +386,7 @@ def test_a_lane_by_rule(stub):
             stack.enter_context(raw.Connection.to(proxy.address)) for _ in range(3)
         )
         held = first.post({"count": "reports"})
-        assert came.acquire(timeout=10)
+        assert came.acquire(timeout=servers.HANG_S)
         assert second.ask({"count": "reports"})["code"] == 462
         assert third.ask({"count": "things"})["ok"] == 1
         go_on.set()

@@ -92,7 +92,7 @@ class Terminal:
 
 def once(proxy: weir.Weir, *arguments: str) -> str:
     command = [BINARY, "top", "--port", str(proxy.port), "--once", "--interval", "0.1"]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -257,7 +257,7 @@ def test_kill_asks_first(proxy, held):
 def test_what_is_refused(arguments, status, says):
     done = subprocess.run(
         [BINARY, "top", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=20,
+        timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr.startswith("weir top: ") and says in done.stderr

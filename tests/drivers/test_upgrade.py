@@ -340,7 +340,7 @@ def test_what_cannot_start_changes_nothing(tmp_path, held):
                 away = binary.rename(tmp_path / "away")
                 done = subprocess.run(
                     [weir.default_binary(), "ctl", "--port", str(proxy.port), "upgrade"],
-                    capture_output=True, text=True, timeout=20,
+                    capture_output=True, text=True, timeout=60,
                 )  # fmt: skip
                 assert done.returncode == 1 and "No such file" in done.stderr, done
                 away.rename(binary)

@@ -281,7 +281,7 @@ def test_what_is_wrong_is_refused_at_the_start(what):
     config = ["--config", str(users.file(*entries))] if entries else []
     ended = subprocess.run(
         [weir.default_binary(), "mongodb://127.0.0.1:1/", "--port", "0", *config, *flags],
-        capture_output=True, text=True, timeout=10,
+        capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert ended.returncode == 2 and says in ended.stderr
 

@@ -226,7 +226,7 @@ def held_by(proxy: Weir) -> dict[str, int]:
 
 
 def metric(proxy: Weir, port: int, name: str) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         return float(re.search(rf"^weir_fleet_{name}{{.*}} (\S+)$", answer.read().decode(), re.M)[1])
 
 
@@ -253,7 +253,7 @@ def test_who_holds_what_is_to_be_seen_and_nobody_dies_of_a_store_that_is_away():
             assert metric(busy, port, "leased") == 18 and metric(busy, port, "store_up") == 1
             top = subprocess.run(
                 [default_binary(), "top", "--once", "--json", "--port", str(busy.port)],
-                capture_output=True, text=True, check=True, timeout=20,
+                capture_output=True, text=True, check=True, timeout=60,
             )  # fmt: skip
             assert json.loads(top.stdout)["fleet"]["heldByAll"] == 18
             busy.order("setCap", "9")

@@ -58,7 +58,7 @@ NEEDS_REPLICA_SET = {"change_streams", "replica_set", "retryable_writes", "trans
 
 SET_NAMES = {"mongod": "weir", "secantus": "secantus"}
 START_TIMEOUT_S = 60
-STOP_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 15
 HANG_S = 60  # of what has no reason to take long: only a hang lasts longer, whatever else runs here
 GO_NEEDED = (1, 24)
 
