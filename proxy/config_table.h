@@ -23,7 +23,9 @@
         "Usually the argument without a flag.")                                                    \
     OPTION(max_connections, "upstream.maxConnections", "max-connections", INT,                     \
         "100", "1", "100000", "N", true,                                                           \
-        "The cap: the most connections weir has open or opening to one server, ever.")             \
+        "The cap: the most connections weir has open or opening to one server for requests, ever. "\
+        "Its own are beside it, four at most: two that monitor and, for a moment, one to ask why " \
+        "connections ran out and one to kill by.")                                                 \
     OPTION(max_total_connections, "upstream.maxTotalConnections", "max-total-connections", INT,    \
         "0", "0", "1000000", "N", true,                                                            \
         "The most connections weir has open or opening to all servers together. 0: each has its "  \

@@ -25,7 +25,7 @@ enum { FITS = 0, FITS_NOT = 1, BAD_USAGE = 2 };
 
 #define KEPT_BY_ATLAS 10 // of each server's connections, for its own agents
 #define MONITORING 2 // connections of each driver to each server: its monitor and the round trips
-#define WEIRS_OWN 3  // likewise, and what control asks by
+#define WEIRS_OWN 4  // likewise, one to ask why connections ran out and one to kill by
 #define DEFAULT_POOL 100 // of all drivers
 #define DEFAULT_CAP 100  // upstream.maxConnections
 #define SENSIBLE 0.8     // of a limit: the rest is for shells, backups, tools, a deploy's overlap

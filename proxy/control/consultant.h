@@ -18,7 +18,6 @@ struct consult {
 };
 
 // What `errand.run` is to be.
-void consult_run(struct errand *errand, struct _mongoc_client_t *client,
-                 const atomic_bool *dismissed);
+void consult_run(struct errand *errand, struct errands *errands, const atomic_bool *dismissed);
 
 #endif

@@ -38,7 +38,6 @@ enum {
     KILLS_MAX = 1000,
     QUESTIONS_MAX = 64,
     BEATS_MAX = 64,     // servers whose distance and lag are followed
-    FORMER_US = 50000,  // between looks whether a former discovery is still used
     QUIET_US = 1000000, // between lines on why one server is down: it has several reasons
 };
 
@@ -78,7 +77,6 @@ struct control {
     char *uri; // of the first one
     bool direct;
     struct discovery *discovery;
-    struct discovery *former; // that errands may be using yet; NULL: none
     struct members *members;
     struct topology *published;
     char open_error[DISCOVERY_REASON_BYTES];
@@ -238,13 +236,8 @@ static void adopt_options(struct control *control)
 
 static void put_to_use(struct control *control)
 {
-    if (control->former) {
-        errands_move(control->kills, control->discovery);
-        errands_move(control->questions, control->discovery);
-    } else {
-        errands_start(control->kills, control->discovery);
-        errands_start(control->questions, control->discovery);
-    }
+    errands_follow(control->kills, discovery_uri(control->discovery));
+    errands_follow(control->questions, discovery_uri(control->discovery));
 }
 
 static void open_discovery(struct control *control)
@@ -262,21 +255,11 @@ static void open_discovery(struct control *control)
     }
 }
 
-static void close_former(struct control *control)
-{
-    struct discovery *former = control->former;
-    if (former && !errands_use(control->kills, former) &&
-        !errands_use(control->questions, former)) {
-        control->former = NULL;
-        discovery_part_with(former);
-    }
-}
-
-// NULL: there is none, or the former one is still in use.
+// NULL: there is none.
 static struct discovery *take_coming(struct control *control)
 {
     pthread_mutex_lock(&control->lock);
-    struct discovery *coming = control->former ? NULL : control->coming;
+    struct discovery *coming = control->coming;
     if (coming) {
         control->coming = NULL;
         control->direct = control->coming_is_direct;
@@ -295,12 +278,15 @@ static void follow_coming(struct control *control)
         discovery_close(coming);
         return;
     }
-    control->former = control->discovery;
+    struct discovery *former = control->discovery;
     control->discovery = coming;
     control->listener.followed(control->listener.arg);
     call_end(control);
     discovery_tell(coming, on_discovery_changed, control);
     put_to_use(control);
+    if (former) {
+        discovery_part_with(former);
+    }
 }
 
 static struct member *members_find(struct members *members, const char *name)
@@ -585,7 +571,6 @@ static void scan(struct control *control)
 
 static void follow(struct control *control)
 {
-    close_former(control);
     follow_coming(control);
     if (control->discovery == NULL && control->open_at_us <= now_us()) {
         open_discovery(control);
@@ -614,9 +599,6 @@ static int64_t next_turn_us(const struct control *control)
 {
     if (control->discovery == NULL) {
         return control->open_at_us;
-    }
-    if (control->former != NULL) {
-        return now_us() + FORMER_US;
     }
     int64_t at_us = is_writable(control) ? INT64_MAX : control->scan_at_us;
     for (size_t i = 0; i < control->members->count; i++) {
@@ -654,7 +636,6 @@ static void *control_main(void *arg)
     errands_stop(control->kills);
     errands_stop(control->questions);
     discovery_close(control->coming);
-    discovery_close(control->former);
     discovery_close(control->discovery);
     control_set(control, &control->finished);
     control_release(control);

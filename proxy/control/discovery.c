@@ -401,9 +401,9 @@ void discovery_check(struct discovery *discovery, char ret_reason[DISCOVERY_REAS
              list == NULL ? "" : list);
 }
 
-mongoc_client_pool_t *discovery_pool(struct discovery *discovery)
+const mongoc_uri_t *discovery_uri(const struct discovery *discovery)
 {
-    return discovery->pool;
+    return mongoc_client_get_uri(discovery->client);
 }
 
 const char *discovery_auth_source(const struct discovery *discovery)

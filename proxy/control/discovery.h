@@ -29,7 +29,7 @@ struct discovered {
 };
 
 struct discovery;
-struct _mongoc_client_pool_t; // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
+struct _mongoc_uri_t; // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
 
 // Begins to follow what deployment_parse has accepted. `changed` is called on any thread whenever
 // there is something new to take or to listen to, until discovery_close returns; it may not call
@@ -81,10 +81,9 @@ int64_t discovery_heartbeat_ms(const struct discovery *discovery);
 // "" if nothing is.
 void discovery_check(struct discovery *discovery, char ret_reason[DISCOVERY_REASON_BYTES]);
 
-// libmongoc's clients of this deployment, for commands of one's own; each may block for
-// DISCOVERY_COMMAND_MS, or connectTimeoutMS. Borrowed until discovery_close, to which all must have
-// come back.
-struct _mongoc_client_pool_t *discovery_pool(struct discovery *discovery);
+// The URI, as it is known now, for clients of one's own; their commands block for
+// DISCOVERY_COMMAND_MS at most. Borrowed until discovery_close.
+const struct _mongoc_uri_t *discovery_uri(const struct discovery *discovery);
 
 // What the URI and, with mongodb+srv, the TXT record say. Borrowed until discovery_close.
 const char *discovery_auth_source(const struct discovery *discovery);

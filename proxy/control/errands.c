@@ -4,9 +4,11 @@
 #include <assert.h>
 #include <mongoc/mongoc.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-#include "proxy/control/discovery.h"
+#include "proxy/control/direct.h"
 #include "proxy/mem.h"
 
 struct errands {
@@ -20,8 +22,10 @@ struct errands {
     atomic_bool dismissed;
     bool started;
     pthread_t thread;
-    mongoc_client_pool_t *pool; // to be used; guarded, too, as is the next
-    mongoc_client_pool_t *used; // by the thread; NULL: none
+    mongoc_uri_t *coming;    // guarded, too: to be used from the next errand on; NULL: as before
+    mongoc_uri_t *uri;       // the thread's own, as are the next
+    mongoc_client_t *client; // NULL: none
+    char server[280];        // that it is for
 };
 
 static struct errand *pop(struct errands *errands)
@@ -37,19 +41,45 @@ static struct errand *pop(struct errands *errands)
     return errand;
 }
 
-static bool is_to_move(const struct errands *errands)
+static void close_client(struct errands *errands)
 {
-    return errands->used != errands->pool;
+    if (errands->client) {
+        mongoc_client_destroy(errands->client);
+        errands->client = NULL;
+    }
 }
 
-// NULL: it is time to end, or to move.
+// Locked, and so again when it returns: what closing it takes is nobody's to wait for.
+static void close_unused(struct errands *errands)
+{
+    pthread_mutex_unlock(&errands->lock);
+    close_client(errands);
+    pthread_mutex_lock(&errands->lock);
+}
+
+static void adopt_coming(struct errands *errands)
+{
+    if (errands->coming) {
+        mongoc_uri_destroy(errands->uri);
+        errands->uri = errands->coming;
+        errands->coming = NULL;
+    }
+}
+
+// NULL: it is time to end.
 static struct errand *take(struct errands *errands)
 {
     pthread_mutex_lock(&errands->lock);
-    while (!errands->dismissed && !errands->first && !is_to_move(errands)) {
-        pthread_cond_wait(&errands->turned, &errands->lock);
+    while (!errands->dismissed && (!errands->first || errands->coming)) {
+        if (errands->client) {
+            close_unused(errands);
+        } else if (errands->coming) {
+            adopt_coming(errands);
+        } else {
+            pthread_cond_wait(&errands->turned, &errands->lock);
+        }
     }
-    struct errand *errand = errands->dismissed || is_to_move(errands) ? NULL : pop(errands);
+    struct errand *errand = errands->dismissed ? NULL : pop(errands);
     pthread_mutex_unlock(&errands->lock);
     return errand;
 }
@@ -65,28 +95,15 @@ static void tell(struct errands *errands, struct errand *errand)
     pthread_mutex_unlock(&errands->lock);
 }
 
-static mongoc_client_pool_t *use(struct errands *errands, bool uses)
-{
-    pthread_mutex_lock(&errands->lock);
-    errands->used = uses ? errands->pool : NULL;
-    pthread_mutex_unlock(&errands->lock);
-    return errands->used;
-}
-
 static void *run(void *arg)
 {
     struct errands *errands = arg;
-    while (!errands->dismissed) {
-        struct errand *errand;
-        mongoc_client_pool_t *pool = use(errands, true);
-        mongoc_client_t *client = mongoc_client_pool_pop(pool);
-        while ((errand = take(errands))) {
-            errand->run(errand, client, &errands->dismissed);
-            tell(errands, errand);
-        }
-        mongoc_client_pool_push(pool, client);
-        use(errands, false);
+    struct errand *errand;
+    while ((errand = take(errands))) {
+        errand->run(errand, errands, &errands->dismissed);
+        tell(errands, errand);
     }
+    close_client(errands);
     return NULL;
 }
 
@@ -120,9 +137,21 @@ void errands_add(struct errands *errands, struct errand *errand)
     }
 }
 
-void errands_start(struct errands *errands, struct discovery *discovery)
+mongoc_client_t *errands_client(struct errands *errands, const char *server,
+                                bson_error_t *ret_error)
 {
-    errands->pool = discovery_pool(discovery);
+    if (errands->client && strcmp(errands->server, server) != 0) {
+        close_client(errands);
+    }
+    if (!errands->client) {
+        errands->client = direct_open(errands->uri, server, ret_error);
+        snprintf(errands->server, sizeof errands->server, "%s", server);
+    }
+    return errands->client;
+}
+
+static void start(struct errands *errands)
+{
     int error = pthread_create(&errands->thread, NULL, run, errands);
     assert(error == 0);
     (void)error;
@@ -130,20 +159,16 @@ void errands_start(struct errands *errands, struct discovery *discovery)
     errands->started = true;
 }
 
-void errands_move(struct errands *errands, struct discovery *discovery)
+void errands_follow(struct errands *errands, const mongoc_uri_t *uri)
 {
     pthread_mutex_lock(&errands->lock);
-    errands->pool = discovery_pool(discovery);
+    mongoc_uri_destroy(errands->coming);
+    errands->coming = mongoc_uri_copy(uri);
     pthread_cond_signal(&errands->turned);
     pthread_mutex_unlock(&errands->lock);
-}
-
-bool errands_use(struct errands *errands, struct discovery *discovery)
-{
-    pthread_mutex_lock(&errands->lock);
-    bool use_it = errands->used == discovery_pool(discovery);
-    pthread_mutex_unlock(&errands->lock);
-    return use_it;
+    if (!errands->started) {
+        start(errands);
+    }
 }
 
 void errands_dismiss(struct errands *errands)
@@ -168,6 +193,8 @@ void errands_free(struct errands *errands)
     for (struct errand *errand; (errand = pop(errands));) {
         free(errand);
     }
+    mongoc_uri_destroy(errands->coming);
+    mongoc_uri_destroy(errands->uri);
     pthread_cond_destroy(&errands->turned);
     pthread_mutex_destroy(&errands->lock);
     free(errands);

@@ -123,18 +123,17 @@ static bson_t *kill_session(const struct kill *kill)
 }
 
 // NULL: it was not killed; error says why, or nothing if it had come to its end.
-static const char *kill_operation(mongoc_client_t *client, const struct kill *kill,
+static const char *kill_operation(struct errands *errands, const struct kill *kill,
                                   bson_error_t *error)
 {
-    struct target target = find_server(client, kill->server);
+    mongoc_client_t *client = errands_client(errands, kill->server, error);
+    struct target target = client ? find_server(client, kill->server) : (struct target){0};
     bson_t reply;
     enum found found = FOUND_NO_MEANS;
-    bson_t *kill_op = BCON_NEW("killOp", BCON_INT32(1));
     if (target.id == 0) {
-        snprintf(error->message, sizeof error->message, "the server is not there");
-        bson_destroy(kill_op);
         return NULL;
     }
+    bson_t *kill_op = BCON_NEW("killOp", BCON_INT32(1));
     if (kill->connection != 0) {
         found = find_operation(client, &target, kill, kill_op, error);
     }
@@ -157,13 +156,13 @@ static const char *kill_operation(mongoc_client_t *client, const struct kill *ki
 
 // --- the errand ---------------------------------------------------------------------------------
 
-static void run(struct errand *errand, mongoc_client_t *client, const atomic_bool *dismissed)
+static void run(struct errand *errand, struct errands *errands, const atomic_bool *dismissed)
 {
     struct kill *kill = (struct kill *)errand;
     bson_error_t error = {0};
     (void)dismissed;
     bool stale = now_us() - kill->asked_us > STALE_US;
-    const char *how = stale ? NULL : kill_operation(client, kill, &error);
+    const char *how = stale ? NULL : kill_operation(errands, kill, &error);
     if (how || error.message[0] != '\0') {
         kill_log(kill, how, how ? NULL : error.message, now_us());
     }

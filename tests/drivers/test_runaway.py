@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from pathlib import Path
@@ -79,6 +80,34 @@ def test_a_neighbour_in_time_is_not_hit(stub):
         for _ in range(50):
             assert list(client.test.things.find({"slow": False})) == []
         assert proxy.count("killed") == 1
+
+
+def test_weirs_own_connections_are_four_beside_the_cap(stub):
+    """While it asks why connections ran out, and kills; and only where that is so."""
+    stub.fail("find", times=None, delay_s=60)
+    asked = stub.fail("serverStatus", times=None, delay_s=60)
+    arguments = ("--kill-after", "1s", "--max-wait", "50ms", "--limit", "fixed", "--slow-share", "1")
+    with weir.Weir(stub.uri, *arguments, cap=2) as proxy, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(connect(proxy)).post({"find": "things"})
+        stub.wait_until(lambda: asked.delayed)
+        proxy.wait_for("killed", how="killOp")
+        stub.wait_until(lambda: stub.tally(0).peak == 2 + 4)
+        assert stub.tally(0, "weir").peak == 2
+        assert max(stub.tally(1).peak, stub.tally(2).peak) <= 2
+        stub.heal()
+        stub.let_go(asked)
+
+
+def test_a_full_server_is_not_unknown_for_who_would_kill(stub):
+    slow = stub.fail("find", delay_s=60)
+    with weir.Weir(stub.uri, *KILLS) as proxy, connect(proxy) as app:
+        app.post({"find": "things"})
+        stub.wait_until(lambda: slow.delayed)
+        stub.refuse_above(0, stub.tally(0).open)
+        proxy.wait_for("kill_failed")
+        assert app.receive().document["code"] == 11601
+        assert proxy.count("server_down") == 0
 
 
 def test_is_killed_with_its_session_where_there_is_no_kill_op(stub):

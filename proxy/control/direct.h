@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A client of libmongoc's for one server alone, to ask and to kill by: one connection there, none
+// elsewhere, and a picture of the deployment of its own. In that of discovery's pool a connection
+// that a full server refuses would make the server unknown: to all of weir.
+
+#ifndef PROXY_CONTROL_DIRECT_H
+#define PROXY_CONTROL_DIRECT_H
+
+#include <bson/bson.h>
+
+struct _mongoc_client_t; // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
+struct _mongoc_uri_t;    // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
+
+// As the URI says, to that server of its deployment; connects. NULL: it cannot be reached.
+struct _mongoc_client_t *direct_open(const struct _mongoc_uri_t *uri, const char *server,
+                                     bson_error_t *ret_error);
+
+#endif
