@@ -11,6 +11,7 @@ import threading
 import pymongo
 import pytest
 import raw
+import servers
 import weir
 from exhausted import Exhausted
 from pymongo.errors import PyMongoError
@@ -20,10 +21,19 @@ CAP = 4
 BLOCK_S = 2.0
 
 
+@pytest.fixture(scope="module")
+def locked():
+    """A real server, by TLS and with a login: also for what asks it about itself."""
+    if reason := servers.why_not("secantus", tls=True, auth=True):
+        pytest.skip(f"secantus: {reason}")
+    with servers.start("secantus", tls=True, auth=True) as server:
+        yield server
+
+
 @pytest.fixture
-def proxy(secantus, tmp_path):
+def proxy(locked, tmp_path):
     arguments = ["--max-wait", "50ms", "--events-path", str(tmp_path)]
-    with weir.Weir(secantus.uri, *arguments, cap=CAP) as proxy:
+    with weir.Weir(locked.uri, *arguments, cap=CAP) as proxy:
         yield proxy
 
 
@@ -52,9 +62,9 @@ def exhaust(slow, proxy) -> dict[str, str]:
     return proxy.wait_for("exhaustion_end")
 
 
-def slow_counts(secantus):
+def slow_counts(server):
     slow = {"blockConnection": True, "blockTimeMS": int(BLOCK_S * 1000)}
-    return secantus.failing(["count"], {"times": CAP}, **slow)
+    return server.failing(["count"], {"times": CAP}, **slow)
 
 
 def explain(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -90,8 +100,8 @@ def check_refusal(done: subprocess.CompletedProcess[str], says: str) -> None:
     assert says in done.stderr
 
 
-def test_a_slow_shape_is_named_with_evidence_and_remedy(secantus, proxy, tmp_path):
-    end = exhaust(slow_counts(secantus), proxy)
+def test_a_slow_shape_is_named_with_evidence_and_remedy(locked, proxy, tmp_path):
+    end = exhaust(slow_counts(locked), proxy)
     begin = proxy.wait_for("exhaustion_begin")
     with pymongo.MongoClient(proxy.uri) as client:
         (record,) = client.weir.exhaustions.find()
@@ -195,7 +205,7 @@ def test_the_verdict_of_now():
         assert proxy.ctl("verdict", "--why", "x").returncode == 1
 
 
-def test_what_cannot_be_explained(secantus, proxy, tmp_path):
+def test_what_cannot_be_explained(proxy, tmp_path):
     port = str(proxy.port)
     check_refusal(explain("--port", port, "nothing"), "no such event, nor any other")
     check_refusal(explain("--socket", str(tmp_path / "none.sock"), "nothing"), "No such file")
