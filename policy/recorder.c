@@ -325,3 +325,14 @@ const struct recorder_sum_share *recorder_find(const struct recorder_sum_share *
     }
     return NULL;
 }
+
+double recorder_mean_held(const struct recorder_sum_share *share, const struct recorder_span *span)
+{
+    if (!share) {
+        return 0;
+    }
+    double held = (double)share->held_ms / 1000;
+    double running = span->seconds > 0 ? (double)share->now / span->seconds : 0;
+    double requests = (double)share->done + (running < held ? running : held);
+    return requests > 0 ? held / requests : 0;
+}

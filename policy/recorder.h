@@ -136,4 +136,8 @@ void recorder_sum_calm(const struct recorder *recorder, int64_t from_us, int64_t
 const struct recorder_sum_share *recorder_find(const struct recorder_sum_share *shares, int count,
                                                uint64_t id);
 
+// Seconds that a request of it held in that span; those in flight count as one request a place that
+// they hold. NULL: 0.
+double recorder_mean_held(const struct recorder_sum_share *share, const struct recorder_span *span);
+
 #endif

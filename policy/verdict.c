@@ -49,17 +49,6 @@ static double part_of(const struct recorder_sum_share *share, const struct recor
     return share && span->held_ms > 0 ? (double)share->held_ms / (double)span->held_ms : 0;
 }
 
-// Seconds that a request of it held; those in flight count as one request a place that they hold.
-static double mean_of(const struct recorder_sum_share *share, const struct recorder_span *span)
-{
-    if (!share) {
-        return 0;
-    }
-    double running = span->seconds > 0 ? (double)share->now / span->seconds : 0;
-    double requests = (double)share->done + fmin(running, (double)share->held_ms / 1000);
-    return requests > 0 ? (double)share->held_ms / 1000 / requests : 0;
-}
-
 // --- what was different -------------------------------------------------------------------------
 
 static const struct recorder_sum_share *shape_before(const struct verdict *verdict, uint64_t id)
@@ -80,8 +69,8 @@ static void find_shape(struct verdict *verdict)
             verdict->shape = share->id;
             verdict->part_before = part_before;
             verdict->part_during = part_during;
-            verdict->mean_before = mean_of(before, &verdict->before);
-            verdict->mean_during = mean_of(share, &verdict->during);
+            verdict->mean_before = recorder_mean_held(before, &verdict->before);
+            verdict->mean_during = recorder_mean_held(share, &verdict->during);
         }
     }
 }
@@ -118,8 +107,8 @@ static void find_slowdown(struct verdict *verdict)
         if (!before || before->done < FEW || share->arrived == 0) {
             continue;
         }
-        double usual = mean_of(before, &verdict->before);
-        double ratio = mean_of(share, &verdict->during) / fmax(usual, 1e-6);
+        double usual = recorder_mean_held(before, &verdict->before);
+        double ratio = recorder_mean_held(share, &verdict->during) / fmax(usual, 1e-6);
         int at = count++;
         for (; at > 0 && ratios[at - 1] > ratio; at--) {
             ratios[at] = ratios[at - 1];

@@ -387,11 +387,6 @@ static double held_a_second(const struct recorder_sum_share *share,
     return share ? a_second(share->held_ms, span) / 1e3 : 0;
 }
 
-static double mean_held(const struct recorder_sum_share *share)
-{
-    return share && share->done > 0 ? (double)share->held_ms / 1e3 / (double)share->done : 0;
-}
-
 static void append_shape(const struct event *event, int place, bson_t *document)
 {
     const struct recorder_span *before = &event->verdict.before;
@@ -408,8 +403,8 @@ static void append_shape(const struct event *event, int place, bson_t *document)
     bson_append_double(document, "before", -1, held_before);
     bson_append_double(document, "during", -1, held_during);
     bson_append_double(document, "change", -1, held_during - held_before);
-    bson_append_double(document, "meanBefore", -1, mean_held(then));
-    bson_append_double(document, "meanDuring", -1, mean_held(now));
+    bson_append_double(document, "meanBefore", -1, recorder_mean_held(then, before));
+    bson_append_double(document, "meanDuring", -1, recorder_mean_held(now, during));
 }
 
 static void put_shapes(const struct event *event, struct row *row)

@@ -106,7 +106,7 @@ static void print_waiter(const bson_t *waiter, FILE *out)
     char p50[32];
     char p99[32];
     const char *tenant = field_text(waiter, "tenant");
-    print_wrapped(INDENT, "", tenant[0] ? tenant : "(no name)", out);
+    print_wrapped(INDENT, "", tenant[0] ? tenant : "(weir's own)", out);
     print_line(out, 2 * INDENT, "%.0f asked, %.0f waited (p50 %s, p99 %s), %.0f shed",
                number_of(waiter, "arrived"), number_of(waiter, "waited"),
                duration(number_of(waiter, "p50"), p50), duration(number_of(waiter, "p99"), p99),

@@ -259,8 +259,8 @@
         "`app`, `tenant`, `namespace`, `user`, `peer`, `client`, `held` (seconds).")                                            \
     FIELD(exhaustions, worst, LIST, "", NULL, "When most waited: `at`, `inFlight`, `waiting`, "    \
         "`holders`.")                                                                              \
-    FIELD(exhaustions, waiters, LIST, "", NULL, "Who waited, by tenant: `tenant`, `arrived`, "     \
-        "`waited`, `shed`, `p50`, `p99` (seconds).")                                               \
+    FIELD(exhaustions, waiters, LIST, "", NULL, "Who waited, by tenant: `tenant` (empty: weir's "  \
+        "own, to clear up after clients), `arrived`, `waited`, `shed`, `p50`, `p99` (seconds).")   \
     FIELD(exhaustions, shapes, LIST, "", NULL, "What held the connections: `shape`, `id`, "        \
         "`before`, `during` (connection-seconds a second), `change`, `meanBefore`, `meanDuring` "  \
         "(seconds).")                                                                              \
