@@ -616,6 +616,9 @@ static const struct {
     {"setLimit", NULL, "db.runCommand({setLimit: 20}); {setLimit: 'default'}: as configured", true},
     {"pause", NULL, "db.runCommand({pause: 1}): what is new waits", true},
     {"resume", NULL, "db.runCommand({resume: 1})", true},
+    {"drain", NULL,
+     "db.runCommand({drain: 1, within: '30s'}): ends weir once its clients have gone", true},
+    {"reload", NULL, "db.runCommand({reload: 1}): what the file says now", true},
     {"rule", NULL,
      "db.runCommand({rule: 'add', app: 'report*', atOnce: 2, for: '2h', dryRun: true}); "
      "{rule: 'list'}; {rule: 'remove', id: 3}",

@@ -53,7 +53,20 @@ def wait_for(true) -> None:
 
 def test_help_has_an_example_of_each(database):
     commands = database.command("help")["commands"]
-    assert {"setCap", "setLimit", "rule", "emergency", "kill"} <= set(commands)
+    assert {"setCap", "setLimit", "rule", "emergency", "kill", "drain", "reload"} <= set(commands)
+
+
+def test_a_reload(database):
+    assert database.command("reload")["reloaded"] == "rules: 0"  # nothing else was read anew
+
+
+def test_a_drain(stub):
+    with weir.Weir(stub.uri) as proxy, pymongo.MongoClient(proxy.uri) as client:
+        with pytest.raises(OperationFailure, match="drain has no such field; it has within"):
+            client.weir.command({"drain": 1, "for": "1s"})
+        client.weir.command({"drain": 1, "within": "1s"})
+        proxy.wait_for("drained")
+        proxy.wait_for("ended")
 
 
 def test_rules_and_emergency(database, proxy):
