@@ -804,6 +804,8 @@ static void dispose(struct weir *weir)
     }
     approach_drop(weir->shared.approach);
     config_free(weir->latest);
+    free(weir->successor);
+    free(weir->predecessor);
     pthread_cond_destroy(&weir->found_it);
     pthread_mutex_destroy(&weir->talking);
     pthread_mutex_destroy(&weir->posting);
