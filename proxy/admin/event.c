@@ -44,6 +44,8 @@ static void say_slow_shape(const struct event *event, char ret_says[EVENT_SAYS_B
     char before[2][48] = {"", ""};
     if (verdict->usual_known) {
         snprintf(before[0], sizeof before[0], " (%.0f %% before)", verdict->part_before * 100);
+    }
+    if (verdict->usual_known && verdict->mean_before > 0) {
         snprintf(before[1], sizeof before[1], " (%.0f ms before)", verdict->mean_before * 1e3);
     }
     snprintf(ret_says, EVENT_SAYS_BYTES,

@@ -140,6 +140,8 @@ def check_record(item, record: dict) -> None:
     holders = item.locator(".record > [data-part=holders] tbody tr")
     clients = [text.replace(",", "") for text in holders.locator("[data-key=client]").all_text_contents()]
     assert clients == [str(holder["client"]) for holder in record["holders"]]
+    opening = item.locator("[data-part=upstreams] [data-key=meanOpening]").text_content()
+    assert opening.endswith("s")  # of whatever seconds
     for key, count in record["shed"].items():
         found = item.locator(f"[data-part=shed] [data-key={key}]")
         assert (found.text_content() if found.count() else "0").replace(",", "") == str(count)

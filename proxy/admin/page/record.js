@@ -22,9 +22,12 @@ const TITLES = {
   "deployment.members": "Its members",
   "deployment.plan": "How it executes the shape",
   "deployment.index": "The index for that",
+  "deployment.unanswered": "What it did not answer",
+  "operations.longest": "Under way there, longest first",
+  "left.owners": "Left open, by app and user",
 };
 const WORDS = { p50: "wait p50", p99: "wait p99", at: "when" };
-const SECONDS = ["duration", "longestWait", "held", "age", "idle", "p50", "p99", "meanBefore", "meanDuring", "away", "threshold", "running", "lag"];
+const SECONDS = ["duration", "longestWait", "held", "age", "idle", "p50", "p99", "meanBefore", "meanDuring", "meanOpening", "meanLogin", "meanLoginBefore", "longestIdle", "away", "threshold", "running", "lag"];
 const TIMES = ["begin", "end", "at"];
 const FIRST = ["remedies", "causes", "deployment"];
 const ELSEWHERE = ["_id", "verdict", "cause", "server"]; // in the line that opens it, and below
