@@ -332,6 +332,15 @@ static void log_event(const char *event)
     log_end(&line);
 }
 
+// Without the deployment as well: what apps ask for waits for it.
+static void log_ready(bool found)
+{
+    struct log_line line;
+    log_begin(&line, found ? LOG_INFO : LOG_WARN, "ready");
+    log_str(&line, "deployment", found ? "found" : "not_found");
+    log_end(&line);
+}
+
 // In our memory are passwords, keys, and what apps write. A limit of 1 allows no file, and, unlike
 // one of 0, no program that takes cores either: the kernel takes it for such a program's own crash.
 static void leave_no_core(struct app *app)
@@ -431,7 +440,7 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
 // What hello says depends on what the deployment is: a driver that takes a standalone for a mongos
 // sends it what it refuses. So whoever connects first waits in the backlog until it is known; not
 // for long, since it may be away.
-static void wait_for_deployment(struct weir *weir, int seconds)
+static bool wait_for_deployment(struct weir *weir, int seconds)
 {
     struct timespec until;
     int error = 0;
@@ -441,7 +450,9 @@ static void wait_for_deployment(struct weir *weir, int seconds)
     while (!weir->found && error == 0) {
         error = pthread_cond_clockwait(&weir->found_it, &weir->posting, CLOCK_MONOTONIC, &until);
     }
+    bool found = weir->found;
     pthread_mutex_unlock(&weir->posting);
+    return found;
 }
 
 // Whether what the predecessor can do can be done here as well.
@@ -449,11 +460,11 @@ static bool can_take_over(struct weir *weir)
 {
     static const struct timespec pause = {.tv_nsec = 20000000};
     int64_t until_us = now_us() + SUCCESSION_FIRST_LOOK_S * INT64_C(1000000);
-    wait_for_deployment(weir, SUCCESSION_FIRST_LOOK_S);
+    bool found = wait_for_deployment(weir, SUCCESSION_FIRST_LOOK_S);
     while (!servers_have_share(weir->shared.servers) && now_us() < until_us) {
         nanosleep(&pause, NULL);
     }
-    const char *why = !weir->found ? "the deployment was not found"
+    const char *why = !found ? "the deployment was not found"
                       : !servers_have_share(weir->shared.servers)
                           ? "the fleet has no room for one more (fleet.instances)"
                           : NULL;
@@ -464,8 +475,8 @@ static bool can_take_over(struct weir *weir)
     return !why;
 }
 
-// Returns whether it runs.
-static bool start(struct weir *weir)
+// Returns whether it runs. ret_found: whether the deployment is there.
+static bool start(struct weir *weir, bool *ret_found)
 {
     struct control_listener listener = {
         .topology_changed = topology_changed, .followed = followed, .arg = weir};
@@ -487,7 +498,7 @@ static bool start(struct weir *weir)
     }
     observer_start(weir->observer, weir->control_socket);
     acceptor_start(weir->acceptor, weir->workers, weir->worker_count);
-    wait_for_deployment(weir, FIRST_LOOK_S);
+    *ret_found = wait_for_deployment(weir, FIRST_LOOK_S);
     acceptor_open(weir->acceptor);
     return true;
 }
@@ -841,10 +852,11 @@ int weir_run(struct weir_source source, struct app *app)
     }
     log_start(config);
     warn_of_open_door(config);
-    if (!start(&weir)) {
+    bool found = false;
+    if (!start(&weir, &found)) {
         _exit(EXIT_REFUSED); // it has nothing that is not its predecessor's
     }
-    log_event("ready");
+    log_ready(found);
     if (!succession_has_predecessor(&weir)) {
         notify("READY=1");
     }

@@ -53,6 +53,7 @@ def test_the_app_goes_through_weir_and_its_status_is_passed_on(secantus):
     assert uri.startswith("mongodb://127.0.0.1:") and uri.endswith("/shop?retryWrites=false")
     assert int(clients) >= 1  # the collection `weir.clients` is weir's alone
     assert uri.split("/")[2] != upstream.split("/")[2]
+    assert "event=ready deployment=found" in log
     assert "event=drained clients=0" in log and log.rstrip().endswith("event=ended")
 
 
@@ -84,6 +85,13 @@ def test_the_limit_of_cores_is_the_apps_own():
         status, out, log = run(stub.uri, "bash", "-c", script, preexec_fn=allow)
         app, ours = out.splitlines()
         assert (status, app, ours.split()[4]) == (0, "4096", "1"), log
+
+
+def test_the_log_says_when_there_is_no_deployment_yet():
+    """The app is run all the same: what it asks for waits."""
+    status, out, log = run("mongodb://127.0.0.1:1/", "echo", "it ran")
+    assert (status, out) == (0, "it ran\n"), log
+    assert "level=warn event=ready deployment=not_found" in log
 
 
 def test_nothing_is_run_with_a_wrong_configuration():
