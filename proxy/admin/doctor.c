@@ -413,7 +413,7 @@ static void meet_servers(struct doctor *doctor)
     mongoc_server_descriptions_destroy_all(known, count);
     if (!writable) {
         struct finding *finding =
-            doctor_find(&doctor->report, CHECK_servers, SEVERITY_CRITICAL, "");
+            doctor_find(&doctor->report, CHECK_servers, SEVERITY_CRITICAL, "the deployment");
         say(finding->found, "No server takes writes: there is no primary.");
     }
 }
@@ -429,8 +429,8 @@ static void check_way(struct doctor *doctor)
         local = local && (strncmp(name, "127.", 4) == 0 || strncmp(name, "localhost:", 10) == 0 ||
                           strncmp(name, "[::1]:", 6) == 0 || name[0] == '/');
     }
-    struct finding *finding =
-        doctor_find(&doctor->report, CHECK_tls, local ? SEVERITY_FINE : SEVERITY_WARNING, "");
+    struct finding *finding = doctor_find(&doctor->report, CHECK_tls,
+                                          local ? SEVERITY_FINE : SEVERITY_WARNING, "the URI");
     say(finding->found, "%s%s",
         doctor->tls ? "The URI does not have the server's certificate verified"
                     : "The connections are not encrypted",

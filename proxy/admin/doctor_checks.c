@@ -417,8 +417,12 @@ void check_replication(struct doctor_report *report, const struct replication *r
     if (report->count == before) {
         struct finding *finding =
             doctor_find(report, CHECK_replication, SEVERITY_FINE, replication->set);
-        say(finding->found, "%d members, none of them more than a second behind.",
-            replication->count);
+        if (replication->count == 1) {
+            say(finding->found, "One member, which has nobody to be behind.");
+        } else {
+            say(finding->found, "%d members, none of them more than a second behind.",
+                replication->count);
+        }
     }
 }
 
