@@ -63,6 +63,17 @@ struct status {
     int64_t now_us;
 };
 
+static void append_counts(const struct server_counts *counts, bson_t *item)
+{
+    BSON_APPEND_INT64(item, "cap", counts->cap);
+    BSON_APPEND_INT64(item, "inFlight", counts->gate.in_flight);
+    BSON_APPEND_INT64(item, "queued", (int64_t)counts->gate.queued);
+    BSON_APPEND_INT64(item, "waitingForUpstream", counts->waiters);
+    BSON_APPEND_INT64(item, "upstreamsOpening", counts->opening);
+    BSON_APPEND_INT64(item, "upstreamsOpen", counts->open);
+    BSON_APPEND_INT64(item, "upstreamsIdle", counts->idle);
+}
+
 static void append_server(struct server *server, void *arg)
 {
     struct status *status = arg;
@@ -78,13 +89,11 @@ static void append_server(struct server *server, void *arg)
     bson_uint32_to_string(bson_count_keys(list), &key, buffer, sizeof buffer);
     BSON_APPEND_DOCUMENT_BEGIN(list, key, &item);
     BSON_APPEND_UTF8(&item, "server", server->name[0] ? server->name : "(none that suits)");
-    BSON_APPEND_INT64(&item, "cap", counts.cap);
-    BSON_APPEND_INT64(&item, "inFlight", counts.gate.in_flight);
-    BSON_APPEND_INT64(&item, "queued", (int64_t)counts.gate.queued);
-    BSON_APPEND_INT64(&item, "waitingForUpstream", counts.waiters);
-    BSON_APPEND_INT64(&item, "upstreamsOpening", counts.opening);
-    BSON_APPEND_INT64(&item, "upstreamsOpen", counts.open);
-    BSON_APPEND_INT64(&item, "upstreamsIdle", counts.idle);
+    if (server->name[0]) { // the lobby has a queue and nothing else
+        append_counts(&counts, &item);
+    } else {
+        BSON_APPEND_INT64(&item, "queued", (int64_t)counts.gate.queued);
+    }
     bson_append_document_end(list, &item);
 }
 

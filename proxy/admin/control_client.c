@@ -157,7 +157,7 @@ int control_client_send(const char *path, const bson_t *order, char ret_error[ER
 {
     int fd = connect_to(path);
     if (fd < 0) {
-        snprintf(ret_error, ERROR_BYTES, "%s: %s", path, strerror(errno));
+        snprintf(ret_error, ERROR_BYTES, "%s: no weir listens there: %s", path, strerror(errno));
         return -1;
     }
     if (!is_trusted(fd)) {

@@ -481,13 +481,13 @@ static const struct kind {
 } kinds[] = {
     {"rule add", NULL, FIELDS_OF_RULE, add_rule},
     {"rule list", NULL, FIELDS_NONE, list_rules},
-    {"rule remove", "an id", FIELDS_NONE, remove_rule},
+    {"rule remove", "an id, as rule list has it", FIELDS_NONE, remove_rule},
     {"emergency on", NULL, FIELDS_OF_RULE, begin_emergency},
     {"emergency off", NULL, FIELDS_NONE, end_emergency},
     {"emergency status", NULL, FIELDS_NONE, tell_emergency},
-    {"setCap", "a number", FIELDS_NONE, set_cap},
+    {"setCap", "a number, or default", FIELDS_NONE, set_cap},
     {"setCap default", NULL, FIELDS_NONE, reset_cap},
-    {"setLimit", "a number", FIELDS_NONE, set_limit},
+    {"setLimit", "a number, or default", FIELDS_NONE, set_limit},
     {"setLimit default", NULL, FIELDS_NONE, reset_limit},
     {"reload", NULL, FIELDS_NONE, reload},
     {"drain", NULL, FIELDS_OF_ITS_OWN, drain},
@@ -499,6 +499,8 @@ static const struct kind {
     {"state", NULL, FIELDS_NONE, tell_state},
     {"verdict", NULL, FIELDS_NONE, tell_verdict},
 };
+
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 static bool read_collections(struct order *order, const bson_iter_t *iter)
 {
@@ -564,24 +566,73 @@ static bool check_kind(struct order *order, const struct kind *kind)
     if (kind->number && !order->has_id) {
         return fail(order, "%s: needs %s", kind->name, kind->number);
     }
-    return kind->number || !order->has_id || fail(order, "%s: has no id", kind->name);
+    return kind->number || !order->has_id || fail(order, "%s: takes no number", kind->name);
+}
+
+static bool begins(const char *text, const char *word, size_t length)
+{
+    return strncmp(text, word, length) == 0 && text[length] == ' ';
+}
+
+// The order whose name the order begins with, which has words too many; NULL: none.
+static const struct kind *kind_begun(const char *name)
+{
+    for (size_t i = 0; i < KINDS; i++) {
+        if (begins(name, kinds[i].name, strlen(kinds[i].name))) {
+            return &kinds[i];
+        }
+    }
+    return NULL;
+}
+
+// What may follow the order's first word, as "add, list or remove"; empty: nothing.
+static void list_seconds(const char *name, char ret_list[64])
+{
+    size_t length = strcspn(name, " ");
+    const char *last = NULL;
+    size_t used = 0;
+    ret_list[0] = '\0';
+    for (size_t i = 0; i < KINDS; i++) {
+        if (begins(kinds[i].name, name, length)) {
+            used +=
+                last ? (size_t)snprintf(ret_list + used, 64 - used, "%s%s", used ? ", " : "", last)
+                     : 0;
+            last = kinds[i].name + length + 1;
+        }
+    }
+    if (last) {
+        snprintf(ret_list + used, 64 - used, " or %s", last);
+    }
 }
 
 static void complain_of_name(struct order *order)
 {
+    const struct kind *begun = kind_begun(order->name);
+    char seconds[64];
     struct guess guess;
+    list_seconds(order->name, seconds);
     guess_init(&guess, order->name);
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+    for (size_t i = 0; i < KINDS; i++) {
         guess_try(&guess, kinds[i].name);
     }
-    bool some = guess.match[0] != '\0' && order->name[0] != '\0';
-    fail(order, "%.60s: unknown order%s%s%s", order->name, some ? ", did you mean " : "",
-         some ? guess.match : "", some ? "?" : "");
+    if (begun && begun->number) {
+        fail(order, "%.60s: needs %s", order->name, begun->number);
+    } else if (begun) {
+        fail(order, "%.60s: no word follows %s", order->name, begun->name);
+    } else if (strchr(order->name, ' ') && guess.match[0] != '\0') {
+        fail(order, "%.60s: unknown order, did you mean %s?", order->name, guess.match);
+    } else if (seconds[0] != '\0') {
+        fail(order, "%.60s: needs %s", order->name, seconds);
+    } else if (guess.match[0] != '\0' && order->name[0] != '\0') {
+        fail(order, "%.60s: unknown order, did you mean %s?", order->name, guess.match);
+    } else {
+        fail(order, "%.60s: unknown order, see help", order->name);
+    }
 }
 
 static void obey(struct order *order)
 {
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+    for (size_t i = 0; i < KINDS; i++) {
         if (strcmp(kinds[i].name, order->name) == 0) {
             if (check_kind(order, &kinds[i])) {
                 kinds[i].obey(order);

@@ -17,6 +17,8 @@
 #include "proxy/rule_text.h"
 #include "wire/buffer.h"
 
+#define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
 enum { NAME_BYTES = 64 };
 
 static const char usage[] =
@@ -185,9 +187,10 @@ static int take_flag(struct wish *wish, int argc, char *const argv[], int *at)
 static int take_word(struct wish *wish, const char *word)
 {
     size_t used = strlen(wish->order);
-    if (word[0] != '\0' && word[strspn(word, "0123456789")] == '\0' && !wish->id) {
+    if (word[0] != '\0' && word[strspn(word, "0123456789")] == '\0') {
+        bool first = !wish->id;
         wish->id = word;
-        return 0;
+        return first ? 0 : complain(EXIT_USAGE, "%s: one number at a time", word);
     }
     int length =
         snprintf(wish->order + used, sizeof wish->order - used, "%s%s", used ? " " : "", word);
@@ -215,6 +218,41 @@ static void print_help(void)
     }
 }
 
+// --- what it was refused for --------------------------------------------------------------------
+
+// The flag of a field as the database weir calls it; NULL: there is none.
+static const char *flag_of_field(const char *name, size_t length)
+{
+    for (int i = 0; i < RULE_OPTION_COUNT; i++) {
+        if (strlen(rule_rows[i].name) == length && strncmp(rule_rows[i].name, name, length) == 0) {
+            return rule_rows[i].flag;
+        }
+    }
+    return other_field_of_flag(name, length);
+}
+
+// As weir says it, but with flags for fields: for those that it blames, and all whose names are no
+// common words.
+static void translate(const char *error, char ret_text[CONTROL_CLIENT_ERROR_BYTES])
+{
+    static const char on[] = ": true"; // a switch has no value here
+    size_t used = 0;
+    while (*error != '\0' && used < CONTROL_CLIENT_ERROR_BYTES - 1) {
+        size_t length = strspn(error, LETTERS);
+        const char *flag = flag_of_field(error, length);
+        length = length > 0 ? length : 1;
+        if (flag && (error[length] == ':' || strncmp(flag, error, length) != 0)) {
+            used +=
+                (size_t)snprintf(ret_text + used, CONTROL_CLIENT_ERROR_BYTES - used, "--%s", flag);
+            length += strncmp(error + length, on, strlen(on)) == 0 ? strlen(on) : 0;
+        } else {
+            used += (size_t)snprintf(ret_text + used, CONTROL_CLIENT_ERROR_BYTES - used, "%.*s",
+                                     (int)length, error);
+        }
+        error += length;
+    }
+}
+
 // --- what people read ---------------------------------------------------------------------------
 
 static int64_t number_of(const bson_t *document, const char *key)
@@ -235,6 +273,11 @@ static void print_rule(const bson_t *rule)
 
 static void print_server(const bson_t *server)
 {
+    if (!bson_has_field(server, "cap")) {
+        printf("%-40s queued %lld\n", field_text(server, "server"),
+               (long long)number_of(server, "queued"));
+        return;
+    }
     printf("%-40s cap %lld, in flight %lld, queued %lld, connections %lld (idle %lld)\n",
            field_text(server, "server"), (long long)number_of(server, "cap"),
            (long long)number_of(server, "inFlight"), (long long)number_of(server, "queued"),
@@ -362,7 +405,9 @@ static int show(const struct wish *wish, const struct buffer *line)
     } else if (answer) {
         print_answer(answer);
     } else {
-        complain(EXIT_FAILURE, "%s", error);
+        char text[CONTROL_CLIENT_ERROR_BYTES] = "";
+        translate(error, text);
+        complain(EXIT_FAILURE, "%s", text);
     }
     int status = answer ? EXIT_SUCCESS : EXIT_FAILURE;
     bson_destroy(answer);

@@ -9,6 +9,7 @@
 
 #include "proxy/admin/own_operations.h"
 #include "proxy/admin/query.h"
+#include "proxy/config_loader.h"
 #include "proxy/mem.h"
 #include "wire/bson_view.h"
 #include "wire/reply.h"
@@ -596,41 +597,42 @@ static void answer_help(struct database *database, struct inquiry *inquiry)
 
 // --- dispatch -----------------------------------------------------------------------------------
 
-// A command without `answer` is a question about a collection, for which a picture is made, or an
-// order, which goes to the desk of control_order.h.
+// A command without `answer` is a question, for which a picture is made, or an order, which goes to
+// the desk of control_order.h. A bare one has no fields.
 static const struct {
     const char *name;
     void (*answer)(struct database *database, struct inquiry *inquiry);
     const char *example;
-    bool is_order;
+    enum { READS, BARE, ORDERS } kind;
 } commands[] = {
     {"find", NULL, "db.requests.find({held: {$gt: 1}, state: 'served'}).sort({held: -1}).limit(10)",
-     false},
-    {"count", NULL, "db.clients.count({app: 'web'})", false},
-    {"aggregate", NULL, "db.clients.countDocuments({app: 'web'}), and nothing else", false},
-    {"getMore", answer_get_more, "what a shell or driver sends for the next batch", false},
-    {"killCursors", answer_kill_cursors, "likewise, to end a cursor early", false},
-    {"listCollections", answer_list_collections, "show collections", false},
-    {"ping", answer_ping, "db.runCommand({ping: 1})", false},
-    {"setCap", NULL, "db.runCommand({setCap: 40}); {setCap: 'default'}: as configured", true},
-    {"setLimit", NULL, "db.runCommand({setLimit: 20}); {setLimit: 'default'}: as configured", true},
-    {"pause", NULL, "db.runCommand({pause: 1}): what is new waits", true},
-    {"resume", NULL, "db.runCommand({resume: 1})", true},
+     READS},
+    {"count", NULL, "db.clients.count({app: 'web'})", READS},
+    {"aggregate", NULL, "db.clients.countDocuments({app: 'web'}), and nothing else", READS},
+    {"getMore", answer_get_more, "what a shell or driver sends for the next batch", READS},
+    {"killCursors", answer_kill_cursors, "likewise, to end a cursor early", READS},
+    {"listCollections", answer_list_collections, "show collections", READS},
+    {"ping", answer_ping, "db.runCommand({ping: 1})", BARE},
+    {"setCap", NULL, "db.runCommand({setCap: 40}); {setCap: 'default'}: as configured", ORDERS},
+    {"setLimit", NULL, "db.runCommand({setLimit: 20}); {setLimit: 'default'}: as configured",
+     ORDERS},
+    {"pause", NULL, "db.runCommand({pause: 1}): what is new waits", ORDERS},
+    {"resume", NULL, "db.runCommand({resume: 1})", ORDERS},
     {"drain", NULL,
-     "db.runCommand({drain: 1, within: '30s'}): ends weir once its clients have gone", true},
-    {"reload", NULL, "db.runCommand({reload: 1}): what the file says now", true},
+     "db.runCommand({drain: 1, within: '30s'}): ends weir once its clients have gone", ORDERS},
+    {"reload", NULL, "db.runCommand({reload: 1}): what the file says now", ORDERS},
     {"rule", NULL,
      "db.runCommand({rule: 'add', app: 'report*', atOnce: 2, for: '2h', dryRun: true}); "
      "{rule: 'list'}; {rule: 'remove', id: 3}",
-     true},
+     ORDERS},
     {"emergency", NULL,
      "db.runCommand({emergency: 'on', for: '30m', why: 'deploy went wrong'}); 'off'; 'status'",
-     true},
+     ORDERS},
     {"kill", NULL,
-     "db.runCommand({kill: 1, over: '30s'}); or request, client (their _id), shape, why", true},
+     "db.runCommand({kill: 1, over: '30s'}); or request, client (their _id), shape, why", ORDERS},
     {"verdict", NULL, "db.runCommand({verdict: 1}): whether connections have run out, and why",
-     false},
-    {"help", answer_help, "db.runCommand({help: 1})", false},
+     BARE},
+    {"help", answer_help, "db.runCommand({help: 1})", BARE},
 };
 
 #define COMMANDS (sizeof commands / sizeof commands[0])
@@ -750,7 +752,11 @@ static bool append_fields_of_order(struct inquiry *inquiry, bson_t *order, bson_
             return complain(inquiry, CODE_BAD_VALUE, "weir: '%.*s' is whoever asks, here",
                             element.key);
         }
-        if (bytes_equal(element.key, "id") && take_whole(&element, &id)) {
+        if (bytes_equal(element.key, "id")) {
+            if (!take_whole(&element, &id)) {
+                return complain(inquiry, CODE_BAD_VALUE, "weir: '%.*s' must be a whole number",
+                                element.key);
+            }
             BSON_APPEND_INT64(order, "id", id);
         } else if (!append_text(fields, &element)) {
             return complain(inquiry, CODE_BAD_VALUE,
@@ -785,6 +791,41 @@ static bool take_order(struct inquiry *inquiry, const struct bson_element *first
     return !fine;
 }
 
+static bool check_bare(struct inquiry *inquiry)
+{
+    struct bson_walk walk;
+    struct bson_element element;
+    bool fine = bson_walk_begin(&walk, command_of(inquiry)) &&
+                bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT;
+    while (fine && bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT) {
+        if (!database_passes_over(element.key)) {
+            return complain(inquiry, CODE_BAD_VALUE,
+                            "weir: '%.*s': ping, verdict and help have no fields", element.key);
+        }
+    }
+    return fine;
+}
+
+static void complain_of_command(struct inquiry *inquiry, struct bytes name)
+{
+    struct guess guess;
+    char typed[32];
+    char format[320];
+    snprintf(typed, sizeof typed, "%.*s", (int)(name.len < 31 ? name.len : 31),
+             (const char *)name.at);
+    guess_init(&guess, typed);
+    for (size_t i = 0; i < COMMANDS; i++) {
+        guess_try(&guess, commands[i].name);
+    }
+    bool some = guess.match[0] != '\0';
+    snprintf(format, sizeof format,
+             "weir: '%%.*s' is not supported on the database weir%s%s%s: it has find, count, "
+             "countDocuments, listCollections, orders, and help ({help: 1} shows them with "
+             "examples); weir ctl has drain, reload and upgrade as well",
+             some ? " (did you mean " : "", guess.match, some ? "?)" : "");
+    complain(inquiry, CODE_NOT_SUPPORTED, format, name);
+}
+
 static bool dispatch(struct database *database, struct inquiry *inquiry,
                      const struct bson_element *first)
 {
@@ -792,18 +833,17 @@ static bool dispatch(struct database *database, struct inquiry *inquiry,
         if (!bytes_equal(first->key, commands[i].name)) {
             continue;
         }
+        if (commands[i].kind == BARE && !check_bare(inquiry)) {
+            return true;
+        }
         if (!commands[i].answer) {
-            return commands[i].is_order ? take_order(inquiry, first)
-                                        : take_question(inquiry, first);
+            return commands[i].kind == ORDERS ? take_order(inquiry, first)
+                                              : take_question(inquiry, first);
         }
         commands[i].answer(database, inquiry);
         return true;
     }
-    complain(
-        inquiry, CODE_NOT_SUPPORTED,
-        "weir: '%.*s' is not supported on the database weir: it has find, count, "
-        "countDocuments, listCollections, orders, and help ({help: 1} shows them with examples)",
-        first->key);
+    complain_of_command(inquiry, first->key);
     return true;
 }
 

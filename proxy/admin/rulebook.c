@@ -299,8 +299,8 @@ void rulebook_begin_emergency(struct rulebook *book, const char *by, const char 
     struct emergency *emergency = &book->emergency;
     *emergency = (struct emergency){
         .on = true,
-        .since_us = now_us,
-        .ends_us = lasts_us > 0 ? now_us + lasts_us : 0,
+        .since_us = emergency->on ? emergency->since_us : now_us,
+        .ends_us = lasts_us > 0 ? now_us + lasts_us : emergency->ends_us,
     };
     snprintf(emergency->by, sizeof emergency->by, "%s", by);
     snprintf(emergency->why, sizeof emergency->why, "%s", why);

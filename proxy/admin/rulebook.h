@@ -53,7 +53,8 @@ int64_t rulebook_add(struct rulebook *book, struct rule_spec *spec, const char *
 // False: there is none of that id.
 bool rulebook_remove(struct rulebook *book, int64_t id, const char *by, int64_t now_us);
 
-// In an emergency already: the former one ends. lasts_us 0: until it is switched off.
+// lasts_us 0: until it is switched off. In an emergency already: it goes on, by other words, and
+// with lasts_us 0 to the end that it had.
 void rulebook_begin_emergency(struct rulebook *book, const char *by, const char *why,
                               int64_t lasts_us, int64_t now_us);
 

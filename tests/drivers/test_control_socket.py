@@ -82,20 +82,27 @@ def ask(proxy: weir.Weir, order: dict) -> dict:
     ("arguments", "status", "says"),
     [
         ([], 2, "say what is to be done, see weir ctl --help"),
-        (["rule"], 1, "rule: unknown order"),
+        (["frobnicate"], 1, "frobnicate: unknown order, see help"),
+        (["rule"], 1, "rule: needs add, list or remove"),
+        (["rule", "frobnicate"], 1, "rule frobnicate: needs add, list or remove"),
+        (["rule", "remove", "x"], 1, "rule remove x: needs an id, as rule list has it"),
+        (["rule", "remove", "3", "4"], 2, "4: one number at a time"),
+        (["setCap", "abc"], 1, "setCap abc: needs a number, or default"),
+        (["setLimit", "-5"], 1, "setLimit -5: needs a number, or default"),
+        (["drain", "now"], 1, "drain now: no word follows drain"),
         (["rule", "ad", "--deny"], 1, "rule ad: unknown order, did you mean rule add?"),
         (["emergncy", "on"], 1, "emergncy on: unknown order, did you mean emergency on?"),
         (["setcap", "5"], 1, "setcap: unknown order, did you mean setCap?"),
-        (["drain", "--within", "soon"], 1, "within: must be a time"),
+        (["drain", "--within", "soon"], 1, "--within: must be a time"),
         (["drain", "--within", "0"], 1, "within: must be 1s to 24h"),
         (["drain", "--for", "5s"], 1, "for: drain has no such field; it has within"),
         (["rule", "remove"], 1, "rule remove: needs an id"),
         (["rule", "remove", "999"], 1, "there is no rule 999"),
-        (["rule", "list", "1"], 1, "rule list: has no id"),
+        (["rule", "list", "1"], 1, "rule list: takes no number"),
         (["rule", "list", "--deny"], 1, "deny: rule list has no such field"),
-        (["rule", "add"], 1, "it matches every operation; if that is meant, say all: true"),
-        (["rule", "add", "--app", "x"], 1, "it has no effect: needs one of deny, perSecond"),
-        (["rule", "add", "--app", "x", "--deny", "--lane", "slow"], 1, "deny: contradicts lane"),
+        (["rule", "add"], 1, "it matches every operation; if that is meant, say --all\n"),
+        (["rule", "add", "--app", "x"], 1, "it has no effect: needs one of deny, --per-second"),
+        (["rule", "add", "--app", "x", "--deny", "--lane", "slow"], 1, "--deny: contradicts lane"),
         (["rule", "add", "--app"], 2, "--app: needs a value"),
         (["rule", "add", "--app", "", "--deny"], 1, "app: must not be empty"),
         (["rule", "add", "--nmespace", "a.b"], 2, "did you mean --namespace?"),
@@ -103,14 +110,14 @@ def ask(proxy: weir.Weir, order: dict) -> dict:
         (["rule", "add", "--app=x", "--deny", "--for", "0"], 1, "for: must be 1s to 720h"),
         (["rule", "add", "--app=x", "--deny", "--for", "-5m"], 1, "for: must be a time"),
         (["rule", "add", "--app=x", "--deny", "--for", "soon"], 1, "for: must be a time"),
-        (["rule", "add", "--app=x", "--at-once", "0"], 1, "atOnce: must be 1 to 1000000"),
+        (["rule", "add", "--app=x", "--at-once", "0"], 1, "--at-once: must be 1 to 1000000"),
         (["rule", "add", "--app=x", "--deny", "--why", "a\nb"], 1, "why: must not have control"),
         (["rule", "add", "--app=x", "--deny", "--why", "x" * 121], 1, "why: must be at most 120"),
         (["rule", "add", "--app=x", "--deny", "--why", os.fsdecode(b"\xff")], 2, "is not UTF-8"),
         (["emergency", "on", "--deny"], 1, "deny: an emergency has no such field"),
         (["emergency", "off"], 1, "there is no emergency"),
         (["kill"], 1, "kill: needs one of request, client, shape, over"),
-        (["kill", "5"], 1, "kill: has no id"),
+        (["kill", "5"], 1, "kill: takes no number"),
         (["kill", "--reqest", "5"], 2, "did you mean --request?"),
         (["status", "--port", "65536"], 2, "must be a port"),
         (["kill", "--client", "10.0.0.1"], 1, "client: must be a number, as the collection clients"),
@@ -147,7 +154,10 @@ def test_what_ctl_prints(proxy):
     status = proxy.ctl("status").stdout
     assert "clients " in status and "cap 4" in status and "no emergency" in status
     assert proxy.ctl("rule", "remove", number).stdout == "done\n"
-    assert proxy.ctl("emergency", "on").stdout.startswith("EMERGENCY for 0s")
+    assert "(none that suits)" in status and status.count("cap ") == 1  # that has none
+    proxy.ctl("emergency", "on", "--for", "1h")
+    again = proxy.ctl("emergency", "on", "--why", "still").stdout  # which does not end it later
+    assert again.startswith("EMERGENCY for ") and ": still], ends in 3" in again
     assert "EMERGENCY" in proxy.ctl("status").stdout
     assert proxy.ctl("emergency", "off").stdout == "done\n"
 
@@ -162,7 +172,7 @@ def ctl_alone(*arguments: str, **environment: str) -> subprocess.CompletedProces
 def test_no_weir_there(tmp_path):
     done = ctl_alone("--socket", str(tmp_path / "none.sock"), "status")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"weir ctl: {tmp_path}/none.sock: No such file or directory\n"
+    assert done.stderr == f"weir ctl: {tmp_path}/none.sock: no weir listens there: No such file or directory\n"
     done = ctl_alone("--port", "12x", "status")
     assert (done.returncode, done.stderr) == (2, "weir ctl: --port 12x: must be a port\n")
     done = ctl_alone("--socket", "x" * 200, "status")
@@ -259,7 +269,7 @@ def test_it_ends_well_while_many_ask_for_the_state(secantus):
         (b'{"order": "state", "collections": 7}\n', "collections: must be a list of names"),
         (b'{"order": "state", "collections": [7]}\n', "collections: must be a list of names"),
         (b'{"order": "state", "collections": ["x"]}\n', "there is none of these collections"),
-        (b'{"order": "state", "id": 1}\n', "state: has no id"),
+        (b'{"order": "state", "id": 1}\n', "state: takes no number"),
         (b'{"order": "status", "collections": ["servers"]}\n', "status has no such field"),
         (b'{"order": "rule add", "fields": 7}\n', "fields: must be a document"),
         (b'{"order": "rule add", "fields": {"deny": true}}\n', "deny: must be a text"),
