@@ -17,8 +17,8 @@ struct flag {
     bool *given;        // and this is set
 };
 
-// Reads argv[1] and so on. ret_word: where the word goes; NULL: there may be none. False: a line for
-// people is in ret_error.
+// Reads argv[1] and so on. ret_word: where the word goes; NULL: there may be none. False: a line
+// for people is in ret_error.
 bool flags_read(const struct flag *flags, size_t count, int argc, char *const argv[],
                 const char **ret_word, char ret_error[FLAGS_ERROR_BYTES]);
 
