@@ -350,7 +350,7 @@ static void pass_all(struct acceptor *acceptor, bool passed)
 }
 
 // Somebody waits until it is done.
-struct errand {
+struct task {
     struct mail mail;
     const struct door_plan *plan; // of ACCEPT_ELSEWHERE, as are the next three
     const struct config *config;
@@ -362,15 +362,14 @@ struct errand {
     atomic_bool done;
 };
 
-static void run_errand(struct acceptor *acceptor, struct errand *errand)
+static void run_task(struct acceptor *acceptor, struct task *task)
 {
-    if (errand->mail.kind == ACCEPT_ELSEWHERE) {
-        errand->good =
-            prepare(acceptor, errand->plan, errand->config, errand->error, errand->capacity);
+    if (task->mail.kind == ACCEPT_ELSEWHERE) {
+        task->good = prepare(acceptor, task->plan, task->config, task->error, task->capacity);
     } else {
-        errand->closed = settle(acceptor, errand->adopt);
+        task->closed = settle(acceptor, task->adopt);
     }
-    atomic_store(&errand->done, true);
+    atomic_store(&task->done, true);
 }
 
 static void deliver(void *arg, struct mail *mail)
@@ -387,7 +386,7 @@ static void deliver(void *arg, struct mail *mail)
         break;
     case ACCEPT_ELSEWHERE:
     case ACCEPT_SETTLED:
-        run_errand(acceptor, (struct errand *)mail);
+        run_task(acceptor, (struct task *)mail);
         return;
     case ACCEPTOR_END:
         stop_listening(acceptor, true);
@@ -404,12 +403,12 @@ static void tell(struct acceptor *acceptor, enum acceptor_mail what)
     mailbox_post(acceptor->mailbox, mail);
 }
 
-static void run_there(struct acceptor *acceptor, struct errand *errand, enum acceptor_mail kind)
+static void run_there(struct acceptor *acceptor, struct task *task, enum acceptor_mail kind)
 {
     static const struct timespec pause = {.tv_nsec = 200000};
-    errand->mail.kind = (int)kind;
-    mailbox_post(acceptor->mailbox, &errand->mail);
-    while (!atomic_load(&errand->done)) {
+    task->mail.kind = (int)kind;
+    mailbox_post(acceptor->mailbox, &task->mail);
+    while (!atomic_load(&task->done)) {
         nanosleep(&pause, NULL);
     }
 }
@@ -429,17 +428,16 @@ bool acceptor_listen(struct acceptor *acceptor, const struct config *config, cha
 bool acceptor_prepare(struct acceptor *acceptor, const struct config *config,
                       const struct door_plan *plan, char *ret_error, size_t capacity)
 {
-    struct errand errand = {
-        .plan = plan, .config = config, .error = ret_error, .capacity = capacity};
-    run_there(acceptor, &errand, ACCEPT_ELSEWHERE);
-    return errand.good;
+    struct task task = {.plan = plan, .config = config, .error = ret_error, .capacity = capacity};
+    run_there(acceptor, &task, ACCEPT_ELSEWHERE);
+    return task.good;
 }
 
 uint32_t acceptor_settle(struct acceptor *acceptor, bool adopt)
 {
-    struct errand errand = {.adopt = adopt};
-    run_there(acceptor, &errand, ACCEPT_SETTLED);
-    return errand.closed;
+    struct task task = {.adopt = adopt};
+    run_there(acceptor, &task, ACCEPT_SETTLED);
+    return task.closed;
 }
 
 struct acceptor *acceptor_new(const struct shared *shared)

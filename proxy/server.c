@@ -1088,63 +1088,53 @@ static void leave(struct server *server, struct outcomes *outcomes, int64_t now_
     }
 }
 
-void server_login_refused(struct server *server, struct worker *worker, int identity,
-                          int64_t now_us)
+// Returns whether it has made the breaker open.
+static bool note_failure_to_open(struct server *server, struct worker *worker,
+                                 struct outcomes *outcomes, int64_t now_us)
 {
-    struct servers *servers = server->servers; // the server may be gone with its last upstream
-    struct outcomes outcomes;
-    outcomes_init(&outcomes);
-
-    pthread_mutex_lock(&server->lock);
-    ledger_opened(&server->ledger); // as far as the server is concerned, it was
-    ledger_closed(&server->ledger);
-    server->wants[identity].opening--;
-    server->wants[identity].retry_us = now_us + REFUSED_LOGIN_US;
-    refuse_identity(server, identity, &outcomes, now_us);
-    leave(server, &outcomes, now_us);
-    unlock(server);
-
-    deliver(server, worker, &outcomes);
-    servers_feed(servers, worker, now_us);
-}
-
-void server_open_dropped(struct server *server, struct worker *worker, int identity, int64_t now_us)
-{
-    struct servers *servers = server->servers; // the server may be gone with its last upstream
-    struct outcomes outcomes;
-    outcomes_init(&outcomes);
-
-    pthread_mutex_lock(&server->lock);
-    server->wants[identity].opening--;
-    ledger_dropped(&server->ledger);
-    leave(server, &outcomes, now_us);
-    unlock(server);
-
-    deliver(server, worker, &outcomes);
-    servers_feed(servers, worker, now_us);
-}
-
-void server_open_failed(struct server *server, struct worker *worker, int identity, int64_t now_us)
-{
-    struct servers *servers = server->servers; // the server may be gone with its last upstream
-    struct outcomes outcomes;
-    outcomes_init(&outcomes);
-
-    pthread_mutex_lock(&server->lock);
-    server->wants[identity].opening--;
     ledger_failed(&server->ledger, worker_random(worker), now_us);
     server->open_failures++;
     server->failing = server->ledger.open == 0;
-    update_availability(server, &outcomes, now_us);
-    bool tripped = note_failure(server, now_us, &outcomes, now_us) &&
-                   !atomic_load(&server->is_gone); // it may be freed from the unlock on
+    update_availability(server, outcomes, now_us);
+    return note_failure(server, now_us, outcomes, now_us) &&
+           !atomic_load(&server->is_gone); // it may be freed from the unlock on
+}
+
+static void note_refusal_of_login(struct server *server, int identity, struct outcomes *outcomes,
+                                  int64_t now_us)
+{
+    ledger_opened(&server->ledger); // as far as the server is concerned, it was
+    ledger_closed(&server->ledger);
+    server->wants[identity].retry_us = now_us + REFUSED_LOGIN_US;
+    refuse_identity(server, identity, outcomes, now_us);
+}
+
+void server_not_opened(struct server *server, struct worker *worker, int identity,
+                       enum not_opened why, int64_t now_us)
+{
+    struct servers *servers = server->servers; // the server may be gone with its last upstream
+    struct outcomes outcomes;
+    bool tripped = false;
+    outcomes_init(&outcomes);
+
+    pthread_mutex_lock(&server->lock);
+    server->wants[identity].opening--;
+    if (why == NOT_OPENED_FAILED) {
+        tripped = note_failure_to_open(server, worker, &outcomes, now_us);
+    } else if (why == NOT_OPENED_REFUSED) {
+        note_refusal_of_login(server, identity, &outcomes, now_us);
+    } else {
+        ledger_dropped(&server->ledger);
+    }
     leave(server, &outcomes, now_us);
     unlock(server);
 
     if (tripped) {
         log_breaker(server, "breaker_open", "no connection can be opened");
     }
-    control_request_scan(worker->shared->control);
+    if (why == NOT_OPENED_FAILED) {
+        control_request_scan(worker->shared->control);
+    }
     deliver(server, worker, &outcomes);
     servers_feed(servers, worker, now_us);
 }

@@ -169,17 +169,13 @@ bool server_withdraw(struct server *server, struct request *request, int64_t now
 // An upstream is open: it goes to who waits, or is idle.
 void server_opened(struct server *server, struct upstream *upstream, int64_t now_us);
 
-// An upstream failed to open: the next attempt follows after a pause if somebody waits.
-void server_open_failed(struct server *server, struct worker *worker, int identity, int64_t now_us);
+// Why one did not open: it failed, and the next attempt follows after a pause if somebody waits; we
+// gave it up ourselves; the server refused its login, as an identity that users have beside the
+// URI's, which is nothing that the others have to suffer from.
+enum not_opened { NOT_OPENED_FAILED, NOT_OPENED_DROPPED, NOT_OPENED_REFUSED };
 
-// One was given up by us while it opened.
-void server_open_dropped(struct server *server, struct worker *worker, int identity,
-                         int64_t now_us);
-
-// One did because the server refused its login, as an identity that users have beside the URI's:
-// that is nothing that the others have to suffer from.
-void server_login_refused(struct server *server, struct worker *worker, int identity,
-                          int64_t now_us);
+void server_not_opened(struct server *server, struct worker *worker, int identity,
+                       enum not_opened why, int64_t now_us);
 
 // An open upstream is gone.
 void server_closed(struct server *server, struct upstream *upstream, struct worker *worker,

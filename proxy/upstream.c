@@ -528,6 +528,14 @@ static void log_down(const struct upstream *upstream, const char *reason)
     log_end(&line);
 }
 
+static enum not_opened why_not_opened(const struct upstream *upstream)
+{
+    if (upstream->opening->refused && upstream->identity > 0) {
+        return NOT_OPENED_REFUSED;
+    }
+    return upstream->opening->dropped ? NOT_OPENED_DROPPED : NOT_OPENED_FAILED;
+}
+
 void upstream_close(struct upstream *upstream, const char *reason, bool loud)
 {
     assert(!upstream->request && !upstream->dead);
@@ -543,12 +551,9 @@ void upstream_close(struct upstream *upstream, const char *reason, bool loud)
     unlink_from_worker(upstream);
     upstream->next = worker->dead_upstreams;
     worker->dead_upstreams = upstream;
-    if (upstream->opening && upstream->opening->refused && upstream->identity > 0) {
-        server_login_refused(upstream->server, worker, upstream->identity, now_us);
-    } else if (upstream->opening && upstream->opening->dropped) {
-        server_open_dropped(upstream->server, worker, upstream->identity, now_us);
-    } else if (upstream->opening) {
-        server_open_failed(upstream->server, worker, upstream->identity, now_us);
+    if (upstream->opening) {
+        server_not_opened(upstream->server, worker, upstream->identity, why_not_opened(upstream),
+                          now_us);
     } else {
         server_closed(upstream->server, upstream, worker, now_us);
     }

@@ -37,28 +37,22 @@ struct main_order {
 };
 
 struct weir {
-    struct shared shared;
-    struct users *users;       // NULL: apps do not log in
-    struct rulebook *rulebook; // the control socket's thread has it
-    struct control_socket *control_socket;
-    _Atomic(struct reading *) reading; // what the rulebook's thread is to do; NULL: nothing
-    uint64_t rules_generation;
+    struct shared shared; // what the workers have as well
+
+    // Made at the start, and there until the end; each has a thread or a lock of its own.
+    struct weir_source source;
     struct worker **workers;
     int worker_count;
+    struct acceptor *acceptor;
+    struct control_socket *control_socket;
     struct observer *observer;
     struct http *http; // NULL: none
-    struct acceptor *acceptor;
-    pthread_mutex_t posting; // guards the following three
-    pthread_cond_t found_it;
-    bool found;  // some snapshot has had a server that can be used
-    bool ending; // no snapshot is posted after the workers were told to end
 
-    atomic_int_fast64_t drain_order_us; // of weir ctl: within that; 0: as configured; -1: none
-    struct drain drain;                 // the main thread has it, and the following
+    // The main thread's alone.
+    struct app *app;
+    struct drain drain;
     int64_t drain_logged_us;
     bool is_terminated; // SIGTERM has come
-    struct app *app;
-    struct weir_source source;
     unsigned users_exchanged;
     unsigned reloads_told;   // to the workers
     struct renewal *renewal; // that is being prepared; NULL: none
@@ -68,19 +62,36 @@ struct weir {
     uint64_t file_seen;      // likewise the configuration's
     uint64_t file_looked_at; // and when it was last looked at
     int64_t files_looked_us;
-    struct main_order reload;
     int64_t fed_us; // when the service manager's watchdog was
+
+    // The control socket's thread's alone, while it runs.
+    struct rulebook *rulebook;
+    uint64_t rules_generation;
+
+    // Any thread's, under `posting`.
+    pthread_mutex_t posting;
+    pthread_cond_t found_it;
+    bool found;          // some snapshot has had a server that can be used
+    bool ending;         // no snapshot is posted after the workers were told to end
+    struct users *users; // NULL: apps do not log in; only the main thread exchanges them
+
+    // From the control socket's thread to the main one, of weir ctl: within that; 0: as configured;
+    // -1: none.
+    atomic_int_fast64_t drain_order_us;
+    atomic_int_fast64_t upgrade_order_us;
+    struct main_order reload;
+    struct main_order upgrade;
+
+    // From the main thread to the rulebook's: what it is to do.
+    _Atomic(struct reading *) reading; // NULL: nothing
+    atomic_int passing;                // enum passing
 
     // Outside of every other lock. It guards what the following two say; only the main thread
     // makes and ends them. NULL: there is none.
     pthread_mutex_t talking;
     struct successor *successor;
     struct predecessor *predecessor;
-    struct affinity_relay relay;          // between us and that one
-    atomic_int passing;                   // enum passing: what the rulebook's thread is to do
-    atomic_int_fast64_t upgrade_order_us; // of weir ctl: the former's drain within that; 0: as
-                                          // configured
-    struct main_order upgrade;
+    struct affinity_relay relay; // between us and that one
 };
 
 // Makes what TLS towards apps needs, to be freed by tls_server_free; NULL in *ret_tls if it is

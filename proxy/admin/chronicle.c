@@ -509,7 +509,7 @@ void chronicle_put(struct chronicle *chronicle, struct picture *picture, int64_t
 
 // --- of now -------------------------------------------------------------------------------------
 
-struct reading {
+struct judgement {
     struct look look;
     struct buffer *out;
 };
@@ -522,9 +522,9 @@ static int64_t lately_us(const struct chronicle *chronicle, int64_t now_us)
 }
 
 // Judged as if it had begun then.
-static void put_calm(struct server *server, const struct reading *reading)
+static void put_calm(struct server *server, const struct judgement *judgement)
 {
-    const struct look *look = &reading->look;
+    const struct look *look = &judgement->look;
     struct track *track = find_track(look->chronicle, server->id);
     struct event *event = xcalloc(1, sizeof *event);
     int64_t lately = lately_us(look->chronicle, look->now_us);
@@ -541,34 +541,34 @@ static void put_calm(struct server *server, const struct reading *reading)
     event->last = event->first;
     look_closer(server, track, &look->shared->affinity, look->now_us);
     event->asked_before = event->asked;
-    event_put(event, reading->out, look->now_us);
+    event_put(event, judgement->out, look->now_us);
     track->event = NULL;
     event_free(event);
 }
 
 static void put_verdict(struct server *server, void *arg)
 {
-    const struct reading *reading = arg;
-    const struct look *look = &reading->look;
+    const struct judgement *judgement = arg;
+    const struct look *look = &judgement->look;
     struct track *track = find_track(look->chronicle, server->id);
     if (server == look->shared->servers->lobby) {
         return; // no server, and nothing to run out of
     }
     if (track->event) {
         look_closer(server, track, &look->shared->affinity, look->now_us);
-        event_put(track->event, reading->out, look->now_us);
+        event_put(track->event, judgement->out, look->now_us);
     } else {
-        put_calm(server, reading);
+        put_calm(server, judgement);
     }
 }
 
 void chronicle_put_verdicts(const struct gathering *gathering, struct buffer *out)
 {
-    struct reading reading = {
+    struct judgement judgement = {
         .look = {gathering->chronicle, gathering->shared, .now_us = gathering->now_us},
         .out = out,
     };
-    servers_visit(gathering->shared->servers, put_verdict, &reading);
+    servers_visit(gathering->shared->servers, put_verdict, &judgement);
 }
 
 void chronicle_free(struct chronicle *chronicle)
