@@ -115,7 +115,12 @@ int control_client_choose(const struct control_choice *choice, char ret_path[CON
                           char ret_error[ERROR_BYTES])
 {
     const char *variable = getenv("WEIR_CONTROL_SOCKET");
+    variable = variable && variable[0] ? variable : NULL; // as for settings, empty is not set
     const char *given = choice->socket ? choice->socket : choice->port ? NULL : variable;
+    if (given && !given[0]) {
+        snprintf(ret_error, ERROR_BYTES, "--socket: must not be empty");
+        return EXIT_USAGE;
+    }
     if (!given && !choice->port) {
         return choose_only(ret_path, ret_error);
     }

@@ -62,7 +62,7 @@ static const char usage[] =
     "  weir ctl emergency on --for 30m --why 'deploy went wrong'\n"
     "  weir ctl rule add --namespace shop.orders --command distinct --deny\n"
     "  weir ctl rule add --app 'report*' --at-once 2 --for 2h\n"
-    "  weir ctl rule add --all --kind write --per-second 100 --dry-run\n"
+    "  weir ctl rule add --kind write --per-second 100 --dry-run\n"
     "  weir ctl rule remove 3\n"
     "  weir ctl kill --over 30s\n"
     "\n"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import stat
@@ -140,9 +141,22 @@ def test_what_ctl_refuses(proxy, arguments, status, says):
     assert proxy.order("rule", "list")["rules"] == before["rules"]
 
 
-def test_help_has_examples(proxy):
-    done = proxy.ctl("--help")
-    assert done.returncode == 0 and "weir ctl emergency on --for 30m" in done.stdout
+def test_examples_are_right(proxy):
+    """Each that the help and the pages for who is on call have, but for those that end weir."""
+    root = Path(__file__).resolve().parents[2]
+    pages = [root / "docs/rules.md", root / "docs/deploy/emergency.md"]
+    text = proxy.ctl("--help").stdout + "".join(page.read_text() for page in pages)
+    lines = [shlex.split(line, comments=True)[2:]
+             for line in text.splitlines() if line.strip().startswith("weir ctl ")]  # fmt: skip
+    rules = [words for words in lines if words[:2] == ["rule", "add"]]
+    assert len(rules) > 10 and ["kill", "--over", "30s"] in lines
+    for words in lines:
+        if words[0] in ("rule", "emergency", "kill", "status") and words[:2] != ["rule", "remove"]:
+            done = proxy.ctl(*words)
+            off = words == ["emergency", "off"] and "there is no emergency" in done.stderr
+            assert done.returncode == 0 or off, (words, done.stderr)
+    for rule in ask(proxy, {"order": "rule list"})["rules"]:
+        assert proxy.ctl("rule", "remove", str(rule["id"])).returncode == 0
 
 
 def test_what_ctl_prints(proxy):
@@ -175,6 +189,8 @@ def test_no_weir_there(tmp_path):
     assert done.stderr == f"weir ctl: {tmp_path}/none.sock: no weir listens there: No such file or directory\n"
     done = ctl_alone("--port", "12x", "status")
     assert (done.returncode, done.stderr) == (2, "weir ctl: --port 12x: must be a port\n")
+    done = ctl_alone("--socket", "", "status")
+    assert (done.returncode, done.stderr) == (2, "weir ctl: --socket: must not be empty\n")
     done = ctl_alone("--socket", "x" * 200, "status")
     assert done.returncode == 2 and "too long a path" in done.stderr
 
