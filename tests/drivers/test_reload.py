@@ -289,6 +289,7 @@ def reference() -> dict[str, bool]:
 def test_what_is_documented_as_reloadable_is_all_that_is(tmp_path):
     crl = revoke(CERTIFICATES, tmp_path)
     shutil.copy(CERTIFICATES / "ca.pem", tmp_path / "ca.pem")
+    (tmp_path / "salt").write_bytes(bytes(32))
     others = {
         **OTHERS,
         "net.tls.CAFile": str(tmp_path / "ca.pem"),
