@@ -406,6 +406,29 @@ static bool check_remote(struct loader *loader)
                       "mode requireTLS, a CA file, none allowed without");
 }
 
+static bool is_preset(const struct config *config, const struct option_row *row)
+{
+    char value[CONFIG_VALUE_BYTES];
+    if (!option_has_value(row, config)) {
+        return true;
+    }
+    option_show(row, config, value, sizeof value);
+    return row->preset != NULL && strcmp(value, row->preset) == 0;
+}
+
+// Whoever changes a part of it means a cap that several weirs share.
+static bool check_fleet(struct loader *loader)
+{
+    const struct config *config = loader->config;
+    for (int i = 0; i < CONFIG_OPTION_COUNT && config->fleet_redis == NULL; i++) {
+        const struct option_row *row = &option_rows[i];
+        if (strncmp(row->name, "fleet.", 6) == 0 && !is_preset(config, row)) {
+            return fail_needs(loader, (enum config_option)i, CONFIG_OPTION_fleet_redis, "");
+        }
+    }
+    return true;
+}
+
 static bool check_compressors(struct loader *loader)
 {
     const struct config_list *list = &loader->config->compressors;
@@ -516,9 +539,9 @@ static bool load(struct loader *loader, int argc, char *const argv[], char *cons
     set_presets(loader);
     return (file == NULL || loader_read_file(loader, file)) && set_variables(loader, env) &&
            check_unknown_variables(loader, env) && set_flags(loader, &line) && check_uri(loader) &&
-           check_tls(loader) && check_limit(loader) && check_compressors(loader) &&
-           check_tenant_weights(loader) && check_users(loader) && check_remote(loader) &&
-           check_rules(loader);
+           check_tls(loader) && check_fleet(loader) && check_limit(loader) &&
+           check_compressors(loader) && check_tenant_weights(loader) && check_users(loader) &&
+           check_remote(loader) && check_rules(loader);
 }
 
 struct config *config_load(int argc, char *const argv[], char *const env[],

@@ -36,6 +36,9 @@ static bool parse_host(const char *text, size_t len, uint16_t port, struct store
     const char *end = text + len;
     const char *name = text;
     const char *stop = memchr(text, ':', len);
+    if (memchr(text, ' ', len)) {
+        return false;
+    }
     if (len > 0 && text[0] == '[') {
         name = text + 1;
         stop = memchr(text, ']', len);

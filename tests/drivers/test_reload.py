@@ -322,7 +322,8 @@ def test_what_is_documented_as_reloadable_is_all_that_is(tmp_path):
         others["upstream.uri"] = f"{stub.uri}?appName=other"
         assert "restart" not in reload(Proxy)
         for name, value in others.items():
-            file.write_text(nested({**base, name: value}))
+            store = {"fleet.redis": others["fleet.redis"]} if name.startswith("fleet.") else {}
+            file.write_text(nested({**base, **store, name: value}))
             said = reload(Proxy).strip().partition("needs a restart: ")[2].split(", ")
             assert (name not in said) == expected[name], (name, said)
         child.send_signal(signal.SIGINT)

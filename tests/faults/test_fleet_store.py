@@ -148,6 +148,7 @@ def test_a_password_that_is_sent_back_is_not_told(server, tmp_path):
         (["--fleet-redis", "redis+sentinel://h"], "must end in /MASTER"),
         (["--fleet-redis", "redis://h/3"], "no database but 0"),
         (["--fleet-redis", "http://h"], "is no URI of redis://"),
+        (["--fleet-redis", "a b"], "must have HOST or HOST:PORT"),
         (["--fleet-redis", "h:x"], "must have HOST or HOST:PORT"),
         (["--fleet-redis", "h", "--fleet-cap", "9"], "must be at least fleet.instances times"),
         (["--fleet-redis", "h", "--fleet-password-file", "/nonexistent"], "cannot be read"),

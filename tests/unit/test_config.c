@@ -298,6 +298,8 @@ static void test_contradictions(void **state)
         {FLAGS(URI, "--tls-mode", "allowTLS", "--tls-certificate-key-file", "/a.pem",
                "--tls-allow-connections-without-certificates"),
          "--tls-allow-connections-without-certificates true: needs --tls-ca-file"},
+        {FLAGS(URI, "--fleet-cap", "50"), "--fleet-cap 50: needs --fleet-redis"},
+        {IN_FILE("fleet:\n  user: weir\n"), "FILE:2: fleet.user weir: needs fleet.redis"},
         {FLAGS(URI, "--compressors", "zlib,lz4"),
          "--compressors zlib,lz4: must be of snappy, zstd, zlib, or disabled"},
         {IN_FILE("net:\n  compression:\n    compressors: [zlib, disabled]\n"),
