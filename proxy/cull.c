@@ -2,13 +2,16 @@
 
 #include "proxy/cull.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "policy/defect.h"
 #include "proxy/client.h"
+#include "proxy/log.h"
 #include "proxy/mem.h"
 #include "proxy/request.h"
 #include "proxy/runaway.h"
@@ -21,10 +24,12 @@
 struct cull {
     struct cull_wish wish;
     pthread_mutex_t lock; // guards the rest
-    pthread_cond_t done;
+    pthread_cond_t all_done;
     int pending; // workers that have not done it
     bool is_let_go;
     struct cull_counts counts;
+    void (*done)(void *arg, const struct cull_counts *counts); // NULL: somebody waits
+    void *arg;
 };
 
 struct cull_mail {
@@ -34,24 +39,45 @@ struct cull_mail {
 
 static void cull_free(struct cull *cull)
 {
-    pthread_cond_destroy(&cull->done);
+    pthread_cond_destroy(&cull->all_done);
     pthread_mutex_destroy(&cull->lock);
     free(cull);
 }
 
-struct cull *cull_begin(struct worker *const *workers, int count, const struct cull_wish *wish)
+static struct cull *cull_new(const struct cull_wish *wish, int count)
 {
     struct cull *cull = xcalloc(1, sizeof *cull);
     cull->wish = *wish;
     cull->pending = count;
     pthread_mutex_init(&cull->lock, NULL);
-    pthread_cond_init(&cull->done, NULL);
+    pthread_cond_init(&cull->all_done, NULL);
+    return cull;
+}
+
+static void post(struct cull *cull, struct worker *const *workers, int count)
+{
     for (int i = 0; i < count; i++) {
         struct cull_mail *mail = xcalloc(1, sizeof *mail);
         mail->cull = cull;
         worker_post(workers[i], &mail->mail, MAIL_CULL);
     }
+}
+
+struct cull *cull_begin(struct worker *const *workers, int count, const struct cull_wish *wish)
+{
+    struct cull *cull = cull_new(wish, count);
+    post(cull, workers, count);
     return cull;
+}
+
+void cull_ask(struct worker *const *workers, int count, const struct cull_wish *wish,
+              void (*done)(void *arg, const struct cull_counts *counts), void *arg)
+{
+    struct cull *cull = cull_new(wish, count);
+    cull->is_let_go = true;
+    cull->done = done;
+    cull->arg = arg;
+    post(cull, workers, count);
 }
 
 bool cull_end(struct cull *cull, struct cull_counts *ret_counts)
@@ -62,7 +88,7 @@ bool cull_end(struct cull *cull, struct cull_counts *ret_counts)
     until.tv_sec += PATIENCE_S;
     pthread_mutex_lock(&cull->lock);
     while (cull->pending > 0 && error == 0) {
-        error = pthread_cond_clockwait(&cull->done, &cull->lock, CLOCK_MONOTONIC, &until);
+        error = pthread_cond_clockwait(&cull->all_done, &cull->lock, CLOCK_MONOTONIC, &until);
     }
     bool done = cull->pending == 0;
     *ret_counts = cull->counts;
@@ -179,9 +205,40 @@ void cull_take(struct worker *worker, struct mail *mail)
     add(&cull->counts, &counts);
     cull->pending--;
     bool is_last = cull->pending == 0 && cull->is_let_go;
-    pthread_cond_signal(&cull->done);
+    pthread_cond_signal(&cull->all_done);
     pthread_mutex_unlock(&cull->lock);
     if (is_last) {
+        if (cull->done) {
+            cull->done(cull->arg, &cull->counts);
+        }
         cull_free(cull);
     }
+}
+
+// --- the log ------------------------------------------------------------------------------------
+
+void cull_log(const struct cull_wish *wish, const struct cull_counts *counts, const char *by,
+              const char *why)
+{
+    struct log_line line;
+    char shape[17];
+    log_begin(&line, LOG_WARN, "kill_ordered");
+    log_str(&line, "by", by);
+    log_str(&line, "why", why);
+    if (wish->request != 0 || wish->client != 0) {
+        log_int(&line, wish->request != 0 ? "request" : "client",
+                (int64_t)(wish->request | wish->client));
+    }
+    if (wish->has_shape) {
+        snprintf(shape, sizeof shape, "%016" PRIx64, wish->shape);
+        log_str(&line, "shape_id", shape);
+    }
+    if (wish->over_us > 0) {
+        log_int(&line, "over_us", wish->over_us);
+    }
+    log_int(&line, "ended", counts->ended);
+    log_int(&line, "refused", counts->refused);
+    log_int(&line, "closed", counts->closed);
+    log_int(&line, "spared", counts->spared);
+    log_end(&line);
 }

@@ -42,6 +42,14 @@ struct cull;
 // Asks all workers. From any thread.
 struct cull *cull_begin(struct worker *const *workers, int count, const struct cull_wish *wish);
 
+// The same for who does not wait: calls `done`, on the last worker's thread.
+void cull_ask(struct worker *const *workers, int count, const struct cull_wish *wish,
+              void (*done)(void *arg, const struct cull_counts *counts), void *arg);
+
+// Says in the log who wanted it, and what came of it. Why: "" if nobody said.
+void cull_log(const struct cull_wish *wish, const struct cull_counts *counts, const char *by,
+              const char *why);
+
 // Waits until all have done it, a second at most, says what came of it, and lets go of it. False: a
 // worker is late, and does it when it gets there.
 bool cull_end(struct cull *cull, struct cull_counts *ret_counts);

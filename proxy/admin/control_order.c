@@ -3,7 +3,6 @@
 #include "proxy/admin/control_order.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -334,33 +333,6 @@ static bool check_wish(struct order *order, const struct cull_wish *wish)
     return named == 1 || fail(order, "kill: request and client go with nothing else");
 }
 
-static void log_kill(const struct order *order, const struct kill_order *kill,
-                     const struct cull_counts *counts)
-{
-    const struct cull_wish *wish = &kill->wish;
-    struct log_line line;
-    char shape[17];
-    log_begin(&line, LOG_WARN, "kill_ordered");
-    log_str(&line, "by", order->by);
-    log_str(&line, "why", kill->why ? kill->why : "");
-    if (wish->request != 0 || wish->client != 0) {
-        log_int(&line, wish->request != 0 ? "request" : "client",
-                (int64_t)(wish->request | wish->client));
-    }
-    if (wish->has_shape) {
-        snprintf(shape, sizeof shape, "%016" PRIx64, wish->shape);
-        log_str(&line, "shape_id", shape);
-    }
-    if (wish->over_us > 0) {
-        log_int(&line, "over_us", wish->over_us);
-    }
-    log_int(&line, "ended", counts->ended);
-    log_int(&line, "refused", counts->refused);
-    log_int(&line, "closed", counts->closed);
-    log_int(&line, "spared", counts->spared);
-    log_end(&line);
-}
-
 static void kill_all(struct order *order)
 {
     struct kill_order kill = {0};
@@ -369,7 +341,7 @@ static void kill_all(struct order *order)
         return;
     }
     bool done = order->desk->kill(order->desk->arg, &kill.wish, &counts);
-    log_kill(order, &kill, &counts);
+    cull_log(&kill.wish, &counts, order->by, kill.why ? kill.why : "");
     bool found = counts.ended + counts.refused + counts.closed + counts.spared > 0;
     if (done && !found && (kill.wish.request != 0 || kill.wish.client != 0)) {
         fail(order, "there is no such %s any more", kill.wish.request != 0 ? "request" : "client");
@@ -380,20 +352,6 @@ static void kill_all(struct order *order)
     BSON_APPEND_INT32(order->reply, "refused", counts.refused);
     BSON_APPEND_INT32(order->reply, "closed", counts.closed);
     BSON_APPEND_INT32(order->reply, "spared", counts.spared);
-}
-
-bool control_order_kill_own(const struct control_desk *desk, uint64_t request, uint32_t user_id,
-                            const char *by)
-{
-    const struct order order = {.by = by};
-    const struct kill_order kill = {.wish = {.request = request, .user_id = user_id}};
-    struct cull_counts counts = {0};
-    bool done = desk->kill(desk->arg, &kill.wish, &counts);
-    bool found = counts.ended + counts.refused + counts.spared > 0;
-    if (found) {
-        log_kill(&order, &kill, &counts);
-    }
-    return found || !done;
 }
 
 // --- bounds -------------------------------------------------------------------------------------

@@ -57,8 +57,4 @@ unsigned control_order_answer(const struct control_desk *desk, const char *text,
 unsigned control_order_obey(const struct control_desk *desk, const bson_t *document, const char *by,
                             int64_t now_us, bson_t *reply);
 
-// Ends a request that is this user's. False: there is none of that number, or it is another's.
-bool control_order_kill_own(const struct control_desk *desk, uint64_t request, uint32_t user_id,
-                            const char *by);
-
 #endif

@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "proxy/admin/own_operations.h"
 #include "proxy/admin/state.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
@@ -300,13 +299,7 @@ static void obey(struct control_socket *socket, struct inquiry *inquiry)
 
 static void take_order(struct control_socket *socket, struct inquiry *inquiry)
 {
-    if (inquiry->kills) {
-        bool was_there =
-            control_order_kill_own(&socket->desk, inquiry->kills, inquiry->user->id, inquiry->by);
-        own_operations_tell_killed(inquiry, was_there);
-    } else {
-        obey(socket, inquiry);
-    }
+    obey(socket, inquiry);
     worker_post(inquiry->worker, &inquiry->question.mail, MAIL_ANSWERED);
     tick(socket);
 }

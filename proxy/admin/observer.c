@@ -13,6 +13,7 @@
 #include "proxy/admin/database.h"
 #include "proxy/admin/gather.h"
 #include "proxy/admin/log_metrics.h"
+#include "proxy/admin/own_operations.h"
 #include "proxy/admin/webhook.h"
 #include "proxy/exhaustion_log.h"
 #include "proxy/mem.h"
@@ -140,7 +141,11 @@ static void take_inquiry(struct observer *observer, struct inquiry *inquiry)
         send_back(inquiry);
         return;
     }
-    if ((inquiry->order || inquiry->kills) && !observer->ending) {
+    if (inquiry->kills && !observer->ending) {
+        own_operations_kill(inquiry, observer->gathering.workers, observer->gathering.worker_count);
+        return;
+    }
+    if (inquiry->order && !observer->ending) {
         control_socket_send(observer->desk, inquiry);
         return;
     }

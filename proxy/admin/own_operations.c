@@ -8,7 +8,9 @@
 
 #include "proxy/admin/database.h"
 #include "proxy/admin/query.h"
+#include "proxy/cull.h"
 #include "proxy/users.h"
+#include "proxy/worker.h"
 #include "wire/bson_view.h"
 #include "wire/reply.h"
 
@@ -414,6 +416,17 @@ static bool first_of(const struct inquiry *inquiry, struct bson_element *ret_fir
            bson_walk_next(&walk, ret_first) == BSON_WALK_ELEMENT;
 }
 
+static void tell_killed(struct inquiry *inquiry, bool was_there)
+{
+    if (!was_there) {
+        fail(inquiry, CODE_UNAUTHORIZED,
+             "weir: not authorized: this user has no such operation under way");
+        return;
+    }
+    BSON_APPEND_UTF8(inquiry->reply, "info", "attempting to kill op");
+    BSON_APPEND_DOUBLE(inquiry->reply, "ok", 1.0);
+}
+
 static bool take_kill(struct inquiry *inquiry)
 {
     struct bson_element op;
@@ -423,7 +436,7 @@ static bool take_kill(struct inquiry *inquiry)
         inquiry->kills = (uint64_t)number;
         return false;
     }
-    own_operations_tell_killed(inquiry, false);
+    tell_killed(inquiry, false);
     return true;
 }
 
@@ -464,13 +477,20 @@ void own_operations_answer(struct inquiry *inquiry, const struct picture *pictur
     buffer_fini(&found);
 }
 
-void own_operations_tell_killed(struct inquiry *inquiry, bool was_there)
+// On the last worker's thread.
+static void killed(void *arg, const struct cull_counts *counts)
 {
-    if (!was_there) {
-        fail(inquiry, CODE_UNAUTHORIZED,
-             "weir: not authorized: this user has no such operation under way");
-        return;
+    struct inquiry *inquiry = arg;
+    bool was_there = counts->ended + counts->refused + counts->spared > 0;
+    if (was_there) {
+        cull_log(&(struct cull_wish){.request = inquiry->kills}, counts, inquiry->by, "");
     }
-    BSON_APPEND_UTF8(inquiry->reply, "info", "attempting to kill op");
-    BSON_APPEND_DOUBLE(inquiry->reply, "ok", 1.0);
+    tell_killed(inquiry, was_there);
+    worker_post(inquiry->worker, &inquiry->question.mail, MAIL_ANSWERED);
+}
+
+void own_operations_kill(struct inquiry *inquiry, struct worker *const *workers, int count)
+{
+    const struct cull_wish wish = {.request = inquiry->kills, .user_id = inquiry->user->id};
+    cull_ask(workers, count, &wish, killed, inquiry);
 }

@@ -21,7 +21,7 @@
 bool own_operations_take(struct inquiry *inquiry) __attribute__((warn_unused_result));
 void own_operations_answer(struct inquiry *inquiry, const struct picture *picture);
 
-// What came of a killOp: whether there was such an operation of this user.
-void own_operations_tell_killed(struct inquiry *inquiry, bool was_there);
+// Of one that kills: asks the workers. Whoever does it last sends the inquiry back.
+void own_operations_kill(struct inquiry *inquiry, struct worker *const *workers, int count);
 
 #endif
