@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The package of `make deb` on a clean machine with systemd: installed, started before a real server in
-the unit's sandbox, brought back when it hangs or crashes, given certificates by certbot, upgraded, purged."""
+the unit's sandbox, brought back when it hangs or crashes, given certificates by certbot, upgraded without
+dropping anybody, purged."""
 
 from __future__ import annotations
 
@@ -267,9 +268,41 @@ def test_certificates_come_from_an_authority_and_are_renewed(machine, secantus, 
     machine.must("systemctl", "restart", "weir")
 
 
-def test_upgrade_restarts_it(machine):
-    before = machine.show("MainPID")
-    machine.must("apt-get", "-q", "-y", "install", "--reinstall", "/package.deb")
+UNIT = "lib/systemd/system/weir.service"
+REINSTALL = ("apt-get", "-q", "-y", "install", "--reinstall", "/package.deb")
+
+
+def test_upgrade_of_the_package_drops_nobody(machine):
+    """An app asks all the while; then it is the service's process."""
+    before, replaced = machine.show("MainPID"), machine.log().count("event=replaced")
+    ended, failed = threading.Event(), []
+    uri = f"{machine.uri}?heartbeatFrequencyMS=500"
+
+    def ask() -> None:
+        with pymongo.MongoClient(uri, retryReads=False) as app:
+            while not ended.is_set():
+                try:
+                    app.clean.root.find_one()
+                except PyMongoError as error:
+                    failed.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    machine.must(*REINSTALL)
+    assert machine.log().count("event=replaced") == replaced + 1
+    machine.wait_until(lambda: machine.show("MainPID") not in (before, "0"))
+    assert machine.serves()
+    ended.set()
+    asking.join()
+    assert failed == [] and machine.show("NRestarts") == "0"
+
+
+def test_upgrade_to_another_unit_restarts_it(machine):
+    before, replaced = machine.show("MainPID"), machine.log().count("event=replaced")
+    with open(machine.path / UNIT, "a") as unit:
+        unit.write("# another\n")
+    machine.must(*REINSTALL)
+    assert machine.log().count("event=replaced") == replaced
     assert machine.show("MainPID") not in (before, "0")
     assert machine.serves()
 
