@@ -31,6 +31,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "soak"))
 import traffic  # noqa: E402
 
 BEAT = "heartbeatFrequencyMS=500"  # a monitor's; by it an app learns that it is to go
+EVERYTHING = ("--may", "read,write,admin", "--databases", "*")
 PATIENT = ("--max-wait", "30s", "--drain-within", "60s")
 # What drivers retry. What they do not, as a getMore, may meet the moment in which a driver has
 # thrown its connections away and has no new ones yet: it refuses that itself.
@@ -41,7 +42,7 @@ class Load:
     """Threads of one app that ask, each without a pause, and never again if it fails."""
 
     def __init__(self, uri: str, threads: int):
-        self.client = pymongo.MongoClient(f"{uri}?{BEAT}", retryReads=False, retryWrites=False)
+        self.client = pymongo.MongoClient(uri, retryReads=False, retryWrites=False)
         self.done = 0
         self.failed: list[str] = []
         self._changed = threading.Condition()
@@ -87,12 +88,14 @@ BOUNDS = {
 
 @pytest.mark.parametrize("most, flags, order", BOUNDS.values(), ids=BOUNDS.keys())
 def test_the_two_together_stay_below_the_cap(most, flags, order):
-    """By a stub that sees each connection come and go."""
-    with StubServer() as stub, weir.Weir(stub.uri, *PATIENT, *flags, cap=CAP) as proxy:
+    """By a stub that sees each connection come and go; apps come over TLS and log in."""
+    flags = (*PATIENT, *flags, "--config", str(users.file(users.add("app", "pw", *EVERYTHING))))
+    with StubServer() as stub, weir.Weir(stub.uri, *flags, tls=True, cap=CAP) as proxy:
+        uri = users.uri_for(proxy.tls_uri, "app", "pw")
         if order:
             proxy.order(*order)
         with contextlib.ExitStack() as stack:
-            apps = [stack.enter_context(Load(proxy.uri, 4)) for _ in range(5)]
+            apps = [stack.enter_context(Load(f"{uri}&{BEAT}", 4)) for _ in range(5)]
             for _ in range(2):
                 for app in apps:
                     app.wait_for_more(100)
@@ -105,34 +108,42 @@ def test_the_two_together_stay_below_the_cap(most, flags, order):
         assert proxy.count("drained") == 2
 
 
-def test_drivers_notice_nothing(secantus):
-    with secantus.client() as client:
-        client.checks.numbers.insert_many({"_id": i, "n": i % 10} for i in range(1000))
-    with weir.Weir(secantus.uri, *PATIENT, "--limit", "fixed", cap=12) as proxy:
-        programs = [
-            traffic.Program(driver, f"{proxy.uri}?{BEAT}", secantus.features, RETRIED)
-            for driver in traffic.drivers_here()
-        ]
-        for _ in range(2):
+def test_drivers_notice_nothing():
+    """All languages, over TLS and logged in, on both sides."""
+    if reason := servers.why_not("secantus"):
+        pytest.skip(f"secantus: {reason}")
+    start = (*PATIENT, "--limit", "fixed")
+    start = (*start, "--config", str(users.file(users.add("app", "pw", *EVERYTHING))))
+    with servers.start("secantus", tls=True, auth=True) as server:
+        with server.client() as client:
+            client.checks.numbers.insert_many({"_id": i, "n": i % 10} for i in range(1000))
+        with weir.Weir(server.uri, *start, tls=True, cap=12) as proxy, contextlib.ExitStack() as ends:
+            uri = f"{users.uri_for(proxy.tls_uri, 'app', 'pw')}&{BEAT}"
+            programs = [
+                traffic.Program(driver, uri, server.features, RETRIED)
+                for driver in traffic.drivers_here()
+            ]
+            for program in programs:
+                ends.callback(program.stop)
+            for _ in range(2):
+                for program in programs:
+                    program.wait_for_more(20, 60)
+                assert proxy.upgrade().wait(60) == 0
             for program in programs:
                 program.wait_for_more(20, 60)
-            assert proxy.upgrade().wait(60) == 0
-        for program in programs:
-            program.wait_for_more(20, 60)
-            program.end()
+                program.end()
     assert {program.name: program.count("errors") for program in programs} == {
         program.name: {} for program in programs
     }
+    assert [program.wrong() for program in programs] == [[]] * len(programs)
     begun = [one for one in proxy.events if one["event"] == "draining"]
     assert sum(int(one["left_ms"]) > 55_500 for one in begun) == 2  # said again after 5 s
-    assert [program.wrong() for program in programs] == [[]] * len(programs)
 
 
 @pytest.mark.parametrize("logs_in", (False, True), ids=("nobody", "users"))
 def test_what_is_open_at_one_goes_on_at_the_other(logs_in):
     """On the member that has it, which nobody but the former knew; and as whom it was opened."""
-    everything = ("--may", "read,write,admin", "--databases", "*")
-    entries = [users.add(name, "pw", *everything) for name in ("other", "app")]
+    entries = [users.add(name, "pw", *EVERYTHING) for name in ("other", "app")]
     stub = StubSet(members=3, tags={index: {"member": str(index)} for index in range(3)})
     start = ("--config", str(users.file(*entries))) if logs_in else ()
     with weir_before(stub, *PATIENT, *start) as proxy:
@@ -331,7 +342,7 @@ def test_what_cannot_start_changes_nothing(tmp_path, held):
     config.write_text("drain:\n  within: 60s\n")
     with StubServer() as stub:
         with weir.Weir(stub.uri, "--config", str(config), binary=binary) as proxy:
-            with Load(proxy.uri, 2) as app:
+            with Load(f"{proxy.uri}?{BEAT}", 2) as app:
                 config.write_text("drain:\n  within: soon\n")
                 done = proxy.ctl("upgrade")
                 assert done.returncode == 1 and "drain.within" in done.stderr, done
