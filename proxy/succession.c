@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "policy/succession.h"
+#include "policy/shared_cap.h"
 #include "proxy/control/clock.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
@@ -293,16 +293,16 @@ static void give_up_some(struct weir *weir)
     int clients = workers_count_clients(weir->workers, weir->worker_count);
     bool bounded = successor->total_cap != INT_MAX;
     successor->keeps =
-        succession_keeps(successor->keeps, successor->cap, clients, successor->clients);
+        shared_cap_keeps(successor->keeps, successor->cap, clients, successor->clients);
     if (bounded) {
-        successor->total_keeps = succession_keeps(successor->total_keeps, successor->total_cap,
+        successor->total_keeps = shared_cap_keeps(successor->total_keeps, successor->total_cap,
                                                   clients, successor->clients);
     }
     servers_set_succession_cap(servers, successor->keeps, successor->total_keeps);
     int total = atomic_load(&servers->open_total);
     (void)talk_say_text(&successor->telling.talk, "held %d %d",
-                        succession_held(successor->keeps, count_open(weir)),
-                        bounded ? succession_held(successor->total_keeps, total) : total);
+                        shared_cap_held(successor->keeps, count_open(weir)),
+                        bounded ? shared_cap_held(successor->total_keeps, total) : total);
 }
 
 static void pass(struct weir *weir, enum passing how)
@@ -510,8 +510,8 @@ static void put_in_force(struct weir *weir)
     int total = reload_latest(weir)->max_total_connections;
     servers_set_succession_cap(
         weir->shared.servers,
-        succession_leaves(servers_bounds(weir->shared.servers).cap, predecessor->held),
-        total > 0 ? succession_leaves(total, predecessor->total_held) : INT_MAX);
+        shared_cap_leaves(servers_bounds(weir->shared.servers).cap, predecessor->held),
+        total > 0 ? shared_cap_leaves(total, predecessor->total_held) : INT_MAX);
 }
 
 void succession_take_place(struct weir *weir)

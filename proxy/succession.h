@@ -7,11 +7,11 @@
 //        |                                    finds the deployment
 //        |<----- "refused WHY", or it ends    (then the former goes on as if nothing had been)
 //        |<----- "ready"
-//        |------ "pin ..." -------------->  what its clients have open (succession_pins.h)
-//        |------ "order ..." ------------>  what an operator has set live (succession_orders.h)
+//        |------ "pin ..." ---------------->  what its clients have open (succession_pins.h)
+//        |------ "order ..." -------------->  what an operator has set live (succession_orders.h)
 //      accepts no more, drains
 //        |------ "held 15 0" -------------->  accepts; has what is left of the cap
-//        |<----- "clients 31"                 (policy/succession.h)
+//        |<----- "clients 31"                 (policy/shared_cap.h)
 //        |------ "held 9 0" --------------->
 //        |<----- "pin ..." ---------------->  what clients open meanwhile
 //      ends ----------------------------->    has all of the cap

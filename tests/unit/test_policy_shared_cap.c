@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "policy/ledger.h"
-#include "policy/succession.h"
+#include "policy/shared_cap.h"
 
 enum { WALKS = 2000, STEPS = 400, POST = 8 };
 
@@ -34,10 +34,10 @@ static int entered(const struct ledger *ledger)
 static void tell(struct world *world)
 {
     struct ledger *former = &world->ledgers[0];
-    world->keeps = succession_keeps(world->keeps, world->cap, world->clients[0], world->clients[1]);
+    world->keeps = shared_cap_keeps(world->keeps, world->cap, world->clients[0], world->clients[1]);
     former->cap = world->keeps;
     if (world->posted < POST) {
-        world->post[world->posted++] = succession_held(world->keeps, entered(former));
+        world->post[world->posted++] = shared_cap_held(world->keeps, entered(former));
     }
 }
 
@@ -47,7 +47,7 @@ static void hear(struct world *world)
         return;
     }
     int read = chance(world, world->posted) + 1;
-    world->ledgers[1].cap = succession_leaves(world->cap, world->post[read - 1]);
+    world->ledgers[1].cap = shared_cap_leaves(world->cap, world->post[read - 1]);
     for (int i = read; i < world->posted; i++) {
         world->post[i - read] = world->post[i];
     }
@@ -117,21 +117,21 @@ static void never_more_than_the_cap_together(void **state)
 static void what_it_keeps_follows_its_clients_and_never_rises(void **state)
 {
     (void)state;
-    assert_int_equal(succession_keeps(20, 20, 100, 0), 19);
-    assert_int_equal(succession_keeps(19, 20, 100, 100), 10);
-    assert_int_equal(succession_keeps(10, 20, 100, 50), 10); // some have left again
-    assert_int_equal(succession_keeps(10, 20, 1, 999), 1);
-    assert_int_equal(succession_keeps(1, 20, 0, 0), 1); // for what weir itself has to end
-    assert_int_equal(succession_keeps(2, 2, 5, 0), 1);
-    assert_int_equal(succession_keeps(100000, 100000, 1000000, 1000000), 50000);
+    assert_int_equal(shared_cap_keeps(20, 20, 100, 0), 19);
+    assert_int_equal(shared_cap_keeps(19, 20, 100, 100), 10);
+    assert_int_equal(shared_cap_keeps(10, 20, 100, 50), 10); // some have left again
+    assert_int_equal(shared_cap_keeps(10, 20, 1, 999), 1);
+    assert_int_equal(shared_cap_keeps(1, 20, 0, 0), 1); // for what weir itself has to end
+    assert_int_equal(shared_cap_keeps(2, 2, 5, 0), 1);
+    assert_int_equal(shared_cap_keeps(100000, 100000, 1000000, 1000000), 50000);
 }
 
 static void a_successor_with_a_lower_cap_waits_for_room(void **state)
 {
     (void)state;
-    assert_int_equal(succession_leaves(5, 8), 0);
-    assert_int_equal(succession_leaves(5, succession_held(2, 4)), 1);
-    assert_int_equal(succession_leaves(30, succession_held(8, 4)), 22);
+    assert_int_equal(shared_cap_leaves(5, 8), 0);
+    assert_int_equal(shared_cap_leaves(5, shared_cap_held(2, 4)), 1);
+    assert_int_equal(shared_cap_leaves(30, shared_cap_held(8, 4)), 22);
 }
 
 int main(void)

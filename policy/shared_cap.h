@@ -12,18 +12,18 @@
 // `held` never rises. The successor goes by the `held` that it has heard last, however late it
 // heard it: the two together stay below the cap without an answer from either.
 
-#ifndef POLICY_SUCCESSION_H
-#define POLICY_SUCCESSION_H
+#ifndef POLICY_SHARED_CAP_H
+#define POLICY_SHARED_CAP_H
 
 // What the former keeps from now on, of what it kept until now, at first the cap: its share of the
 // clients, but 1 at least, and 1 less than the cap at most, so that who comes to either is served.
 // To be put in force before what is open is counted.
-int succession_keeps(int kept, int cap, int clients, int successors_clients);
+int shared_cap_keeps(int kept, int cap, int clients, int successors_clients);
 
 // What the former holds, `open` having been counted after that.
-int succession_held(int keeps, int open);
+int shared_cap_held(int keeps, int open);
 
 // What the successor may have of its own cap.
-int succession_leaves(int cap, int held);
+int shared_cap_leaves(int cap, int held);
 
 #endif
