@@ -223,13 +223,13 @@
         "explain-event and programs; the latest 256. A directory of its own for each weir. By "    \
         "default records are kept in memory alone.")                                               \
     OPTION(events_webhook, "events.webhook", "events-webhook", URL, NULL, "1", "2048", "URL",      \
-        false,                                                                                     \
+        true,                                                                                      \
         "Who is told of each exhaustion, when it begins and when it has ended: an https:// URL "   \
         "(http:// on this machine only), to which the record is sent as JSON by POST. Its "        \
         "certificate is verified. What is not taken is sent again, five times within a minute. "   \
         "All but the host is taken for a secret.")                                                 \
     OPTION(events_webhook_ca_file, "events.webhookCAFile", "events-webhook-ca-file", STRING, NULL, \
-        "1", "4096", "PATH", false,                                                                \
+        "1", "4096", "PATH", true,                                                                 \
         "The certificates by which that one's is verified, PEM. By default the system's.")         \
     OPTION(fleet_redis, "fleet.redis", "fleet-redis", STRING, NULL, "1", "1000", "ADDRESS",       \
         false,                                                                                     \
@@ -271,7 +271,7 @@
         "ADDRESS", false,                                                                          \
         "The address to listen on for HTTP. Whoever reaches it can read who is connected and "     \
         "what kinds of requests they send, no values.")                                            \
-    OPTION(http_hosts, "http.hosts", "http-hosts", LIST, NULL, "1", "4096", "NAME[,...]", false,   \
+    OPTION(http_hosts, "http.hosts", "http-hosts", LIST, NULL, "1", "4096", "NAME[,...]", true,    \
         "The names by which weir may be asked over HTTP, besides localhost, http.bindIp and any "  \
         "address. A request with another name in its header Host is refused (421): a page from "   \
         "elsewhere, whose name leads here, would read what a browser here may.")                   \

@@ -37,6 +37,7 @@ enum observer_mail {
     OBSERVER_RULES,      // struct observer_rules
     OBSERVER_EXHAUSTION, // struct exhaustion_report
     OBSERVER_EVIDENCE,   // struct inquest
+    OBSERVER_RELOADED,   // struct observer_reloaded
     OBSERVER_REST,       // struct mail: answer everything from now on without looking
     OBSERVER_END,        // struct mail
 };

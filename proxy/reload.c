@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proxy/admin/observer.h"
 #include "proxy/config_changes.h"
 #include "proxy/control/clock.h"
 #include "proxy/control/discovery.h"
@@ -379,14 +380,29 @@ static void tell_workers(struct weir *weir, uint32_t closed_doors)
         mail->drain = (struct drain){now, now + reload_latest(weir)->drain_within_us, DRAIN_ALL};
         worker_post(weir->workers[i], &mail->mail, MAIL_RELOADED);
     }
+    observer_tell_reload(weir->observer, &weir->observed);
     weir_wait_for_workers(weir, all_have_taken_reload, ++weir->reloads_told);
 }
 
-// Who reads it at each use needs no more than the pointer. The former one stays until the end, for
-// whoever is reading it; so this is not for one that says the same.
+// Whoever reads a configuration does so within a turn of its loop, or under a lock: servers', or
+// HTTP's. So nobody holds one that had been replaced before all loops took the last reload; that of
+// the acceptor has just prepared for this one, and the rulebook's thread has read its rules.
+static void free_former(struct weir *weir, const struct renewal *renewal)
+{
+    bool taken = all_have_taken_reload(weir, weir->reloads_told) &&
+                 atomic_load(&weir->observed) == weir->reloads_told;
+    if (weir->latest && taken && renewal->listens) {
+        config_free(weir->latest->former);
+        weir->latest->former = NULL;
+    }
+}
+
+// Who reads it at each use needs no more than the pointer. The former one stays until the next
+// reload, for whoever is reading it.
 static void exchange_config(struct weir *weir, struct renewal *renewal)
 {
     struct config *config = renewal->config;
+    free_former(weir, renewal);
     config->former = weir->latest;
     weir->latest = config;
     renewal->config = NULL;
@@ -394,6 +410,9 @@ static void exchange_config(struct weir *weir, struct renewal *renewal)
     weir->shared.budget.limit = (size_t)config->max_buffered_bytes;
     log_set_format((enum log_format)config->log_format);
     servers_configure(weir->shared.servers, config);
+    if (weir->http) {
+        http_configure(weir->http, config);
+    }
     config_free_entries(config);
 }
 

@@ -54,7 +54,8 @@ struct weir {
     int64_t drain_logged_us;
     bool is_terminated; // SIGTERM has come
     unsigned users_exchanged;
-    unsigned reloads_told;   // to the workers
+    unsigned reloads_told;   // to the workers and the observer
+    atomic_uint observed;    // of them, those that the observer has taken
     struct renewal *renewal; // that is being prepared; NULL: none
     bool reload_again;       // after that
     struct config *latest;   // as it was last read anew; NULL: never

@@ -34,8 +34,8 @@
 // What all workers share. Immutable while they run, but for what says otherwise.
 struct shared {
     struct approach *approach; // the newest. The main thread's: workers learn of another by mail
-    const struct config *_Atomic config; // a reload puts another in its place; none is freed before
-                                         // the end, so who has read the pointer may go on by it
+    const struct config *_Atomic config; // a reload puts another in its place; who has read the
+                                         // pointer may go on by it until its loop's next turn
     struct control *control;
     struct logins *logins;                 // NULL: apps do not log in
     struct tls_server *_Atomic tls_server; // NULL: there has been no TLS towards apps yet

@@ -139,7 +139,7 @@ struct archive *archive_new(void)
 
 void archive_keep(struct archive *archive, const char *path, const char *id, const char *json)
 {
-    if (!outbox_add(archive->outbox, path, id, json)) {
+    if (!outbox_add(archive->outbox, path, NULL, id, json)) {
         outbox_log("exhaustion_not_kept", id, "the disk is too slow");
     }
 }

@@ -40,7 +40,7 @@ struct track {
 struct chronicle {
     struct servers *servers;
     struct archive *archive;
-    struct webhook *webhook; // NULL: none
+    struct webhook *webhook;
     struct track *tracks;
     int track_count;
     uint64_t second;  // the number of the last one
@@ -184,8 +184,10 @@ static void look_closer(struct server *server, struct track *track, struct affin
 
 static void publish(const struct chronicle *chronicle, const struct event *event, int64_t now_us)
 {
-    const char *path = chronicle->servers->config->events_path;
-    if (!path && !chronicle->webhook) {
+    const struct config *config = chronicle->servers->config;
+    const char *path = config->events_path;
+    const char *webhook = config->events_webhook;
+    if (!path && !webhook) {
         return;
     }
     struct buffer row = {0};
@@ -199,8 +201,8 @@ static void publish(const struct chronicle *chronicle, const struct event *event
     if (path && event->ended_us > 0) {
         archive_keep(chronicle->archive, path, event->id, json);
     }
-    if (chronicle->webhook) {
-        webhook_tell(chronicle->webhook, event->id, json);
+    if (webhook) {
+        webhook_tell(chronicle->webhook, webhook, config->events_webhook_ca_file, event->id, json);
     }
     bson_free(json);
     buffer_fini(&row);

@@ -29,7 +29,7 @@ struct inquest {
 };
 
 // Records of what has ended also go to the archive, if events.path says where, and those of what
-// begins or has ended to the webhook; NULL: there is none.
+// begins or has ended to the webhook, if events.webhook does.
 struct chronicle *chronicle_new(struct servers *servers, struct archive *archive,
                                 struct webhook *webhook);
 void chronicle_free(struct chronicle *chronicle);

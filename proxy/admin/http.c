@@ -54,7 +54,6 @@ struct made {
 
 struct http {
     struct MHD_Daemon *daemon;
-    const struct config *config;
     struct observer *observer;
     struct worker **workers;
     int worker_count;
@@ -66,6 +65,7 @@ struct http {
     pthread_cond_t fewer;
     int suspended;
     bool ending;
+    const struct config *config;
 };
 
 // One request over HTTP.
@@ -344,6 +344,14 @@ static enum MHD_Result begin(struct http *http, struct MHD_Connection *connectio
 
 // Called by MHD: when a request's header is there; then for its body, of which nothing is taken;
 // then to be answered, and once more after it was suspended.
+static bool may_be(struct http *http, const char *host)
+{
+    pthread_mutex_lock(&http->lock);
+    bool may = host_may_be(host, http->config);
+    pthread_mutex_unlock(&http->lock);
+    return may;
+}
+
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *path,
                                   const char *method, const char *version, const char *body,
                                   size_t *body_len, void **visit_at)
@@ -359,7 +367,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
         return MHD_YES;
     }
     const char *host = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Host");
-    if (!host_may_be(host, visit->http->config)) {
+    if (!may_be(visit->http, host)) {
         return respond_in_words(connection, MHD_HTTP_MISDIRECTED_REQUEST,
                                 "by this name only if http.hosts has it\n");
     }
@@ -479,6 +487,13 @@ struct http *http_new(const struct config *config)
     pthread_mutex_init(&http->lock, NULL);
     pthread_cond_init(&http->fewer, NULL);
     return http;
+}
+
+void http_configure(struct http *http, const struct config *config)
+{
+    pthread_mutex_lock(&http->lock);
+    http->config = config;
+    pthread_mutex_unlock(&http->lock);
 }
 
 void http_start(struct http *http, struct observer *observer, struct worker **workers,

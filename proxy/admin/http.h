@@ -20,7 +20,9 @@
 
 struct http;
 
+// Borrows the configuration until it is given another one, from any thread.
 struct http *http_new(const struct config *config);
+void http_configure(struct http *http, const struct config *config);
 
 // Answers from now on. Before the observer starts.
 void http_start(struct http *http, struct observer *observer, struct worker **workers,

@@ -35,7 +35,7 @@ struct observer {
     int shows_out;
     bool ending; // nothing more is looked at
     struct archive *archive;
-    struct webhook *webhook; // NULL: none
+    struct webhook *webhook;
     struct database *database;
     struct control_socket *desk; // takes orders
     struct timer *metrics_timer;
@@ -215,6 +215,17 @@ static void take_rules(struct gathering *gathering, struct observer_rules *news)
     free(news);
 }
 
+struct observer_reloaded {
+    struct mail mail;
+    atomic_uint *taken;
+};
+
+static void take_reloaded(struct observer_reloaded *news)
+{
+    atomic_fetch_add(news->taken, 1);
+    free(news);
+}
+
 static void take_exhaustion(struct observer *observer, struct exhaustion_report *report)
 {
     chronicle_note(observer->gathering.chronicle, report, loop_now_us(observer->loop));
@@ -246,6 +257,9 @@ static void deliver(void *arg, struct mail *mail)
     case OBSERVER_EVIDENCE:
         chronicle_hear(observer->gathering.chronicle, CONTAINER(mail, struct inquest),
                        loop_now_us(observer->loop));
+        break;
+    case OBSERVER_RELOADED:
+        take_reloaded(CONTAINER(mail, struct observer_reloaded));
         break;
     case OBSERVER_REST:
         rest(observer);
@@ -309,8 +323,7 @@ struct observer *observer_new(struct shared *shared, struct worker **workers, in
     observer->metrics_timer = timer_new(observer->loop, on_metrics_timer, observer);
     observer->second_timer = timer_new(observer->loop, on_second_timer, observer);
     observer->archive = archive_new();
-    const char *url = shared->config->events_webhook;
-    observer->webhook = url ? webhook_new(url, shared->config->events_webhook_ca_file) : NULL;
+    observer->webhook = webhook_new();
     observer->gathering.chronicle =
         chronicle_new(shared->servers, observer->archive, observer->webhook);
     pthread_mutex_init(&observer->lock, NULL);
@@ -361,6 +374,14 @@ void observer_tell_rules(struct observer *observer, struct rules *rules, bool em
     news->rules = rules_keep(rules);
     news->emergency = emergency;
     news->mail.kind = OBSERVER_RULES;
+    mailbox_post(observer->mailbox, &news->mail);
+}
+
+void observer_tell_reload(struct observer *observer, atomic_uint *taken)
+{
+    struct observer_reloaded *news = xcalloc(1, sizeof *news);
+    news->taken = taken;
+    news->mail.kind = OBSERVER_RELOADED;
     mailbox_post(observer->mailbox, &news->mail);
 }
 

@@ -34,6 +34,10 @@ void observer_ask(struct observer *observer, struct question *question);
 // From any thread: the rules in force, of which it takes a reference of its own.
 void observer_tell_rules(struct observer *observer, struct rules *rules, bool emergency);
 
+// From any thread: there is another configuration. Adds one to *taken when it holds nothing of
+// former ones any more.
+void observer_tell_reload(struct observer *observer, atomic_uint *taken);
+
 // Before the workers are told to end: from now on nothing is asked of them, and who asks is told
 // that weir is ending. Returns when that is so.
 void observer_rest(struct observer *observer);

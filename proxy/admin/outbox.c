@@ -48,6 +48,8 @@ static void *run(void *arg)
     struct outgoing outgoing;
     while (take(outbox, &outgoing)) {
         outbox->send(outbox->arg, &outgoing);
+        free(outgoing.to);
+        free(outgoing.ca_file);
         free(outgoing.json);
     }
     return NULL;
@@ -68,13 +70,15 @@ struct outbox *outbox_new(const char *thread_name,
     return outbox;
 }
 
-bool outbox_add(struct outbox *outbox, const char *to, const char *id, const char *json)
+bool outbox_add(struct outbox *outbox, const char *to, const char *ca_file, const char *id,
+                const char *json)
 {
     pthread_mutex_lock(&outbox->lock);
     bool room = outbox->count < OUTBOX_MOST;
     if (room) {
         struct outgoing *outgoing = &outbox->queue[(outbox->first + outbox->count++) % OUTBOX_MOST];
-        outgoing->to = to;
+        outgoing->to = xstrdup(to);
+        outgoing->ca_file = ca_file ? xstrdup(ca_file) : NULL;
         snprintf(outgoing->id, sizeof outgoing->id, "%s", id);
         outgoing->json = xstrdup(json);
         pthread_cond_signal(&outbox->changed);

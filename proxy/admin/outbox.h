@@ -14,7 +14,8 @@ enum { OUTBOX_MOST = 64, OUTBOX_ID_BYTES = 48 };
 struct outbox;
 
 struct outgoing {
-    const char *to; // borrowed
+    char *to;
+    char *ca_file; // of whom to trust there; NULL: it does not matter
     char id[OUTBOX_ID_BYTES];
     char *json;
 };
@@ -23,8 +24,9 @@ struct outgoing {
 struct outbox *outbox_new(const char *thread_name,
                           void (*send)(void *arg, const struct outgoing *outgoing), void *arg);
 
-// Copies the id and the text. False: too many wait.
-bool outbox_add(struct outbox *outbox, const char *to, const char *id, const char *json);
+// Copies the texts. False: too many wait.
+bool outbox_add(struct outbox *outbox, const char *to, const char *ca_file, const char *id,
+                const char *json);
 
 // For who sends: since when the box is being freed; 0: it is not.
 int64_t outbox_ending_us(struct outbox *outbox);

@@ -18,7 +18,7 @@ enum { TRIES = 6, TIMEOUT_MS = 5000, REASON_BYTES = CURL_ERROR_SIZE + 32 };
 
 struct webhook {
     struct outbox *outbox;
-    CURL *easy; // the thread's own once that has begun
+    CURL *easy; // the thread's own; NULL: nothing was sent yet
     struct curl_slist *headers;
     char error[CURL_ERROR_SIZE];
 };
@@ -111,12 +111,36 @@ static enum sent post(struct webhook *webhook, const char *json, char ret_reason
     return untrusted ? SENT_FOR_GOOD : SENT_IN_VAIN;
 }
 
+static void set_up(struct webhook *webhook, const struct outgoing *outgoing)
+{
+    webhook->easy = webhook->easy ? webhook->easy : curl_easy_init();
+    CURL *easy = webhook->easy;
+    curl_easy_reset(easy); // but for its connections
+    curl_easy_setopt(easy, CURLOPT_URL, outgoing->to);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)TIMEOUT_MS);
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); // a name lookup that hangs is left behind
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, webhook->headers);
+    curl_easy_setopt(easy, CURLOPT_USERAGENT, "weir/" WEIR_VERSION);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, webhook->error);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, drop);
+    curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, look_up);
+    curl_easy_setopt(easy, CURLOPT_XFERINFODATA, webhook);
+    if (outgoing->ca_file) {
+        curl_easy_setopt(easy, CURLOPT_CAINFO, outgoing->ca_file);
+        curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+    }
+}
+
 static void tell(void *arg, const struct outgoing *outgoing)
 {
     struct webhook *webhook = arg;
     char reason[REASON_BYTES] = "weir is ending";
     enum sent sent = SENT_IN_VAIN;
     bool last = false;
+    set_up(webhook, outgoing);
     for (int i = 0; !last && sent == SENT_IN_VAIN && !is_over(webhook); i++) {
         last = i + 1 == TRIES || outbox_ending_us(webhook->outbox) > 0;
         sent = post(webhook, outgoing->json, reason);
@@ -131,41 +155,19 @@ static void tell(void *arg, const struct outgoing *outgoing)
 
 // --- life ---------------------------------------------------------------------------------------
 
-static void set_up(struct webhook *webhook, const char *url, const char *ca_file)
-{
-    CURL *easy = webhook->easy;
-    curl_easy_setopt(easy, CURLOPT_URL, url);
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)TIMEOUT_MS);
-    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); // a name lookup that hangs is left behind
-    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, webhook->headers);
-    curl_easy_setopt(easy, CURLOPT_USERAGENT, "weir/" WEIR_VERSION);
-    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, webhook->error);
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, drop);
-    curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
-    curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, look_up);
-    curl_easy_setopt(easy, CURLOPT_XFERINFODATA, webhook);
-    if (ca_file) {
-        curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
-        curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-    }
-}
-
-struct webhook *webhook_new(const char *url, const char *ca_file)
+struct webhook *webhook_new(void)
 {
     struct webhook *webhook = xcalloc(1, sizeof *webhook);
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    webhook->easy = curl_easy_init();
     webhook->headers = curl_slist_append(NULL, "Content-Type: application/json");
-    set_up(webhook, url, ca_file);
     webhook->outbox = outbox_new("weir-webhook", tell, webhook);
     return webhook;
 }
 
-void webhook_tell(struct webhook *webhook, const char *id, const char *json)
+void webhook_tell(struct webhook *webhook, const char *url, const char *ca_file, const char *id,
+                  const char *json)
 {
-    if (!outbox_add(webhook->outbox, NULL, id, json)) {
+    if (!outbox_add(webhook->outbox, url, ca_file, id, json)) {
         outbox_log("webhook_not_told", id, "too many wait");
     }
 }

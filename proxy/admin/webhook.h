@@ -17,11 +17,12 @@ struct webhook;
 // Whether it is one: https, or http on this machine. False: the reason, without the URL.
 bool webhook_check(const char *url, char *ret_error, size_t capacity);
 
-// Borrows both. ca_file: whom the receiver's certificate is to be by; NULL: the system knows.
-struct webhook *webhook_new(const char *url, const char *ca_file);
+struct webhook *webhook_new(void);
 
-// Has a record sent. What cannot be is logged.
-void webhook_tell(struct webhook *webhook, const char *id, const char *json);
+// Has a record sent there. ca_file: whom the receiver's certificate is to be by; NULL: the system
+// knows. What cannot be sent is logged.
+void webhook_tell(struct webhook *webhook, const char *url, const char *ca_file, const char *id,
+                  const char *json);
 
 // Tries once more to send what waits, for two seconds at most.
 void webhook_free(struct webhook *webhook);

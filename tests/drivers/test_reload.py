@@ -13,6 +13,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from pathlib import Path
 
 import pymongo
 import pytest
@@ -329,6 +330,36 @@ def test_what_is_documented_as_reloadable_is_all_that_is(tmp_path):
         child.send_signal(signal.SIGINT)
         assert child.wait(60) == 0
         child.stderr.close()
+
+
+def resident_kib(proxy: weir.Weir) -> int:
+    status = Path(f"/proc/{proxy.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
+
+
+def test_former_configurations_are_freed(tmp_path):
+    """Each has 1,500 short names, of 40 bytes each in memory, so 100 of them would be 6 MiB."""
+    file = tmp_path / "weir.yaml"
+    port = servers.free_port()
+
+    def write(turn: int) -> None:
+        names = [f"{turn}-{n}=2" for n in range(1500)]
+        fresh = tmp_path / "fresh.yaml"
+        fresh.write_text(
+            nested({"upstream.uri": stub.uri, "net.port": port, "admission.tenantWeights": names})
+        )
+        os.replace(fresh, file)
+
+    with StubServer() as stub:
+        write(0)
+        with weir.Weir("", file=file, port=port) as proxy, pymongo.MongoClient(proxy.uri) as client:
+            for turn in range(1, 121):
+                client.test.command("ping")
+                write(turn)
+                reload(proxy)
+                if turn == 20:
+                    before = resident_kib(proxy)
+            assert resident_kib(proxy) - before < 3072
 
 
 def test_rules_of_the_file_change_under_load_and_live_ones_stay(secantus, tmp_path):

@@ -5,6 +5,7 @@ connected go on. What needs a restart is refused by name: test_reload.py."""
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from pymongo.errors import OperationFailure
 from stub_server import Asked, StubServer
 from test_reload import ctl, nested, reference
 from test_users import revoke
+from test_webhook import Receiver
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -146,7 +148,8 @@ BASE = {
 @pytest.fixture(scope="module")
 def one_server(tmp_path_factory):
     with StubServer() as stub, contextlib.ExitStack() as stack:
-        yield Bench(stub, tmp_path_factory.mktemp("one"), stack, BASE)
+        base = {**BASE, "http.port": servers.free_port()}
+        yield Bench(stub, tmp_path_factory.mktemp("one"), stack, base)
 
 
 @pytest.fixture
@@ -687,6 +690,33 @@ def test_events_path(bench):
     assert ask(bench)["code"] == 462
     bench.holding.let_go()
     wait_until(lambda: list(place.glob("*.json")), within=30)
+
+
+@effect("events.webhook", "events.webhookCAFile")
+def test_webhook(bench):
+    with Receiver() as receiver:
+        trust = {"events.webhookCAFile": str(CERTIFICATES / "ca.pem")}
+        bench.load({"events.webhook": receiver.url, **trust, "admission.maxWait": "1ms"})
+        hold(bench, CAP)
+        assert ask(bench)["code"] == 462
+        bench.holding.let_go()
+        receiver.wait_for(2)
+        bench.load({})
+
+
+@effect("http.hosts")
+def test_http_hosts(bench):
+    def status(host: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", bench.base["http.port"], timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", "/healthz", headers={"Host": host})
+            return connection.getresponse().status
+
+    assert status("weir.internal") == 421
+    bench.load({"http.hosts": "weir.internal"})
+    assert status("weir.internal") == 200
+    bench.load({})
+    assert status("weir.internal") == 421
 
 
 @effect("log.metrics")
