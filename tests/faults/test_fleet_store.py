@@ -7,10 +7,12 @@ import contextlib
 import socket
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 import servers
 import stores
+from pymongo import MongoClient
 from stub_server import StubServer
 from weir import Weir, default_binary
 
@@ -26,10 +28,11 @@ def server():
         yield stub
 
 
-def in_fleet(server: StubServer, address: str, *arguments: str) -> Weir:
+def in_fleet(server: StubServer, address: str, *arguments: str, **more) -> Weir:
     return Weir(
         server.uri, "--fleet-redis", address, "--fleet-cap", "9", "--fleet-instances", "3",
         "--fleet-lease", "4s", "--control-socket", "disabled", *map(str, arguments),
+        **more,
     )  # fmt: skip
 
 
@@ -162,3 +165,42 @@ def test_bad_settings_are_refused_with_what_is_wrong(server, arguments, words):
             capture_output=True, text=True, timeout=stores.HANG_S,
         )  # fmt: skip
         assert said.returncode == 2 and words in said.stderr, said
+
+
+# A resolver that never answers for one name.
+HANGING = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netdb.h>
+#include <string.h>
+#include <unistd.h>
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                struct addrinfo **ret)
+{
+    while (node && strcmp(node, "hangs.invalid") == 0) {
+        pause();
+    }
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
+        (int (*)(const char *, const char *, const struct addrinfo *, struct addrinfo **))dlsym(
+            RTLD_NEXT, "getaddrinfo");
+    return real(node, service, hints, ret);
+}
+"""
+
+
+def test_names_that_are_looked_up_for_ever_take_few_threads(server, tmp_path):
+    library = tmp_path / "hanging.so"
+    build = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library), "-ldl"]
+    subprocess.run(build, input=HANGING, text=True, check=True)
+    env = {"LD_PRELOAD": str(library)}
+
+    def threads() -> int:
+        return len(list(Path(f"/proc/{proxy.pid}/task").iterdir()))
+
+    with in_fleet(server, "hangs.invalid:6379", env=env) as proxy, MongoClient(proxy.uri) as client:
+        error = lambda: client.weir.fleet.find_one()["error"]  # noqa: E731
+        proxy.wait_for("fleet_store_lost", why="its name could not be looked up in time")
+        before = threads()
+        stores.wait_until(lambda: error() == "name lookups hang", "no more are begun")
+        assert threads() - before < 4
