@@ -22,8 +22,9 @@ struct door {
     struct acceptor *acceptor;
     struct listener *listener; // NULL: there is none
     struct address asked;      // whose port may be 0
-    bool is_new;               // to be opened, or to be taken away again
-    bool leaves;               // to be closed, or to stay after all
+    bool is_http;
+    bool is_new; // to be opened, or to be taken away again
+    bool leaves; // to be closed, or to stay after all
 };
 
 struct acceptor {
@@ -35,8 +36,7 @@ struct acceptor {
     struct mailbox *mailbox;
     struct timer *again; // when the doors are looked at
     struct door doors[DOORS_MAX];
-    bool is_open;                   // clients are accepted
-    struct listener *http_listener; // NULL: none
+    bool is_open; // clients are accepted
     struct http *http;
 };
 
@@ -78,7 +78,7 @@ static bool is_crowded(struct acceptor *acceptor)
 static void each_door(struct acceptor *acceptor, void (*fn)(struct listener *listener))
 {
     for (struct door *door = acceptor->doors; door < acceptor->doors + DOORS_MAX; door++) {
-        if (door->listener && !door->is_new) {
+        if (door->listener && !door->is_new && !door->is_http) {
             fn(door->listener);
         }
     }
@@ -103,14 +103,9 @@ static void open_doors(void *arg)
     each_door(acceptor, listener_resume);
 }
 
-static void accepted(void *arg, int fd)
+static void give_to_worker(const struct door *door, int fd)
 {
-    struct door *door = arg;
     struct acceptor *acceptor = door->acceptor;
-    if (fd < 0) {
-        log_not_accepted(acceptor, "out of file descriptors");
-        return;
-    }
     int total;
     struct worker *worker = least_loaded(acceptor, &total);
     int most = acceptor->shared->config->max_incoming_connections;
@@ -122,6 +117,18 @@ static void accepted(void *arg, int fd)
     worker_give_client(worker, fd, (int)(door - acceptor->doors));
     if (is_crowded(acceptor)) {
         close_doors(acceptor);
+    }
+}
+
+static void accepted(void *arg, int fd)
+{
+    const struct door *door = arg;
+    if (fd < 0) {
+        log_not_accepted(door->acceptor, "out of file descriptors");
+    } else if (door->is_http) {
+        http_accept(door->acceptor->http, fd);
+    } else {
+        give_to_worker(door, fd);
     }
 }
 
@@ -143,40 +150,51 @@ static bool plan_host(struct door_plan *plan, const char *host, uint16_t port,
     return count > 0;
 }
 
+static bool plan_unix_socket(struct door_plan *plan, const char *name, const char **ret_error)
+{
+    // A name without a slash is a file of the working directory, not a host.
+    char path[CONFIG_REASON_BYTES];
+    bool plain = strchr(name, '/') == NULL;
+    snprintf(path, sizeof path, "%s%s", plain ? "./" : "", name);
+    return plan_host(plan, path, 0, CONFIG_OPTION_unix_socket, ret_error);
+}
+
 bool acceptor_plan(const struct config *config, struct door_plan *plan, char *ret_error,
                    size_t capacity)
 {
     const char *error;
+    enum config_option blamed = CONFIG_OPTION_bind_ip;
+    bool good = true;
     plan->count = 0;
-    for (size_t i = 0; i < config->bind_ip.count; i++) {
-        if (!plan_host(plan, config->bind_ip.items[i], (uint16_t)config->port, CONFIG_OPTION_port,
-                       &error)) {
-            config_blame(config, CONFIG_OPTION_bind_ip, error, ret_error, capacity);
-            return false;
-        }
+    for (size_t i = 0; good && i < config->bind_ip.count; i++) {
+        good = plan_host(plan, config->bind_ip.items[i], (uint16_t)config->port, CONFIG_OPTION_port,
+                         &error);
     }
-    if (!config->unix_socket) {
-        return true;
+    if (good && config->unix_socket) {
+        blamed = CONFIG_OPTION_unix_socket;
+        good = plan_unix_socket(plan, config->unix_socket, &error);
     }
-    // A name without a slash is a file of the working directory, not a host.
-    char path[CONFIG_REASON_BYTES];
-    bool plain = strchr(config->unix_socket, '/') == NULL;
-    snprintf(path, sizeof path, "%s%s", plain ? "./" : "", config->unix_socket);
-    if (!plan_host(plan, path, 0, CONFIG_OPTION_unix_socket, &error)) {
-        config_blame(config, CONFIG_OPTION_unix_socket, error, ret_error, capacity);
-        return false;
+    if (good && config->http_port != 0) {
+        blamed = CONFIG_OPTION_http_bind_ip;
+        good = plan_host(plan, config->http_bind_ip, (uint16_t)config->http_port,
+                         CONFIG_OPTION_http_port, &error);
     }
-    return true;
+    if (!good) {
+        config_blame(config, blamed, error, ret_error, capacity);
+    }
+    return good;
 }
 
-static void log_listening(const struct listener *listener, const char *event)
+static void log_listening(const struct door *door, bool listens)
 {
+    static const char *const events[2][2] = {{"not_listening", "http_not_listening"},
+                                             {"listening", "http_listening"}};
     struct address address;
     char text[160];
-    listener_address(listener, &address);
+    listener_address(door->listener, &address);
     address_format(&address, text, sizeof text);
     struct log_line line;
-    log_begin(&line, LOG_INFO, event);
+    log_begin(&line, LOG_INFO, events[listens][door->is_http]);
     log_str(&line, "address", text);
     log_end(&line);
 }
@@ -186,31 +204,44 @@ static bool is_same(const struct address *a, const struct address *b)
     return a->len == b->len && memcmp(&a->storage, &b->storage, a->len) == 0;
 }
 
+static bool is_for_http(const struct door_plan *plan, int i)
+{
+    return plan->options[i] == CONFIG_OPTION_http_port;
+}
+
+static bool is_door_of(const struct door *door, const struct door_plan *plan, int i)
+{
+    return door->listener && door->is_http == is_for_http(plan, i) &&
+           is_same(&door->asked, &plan->addresses[i]);
+}
+
 static bool is_planned(const struct door *door, const struct door_plan *plan)
 {
     int i = 0;
-    while (i < plan->count && !is_same(&door->asked, &plan->addresses[i])) {
+    while (i < plan->count && !is_door_of(door, plan, i)) {
         i++;
     }
     return i < plan->count;
 }
 
-// The door to that address; with NULL, a place for one. NULL if there is none.
-static struct door *find_door(struct acceptor *acceptor, const struct address *address)
+static bool is_there(const struct acceptor *acceptor, const struct door_plan *plan, int i)
 {
-    for (struct door *door = acceptor->doors; door < acceptor->doors + DOORS_MAX; door++) {
-        if (address ? door->listener && is_same(&door->asked, address) : !door->listener) {
-            return door;
-        }
+    const struct door *door = acceptor->doors;
+    while (door < acceptor->doors + DOORS_MAX && !is_door_of(door, plan, i)) {
+        door++;
     }
-    return NULL;
+    return door < acceptor->doors + DOORS_MAX;
 }
 
-static bool build_door(struct acceptor *acceptor, const struct address *address, char *ret_error,
-                       size_t capacity)
+static bool build_door(struct acceptor *acceptor, const struct door_plan *plan, int i,
+                       char *ret_error, size_t capacity)
 {
-    struct door *door = find_door(acceptor, NULL);
-    if (!door) {
+    const struct address *address = &plan->addresses[i];
+    struct door *door = acceptor->doors;
+    while (door < acceptor->doors + DOORS_MAX && door->listener) {
+        door++;
+    }
+    if (door == acceptor->doors + DOORS_MAX) {
         snprintf(ret_error, capacity, "more than %d addresses", DOORS_MAX);
         return false;
     }
@@ -218,7 +249,7 @@ static bool build_door(struct acceptor *acceptor, const struct address *address,
         listener_open(acceptor->loop, address, accepted, door, ret_error, capacity);
     if (listener) {
         listener_pause(listener);
-        *door = (struct door){acceptor, listener, *address, .is_new = true};
+        *door = (struct door){acceptor, listener, *address, is_for_http(plan, i), .is_new = true};
     }
     return listener != NULL;
 }
@@ -236,20 +267,31 @@ static uint32_t settle(struct acceptor *acceptor, bool adopt)
     for (int i = 0; i < DOORS_MAX; i++) {
         struct door *door = &acceptor->doors[i];
         if (adopt ? door->leaves : door->is_new) {
-            closed |= UINT32_C(1) << i;
+            closed |= door->is_http ? 0 : UINT32_C(1) << i;
             if (adopt) {
-                log_listening(door->listener, "not_listening");
+                log_listening(door, false);
             }
             take_away(door);
         } else if (door->is_new) {
-            log_listening(door->listener, "listening");
-            if (acceptor->is_open) {
+            log_listening(door, true);
+            if (acceptor->is_open || door->is_http) {
                 listener_resume(door->listener);
             }
         }
         door->is_new = door->leaves = false;
     }
     return closed;
+}
+
+// Whose fault it is that nothing can be opened there.
+static enum config_option blame_for(enum config_option option, int error)
+{
+    if (error != EADDRNOTAVAIL) {
+        return option;
+    }
+    return option == CONFIG_OPTION_port        ? CONFIG_OPTION_bind_ip
+           : option == CONFIG_OPTION_http_port ? CONFIG_OPTION_http_bind_ip
+                                               : option;
 }
 
 static bool prepare(struct acceptor *acceptor, const struct door_plan *plan,
@@ -260,12 +302,8 @@ static bool prepare(struct acceptor *acceptor, const struct door_plan *plan,
         door->leaves = door->listener && !is_planned(door, plan);
     }
     for (int i = 0; i < plan->count; i++) {
-        const struct address *address = &plan->addresses[i];
-        if (!find_door(acceptor, address) && !build_door(acceptor, address, error, sizeof error)) {
-            enum config_option option = plan->options[i];
-            bool no_address = errno == EADDRNOTAVAIL && option == CONFIG_OPTION_port;
-            config_blame(config, no_address ? CONFIG_OPTION_bind_ip : option, error, ret_error,
-                         capacity);
+        if (!is_there(acceptor, plan, i) && !build_door(acceptor, plan, i, error, sizeof error)) {
+            config_blame(config, blame_for(plan->options[i], errno), error, ret_error, capacity);
             settle(acceptor, false);
             return false;
         }
@@ -273,42 +311,10 @@ static bool prepare(struct acceptor *acceptor, const struct door_plan *plan,
     return true;
 }
 
-static void accepted_http(void *arg, int fd)
-{
-    struct acceptor *acceptor = arg;
-    if (fd < 0) {
-        log_not_accepted(acceptor, "out of file descriptors");
-    } else {
-        http_accept(acceptor->http, fd);
-    }
-}
-
-bool acceptor_listen_http(struct acceptor *acceptor, struct http *http, char *ret_error,
-                          size_t capacity)
-{
-    const struct config *config = acceptor->shared->config;
-    struct address address;
-    char error[CONFIG_REASON_BYTES];
-    const char *reason = error;
-    enum config_option blamed = CONFIG_OPTION_http_bind_ip;
-    if (address_resolve(config->http_bind_ip, (uint16_t)config->http_port, &address, 1, &reason)) {
-        acceptor->http_listener =
-            listener_open(acceptor->loop, &address, accepted_http, acceptor, error, sizeof error);
-        blamed = errno == EADDRNOTAVAIL ? blamed : CONFIG_OPTION_http_port;
-    }
-    if (!acceptor->http_listener) {
-        config_blame(config, blamed, reason, ret_error, capacity);
-        return false;
-    }
-    acceptor->http = http;
-    log_listening(acceptor->http_listener, "http_listening");
-    return true;
-}
-
 static void stop_listening(struct acceptor *acceptor, bool near)
 {
     for (struct door *door = acceptor->doors; door < acceptor->doors + DOORS_MAX; door++) {
-        if (door->listener && (near || !listener_is_near(door->listener))) {
+        if (door->listener && !door->is_http && (near || !listener_is_near(door->listener))) {
             take_away(door);
         }
     }
@@ -343,9 +349,6 @@ static void pass_all(struct acceptor *acceptor, bool passed)
         if (door->listener) {
             pass(door->listener, passed);
         }
-    }
-    if (acceptor->http_listener) {
-        pass(acceptor->http_listener, passed);
     }
 }
 
@@ -457,8 +460,10 @@ static void *run(void *arg)
     return NULL;
 }
 
-void acceptor_start(struct acceptor *acceptor, struct worker *const *workers, int worker_count)
+void acceptor_start(struct acceptor *acceptor, struct worker *const *workers, int worker_count,
+                    struct http *http)
 {
+    acceptor->http = http;
     acceptor->workers = workers;
     acceptor->worker_count = worker_count;
     int error = pthread_create(&acceptor->thread, NULL, run, acceptor);
@@ -484,9 +489,6 @@ int acceptor_fds(const struct acceptor *acceptor, int *ret_fds, int capacity)
             ret_fds[count++] = listener_fd(acceptor->doors[i].listener);
         }
     }
-    if (acceptor->http_listener && count < capacity) {
-        ret_fds[count++] = listener_fd(acceptor->http_listener);
-    }
     return count;
 }
 
@@ -511,8 +513,9 @@ void acceptor_free(struct acceptor *acceptor)
     if (!acceptor) {
         return;
     }
-    stop_listening(acceptor, true);
-    listener_free(acceptor->http_listener);
+    for (struct door *door = acceptor->doors; door < acceptor->doors + DOORS_MAX; door++) {
+        listener_free(door->listener);
+    }
     mailbox_free(acceptor->mailbox);
     timer_free(acceptor->again);
     loop_free(acceptor->loop);

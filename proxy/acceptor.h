@@ -47,16 +47,13 @@ bool acceptor_prepare(struct acceptor *acceptor, const struct config *config,
                       const struct door_plan *plan, char *ret_error, size_t capacity);
 uint32_t acceptor_settle(struct acceptor *acceptor, bool adopt);
 
-// Listens on http.bindIp and http.port. As acceptor_listen.
-bool acceptor_listen_http(struct acceptor *acceptor, struct http *http, char *ret_error,
-                          size_t capacity);
-
 // The first address it listened on at the start. Before it listens elsewhere, or less.
 void acceptor_address(const struct acceptor *acceptor, struct address *ret_address);
 
 // Runs on a thread of its own, and accepts HTTP; clients only once it is open. Borrows the workers,
 // and the http that was started, until it has stopped.
-void acceptor_start(struct acceptor *acceptor, struct worker *const *workers, int worker_count);
+void acceptor_start(struct acceptor *acceptor, struct worker *const *workers, int worker_count,
+                    struct http *http);
 
 void acceptor_open(struct acceptor *acceptor);
 

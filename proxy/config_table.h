@@ -264,11 +264,11 @@
         false,                                                                                     \
         "How long a lease lasts: how soon what a lost one had is another's, and how long the "     \
         "store may be away (half of it) before all are down to their floors.")                     \
-    OPTION(http_port, "http.port", "http-port", INT, "0", "0", "65535", "N", false,                \
+    OPTION(http_port, "http.port", "http-port", INT, "0", "0", "65535", "N", true,                 \
         "Port for what looks at weir over HTTP: / (a dashboard), /metrics, /state, /healthz, "     \
         "/readyz; 27080 is a good one. 0: none.")                                                  \
     OPTION(http_bind_ip, "http.bindIp", "http-bind-ip", STRING, "127.0.0.1", "1", "255",           \
-        "ADDRESS", false,                                                                          \
+        "ADDRESS", true,                                                                           \
         "The address to listen on for HTTP. Whoever reaches it can read who is connected and "     \
         "what kinds of requests they send, no values.")                                            \
     OPTION(http_hosts, "http.hosts", "http-hosts", LIST, NULL, "1", "4096", "NAME[,...]", true,    \

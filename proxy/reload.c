@@ -410,9 +410,7 @@ static void exchange_config(struct weir *weir, struct renewal *renewal)
     weir->shared.budget.limit = (size_t)config->max_buffered_bytes;
     log_set_format((enum log_format)config->log_format);
     servers_configure(weir->shared.servers, config);
-    if (weir->http) {
-        http_configure(weir->http, config);
-    }
+    http_configure(weir->http, config);
     config_free_entries(config);
 }
 

@@ -239,16 +239,6 @@ void weir_wait_for_workers(const struct weir *weir,
 
 // --- where people and machines look at it -------------------------------------------------------
 
-static bool open_http(struct weir *weir, char *ret_error, size_t capacity)
-{
-    const struct config *config = weir->shared.config;
-    if (config->http_port == 0) {
-        return true;
-    }
-    weir->http = http_new(config);
-    return acceptor_listen_http(weir->acceptor, weir->http, ret_error, capacity);
-}
-
 static int listening_port(const struct weir *weir)
 {
     struct address address;
@@ -420,8 +410,7 @@ static bool prepare(struct weir *weir, char *ret_error, size_t capacity)
         return false;
     }
     weir->acceptor = acceptor_new(shared);
-    if (!acceptor_listen(weir->acceptor, shared->config, ret_error, capacity) ||
-        !open_http(weir, ret_error, capacity)) {
+    if (!acceptor_listen(weir->acceptor, shared->config, ret_error, capacity)) {
         return false;
     }
     make_workers(weir);
@@ -493,11 +482,10 @@ static bool start(struct weir *weir, bool *ret_found)
     succession_take_place(weir);
     const struct control_desk desk = orders_desk(weir);
     control_socket_start(weir->control_socket, &desk, weir->observer);
-    if (weir->http) {
-        http_start(weir->http, weir->observer, weir->workers, weir->worker_count);
-    }
+    weir->http = http_new(weir->shared.config);
+    http_start(weir->http, weir->observer, weir->workers, weir->worker_count);
     observer_start(weir->observer, weir->control_socket);
-    acceptor_start(weir->acceptor, weir->workers, weir->worker_count);
+    acceptor_start(weir->acceptor, weir->workers, weir->worker_count, weir->http);
     *ret_found = wait_for_deployment(weir, FIRST_LOOK_S);
     acceptor_open(weir->acceptor);
     return true;

@@ -46,7 +46,7 @@ struct weir {
     struct acceptor *acceptor;
     struct control_socket *control_socket;
     struct observer *observer;
-    struct http *http; // NULL: none
+    struct http *http; // whether anybody can reach it or not
 
     // The main thread's alone.
     struct app *app;

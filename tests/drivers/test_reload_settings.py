@@ -148,8 +148,7 @@ BASE = {
 @pytest.fixture(scope="module")
 def one_server(tmp_path_factory):
     with StubServer() as stub, contextlib.ExitStack() as stack:
-        base = {**BASE, "http.port": servers.free_port()}
-        yield Bench(stub, tmp_path_factory.mktemp("one"), stack, base)
+        yield Bench(stub, tmp_path_factory.mktemp("one"), stack, BASE)
 
 
 @pytest.fixture
@@ -704,19 +703,37 @@ def test_webhook(bench):
         bench.load({})
 
 
+def status(address: tuple[str, int], host: str = "localhost") -> int:
+    with contextlib.closing(http.client.HTTPConnection(*address, timeout=10)) as connection:
+        connection.request("GET", "/healthz", headers={"Host": host})
+        return connection.getresponse().status
+
+
+@effect("http.port", "http.bindIp")
+def test_http(bench):
+    """From none to one and on to others; one that cannot be had changes nothing."""
+    first, second = servers.free_port(), servers.free_port()
+    bench.load({"http.port": first})
+    assert status(("127.0.0.1", first)) == 200
+    bench.load({"http.port": second, "http.bindIp": "127.0.0.2"})
+    assert status(("127.0.0.2", second)) == 200
+    with pytest.raises(ConnectionRefusedError):
+        status(("127.0.0.1", first))
+    bench.write({"http.port": bench.base["net.port"]})
+    assert "http.port" in ctl(bench.proxy, "reload").stderr
+    assert status(("127.0.0.2", second)) == 200
+    bench.load({})
+    with pytest.raises(ConnectionRefusedError):
+        status(("127.0.0.2", second))
+
+
 @effect("http.hosts")
 def test_http_hosts(bench):
-    def status(host: str) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", bench.base["http.port"], timeout=10)
-        with contextlib.closing(connection):
-            connection.request("GET", "/healthz", headers={"Host": host})
-            return connection.getresponse().status
-
-    assert status("weir.internal") == 421
-    bench.load({"http.hosts": "weir.internal"})
-    assert status("weir.internal") == 200
-    bench.load({})
-    assert status("weir.internal") == 421
+    address = ("127.0.0.1", servers.free_port())
+    bench.load({"http.port": address[1]})
+    assert status(address, "weir.internal") == 421
+    bench.load({"http.port": address[1], "http.hosts": "weir.internal"})
+    assert status(address, "weir.internal") == 200
 
 
 @effect("log.metrics")
