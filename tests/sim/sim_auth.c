@@ -23,7 +23,9 @@ struct approach *approach_keep(struct approach *approach)
 
 void approach_drop(struct approach *approach)
 {
-    atomic_fetch_sub(&approach->references, 1);
+    if (atomic_fetch_sub(&approach->references, 1) == 1) {
+        free(approach);
+    }
 }
 
 struct auth *auth_new(const struct credential *credential, struct key_cache *cache)

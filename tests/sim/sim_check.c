@@ -326,6 +326,10 @@ static void check_worker_at_rest(const struct worker *worker)
     HOLDS(!worker->ready && !worker->starved && !worker->dead_clients && !worker->dead_upstreams,
           "at rest, something is on a list of worker %d", i);
     HOLDS(loop_mailbox_is_empty(worker->loop), "at rest, worker %d has mail", i);
+    for (const struct upstream *at = worker->upstreams; at; at = at->next) {
+        HOLDS(at->approach == worker->shared->approach,
+              "at rest, an upstream is there that a former approach opened");
+    }
 }
 
 void check_rest(void)

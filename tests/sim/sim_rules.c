@@ -115,6 +115,23 @@ static void draw_config(struct config *config)
     config->tenant_weights = (struct config_list){weights, (size_t)dice_between(0, 2)};
 }
 
+// As control's thread has it done.
+static void renew_approach(void)
+{
+    struct approach *former = world.shared.approach;
+    struct approach *fresh = xcalloc(1, sizeof *fresh);
+    fresh->references = 1;
+    fresh->number = former->number + 1;
+    fresh->deployment = &world.deployment;
+    world.shared.approach = fresh;
+    for (int i = 0; i < world.knobs.workers; i++) {
+        struct approach_mail *mail = xcalloc(1, sizeof *mail);
+        mail->approach = approach_keep(fresh);
+        worker_post(world.workers[i], &mail->mail, MAIL_APPROACH);
+    }
+    approach_drop(former);
+}
+
 // As reload.c does it.
 static void reload_config(void)
 {
@@ -132,6 +149,7 @@ static void reload_config(void)
         struct reloaded_mail *mail = xcalloc(1, sizeof *mail);
         worker_post(world.workers[i], &mail->mail, MAIL_RELOADED);
     }
+    renew_approach();
 }
 
 // Some rules stay, with what they have counted.

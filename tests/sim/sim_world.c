@@ -111,10 +111,12 @@ static void weir_begin(void)
 {
     static struct tls_server *const some_tls = (struct tls_server *)&world; // never looked into
     configure();
-    world.approach = (struct approach){.references = 1, .deployment = &world.deployment};
+    struct approach *approach = xcalloc(1, sizeof *approach);
+    approach->references = 1;
+    approach->deployment = &world.deployment;
     world.shared = (struct shared){
         .config = &world.config,
-        .approach = &world.approach,
+        .approach = approach,
         .control = world.control,
         .tls_server = world.knobs.sniff ? some_tls : NULL,
         .budget = {.limit = world.knobs.max_buffered},
@@ -194,6 +196,7 @@ static void weir_dispose(void)
         worker_free(world.workers[i]);
         world.workers[i] = NULL;
     }
+    approach_drop(world.shared.approach);
     servers_free(world.shared.servers);
     affinity_fini(&world.shared.affinity);
     world.shared.servers = NULL;

@@ -181,7 +181,6 @@ struct world {
     // weir
     struct config config;
     struct deployment deployment;
-    struct approach approach;
     struct shared shared;
     struct worker *workers[8];
     struct control *control;
