@@ -2,16 +2,17 @@
 //
 // Who goes next, when permits come free:
 //
-//                    normal lane      slow lane        stream lane      (while it has room)
+//                    normal lane      slow lane        stream lane      pinning lane
 //      finishing     1st              2nd              3rd
-//      others        4th              5th
+//      others        4th              5th                               4th
 //
-// but that the slow lane's others, while they have less than their share, get back what they had
-// lent: with a share of 1/4, one permit after every four of the normal lane's others. First come
-// first served among those that finish things, as policy/queue.h says among the others. A queued
-// ticket is in one of these queues and in the heap by expiry; when it expires or must make room it
-// goes to the list of those whose waiting is over, until somebody fetches it there. Those in flight
-// are one list by the time of the grant, aged ones first:
+// while the lane has room. Of the two that are 4th goes whoever came first; and the slow lane's
+// others, while they have less than their share, get back what they had lent: with a share of 1/4,
+// one permit after every four of the faster ones. First come first served among those that finish
+// things, as policy/queue.h says among the others. A queued ticket is in one of these queues and in
+// the heap by expiry; when it expires or must make room it goes to the list of those whose waiting
+// is over, until somebody fetches it there. Those in flight are one list by the time of the grant,
+// aged ones first:
 //
 //      oldest -> aged -> aged -> next_to_age -> not aged -> newest
 //
@@ -53,6 +54,7 @@ struct gate {
     int room;        // for others than streams, by the limit
     int new_in_flight;
     bool keeps;      // a permit for what finishes things
+    int pin_room;    // how many more may go that may keep a connection
     double slow_due; // permits that the normal lane took while the slow one waited for its share
     bool available;
     bool paused;
@@ -220,7 +222,22 @@ static int64_t later(int64_t a_us, int64_t b_us)
 
 static bool has_room(const struct gate *gate, enum lane lane)
 {
+    if (lane == LANE_PINNING) {
+        return gate->pin_room > 0;
+    }
     return lane == LANE_NORMAL || gate->lanes[lane].in_flight < lane_limit(gate, lane);
+}
+
+// Neither slow nor a stream.
+static bool is_fast(const struct ticket *ticket)
+{
+    return ticket->lane == LANE_NORMAL || ticket->lane == LANE_PINNING;
+}
+
+// Slow ones that may keep a connection wait for room for that, too.
+static bool may_pin(const struct gate *gate, const struct ticket *ticket)
+{
+    return !ticket->pins || gate->pin_room > 0;
 }
 
 static bool may_grant(const struct gate *gate, enum lane lane, bool finishes)
@@ -239,23 +256,17 @@ static bool belongs_to_slow_lane(const struct gate *gate, const struct ticket *t
     return !ticket->exempt && (ticket->slow || doubtful || shape_is_slow(ticket->shape));
 }
 
-// The queues in the order in which they are served.
+// The queues in the order in which they are served, mostly.
 static const struct place {
     enum lane lane;
     bool finishes;
 } order[] = {
-    {LANE_NORMAL, true},  {LANE_SLOW, true},  {LANE_STREAM, true},
-    {LANE_NORMAL, false}, {LANE_SLOW, false},
+    {LANE_NORMAL, true},   {LANE_SLOW, true},    {LANE_STREAM, true},
+    {LANE_PINNING, false}, {LANE_NORMAL, false}, {LANE_SLOW, false},
 };
 
 #define PLACES (sizeof order / sizeof order[0])
-
-// The last two change places when the slow lane is due.
-static const struct place *place_at(const struct gate *gate, size_t i)
-{
-    bool swap = i >= PLACES - 2 && gate->slow_due >= 1;
-    return &order[swap ? 2 * PLACES - 3 - i : i];
-}
+#define PLACES_FINISHING 3
 
 static bool could_go(const struct gate *gate, const struct place *place)
 {
@@ -282,8 +293,9 @@ static void grant(struct gate *gate, struct ticket *ticket)
     ticket->state = TICKET_IN_FLIGHT;
     ticket->granted_us = gate->now_us;
     ticket->sent_us = gate->now_us;
-    ticket->is_new = ticket->lane == LANE_NORMAL && !ticket->shape->known;
+    ticket->is_new = is_fast(ticket) && !ticket->shape->known;
     gate->new_in_flight += ticket->is_new;
+    gate->pin_room -= ticket->pins;
     enter_lane(gate, ticket, ticket->lane);
     ticket_list_append(&gate->in_flight, ticket);
     if (!gate->next_to_age) {
@@ -367,11 +379,16 @@ static void dequeue(struct gate *gate, struct ticket *ticket)
 // How many permits the requests of a lane share when all are wanted.
 static int permits_of(const struct gate *gate, enum lane lane)
 {
+    const struct lane_use *use = gate->lanes;
+    if (lane == LANE_PINNING) {
+        int most = use[lane].in_flight + gate->pin_room;
+        return most > 1 ? most : 1;
+    }
     if (lane != LANE_NORMAL) {
         return lane_limit(gate, lane);
     }
-    int left =
-        permits(gate) - gate->lanes[LANE_SLOW].in_flight - gate->lanes[LANE_STREAM].in_flight;
+    int left = permits(gate) - use[LANE_SLOW].in_flight - use[LANE_STREAM].in_flight -
+               use[LANE_PINNING].in_flight;
     return left > 1 ? left : 1;
 }
 
@@ -504,18 +521,23 @@ static int64_t advance(struct gate *gate, int64_t now_us)
 
 static bool queue_is_full(const struct gate *gate)
 {
-    return gate->lanes[LANE_NORMAL].others.count + gate->lanes[LANE_SLOW].others.count >=
-           gate->limits.max_queue;
+    size_t count = 0;
+    for (int lane = 0; lane < LANE_COUNT; lane++) {
+        count += gate->lanes[lane].others.count;
+    }
+    return count >= gate->limits.max_queue;
 }
 
 // Makes room for a newcomer in a full queue, so that who asks for little gets in. False: it is the
 // one that matters least itself.
 static bool make_room(struct gate *gate, const struct ticket *newcomer)
 {
-    struct ticket *last = queue_last(&gate->lanes[LANE_NORMAL].others);
-    struct ticket *slow = queue_last(&gate->lanes[LANE_SLOW].others);
-    if (!last || (slow && queue_matters_less(slow, last))) {
-        last = slow;
+    struct ticket *last = NULL;
+    for (int lane = 0; lane < LANE_COUNT; lane++) {
+        struct ticket *of_lane = queue_last(&gate->lanes[lane].others);
+        if (!last || (of_lane && queue_matters_less(of_lane, last))) {
+            last = of_lane;
+        }
     }
     if (!last || !queue_yields(last, &gate->lanes[newcomer->lane].others, newcomer)) {
         return false;
@@ -572,13 +594,16 @@ enum gate_answer gate_ask(struct gate *gate, struct ticket *ticket, const struct
     ticket->finishes = ask->finishes;
     ticket->exempt = ask->exempt;
     ticket->slow = ask->slow;
+    ticket->pins = ask->pins;
     ticket->serverless_us = ask->serverless_us;
     ticket->aged = false;
     ticket->lane = ask->streams                         ? LANE_STREAM
                    : belongs_to_slow_lane(gate, ticket) ? LANE_SLOW
+                   : ask->pins                          ? LANE_PINNING
                                                         : LANE_NORMAL;
     if (ticket->deadline_us > now_us && may_grant(gate, ticket->lane, ticket->finishes) &&
-        has_room(gate, ticket->lane) && !would_overtake(gate, ticket->lane, ticket->finishes)) {
+        has_room(gate, ticket->lane) && may_pin(gate, ticket) &&
+        !would_overtake(gate, ticket->lane, ticket->finishes)) {
         grant(gate, ticket);
         return GATE_GRANTED;
     }
@@ -650,11 +675,11 @@ void gate_revoke(struct gate *gate, struct ticket *ticket, enum refusal refusal,
     refuse(gate, ticket, refusal);
 }
 
-// The next of the others in the normal lane. Those whose shape has become slow since they came make
-// way: they go to the slow lane's queue.
-static struct ticket *next_normal(struct gate *gate)
+// The next of the others in a lane that is not the slow one. Those whose shape has become slow
+// since they came make way: they go to the slow lane's queue.
+static struct ticket *next_fast(struct gate *gate, enum lane lane)
 {
-    struct queue *queue = &gate->lanes[LANE_NORMAL].others;
+    struct queue *queue = &gate->lanes[lane].others;
     struct ticket *ticket = queue_next(queue);
     while (ticket && belongs_to_slow_lane(gate, ticket)) {
         queue_remove(queue, ticket, gate->now_us);
@@ -665,16 +690,37 @@ static struct ticket *next_normal(struct gate *gate)
     return ticket;
 }
 
-static struct ticket *next_of(struct gate *gate, const struct place *place)
+static bool is_open(const struct gate *gate, enum lane lane, bool finishes)
 {
-    struct lane_use *use = &gate->lanes[place->lane];
-    if (!may_grant(gate, place->lane, place->finishes) || !has_room(gate, place->lane)) {
-        return NULL;
+    return may_grant(gate, lane, finishes) && has_room(gate, lane);
+}
+
+static struct ticket *next_finishing(struct gate *gate)
+{
+    struct ticket *ticket = NULL;
+    for (size_t i = 0; i < PLACES_FINISHING && !ticket; i++) {
+        enum lane lane = order[i].lane;
+        ticket = is_open(gate, lane, true) ? gate->lanes[lane].finishing.first : NULL;
     }
-    if (place->finishes) {
-        return use->finishing.first;
+    return ticket;
+}
+
+static struct ticket *next_slow(const struct gate *gate)
+{
+    struct ticket *ticket = queue_next(&gate->lanes[LANE_SLOW].others);
+    return ticket && is_open(gate, LANE_SLOW, false) && may_pin(gate, ticket) ? ticket : NULL;
+}
+
+static struct ticket *next_other(struct gate *gate)
+{
+    struct ticket *fast = is_open(gate, LANE_NORMAL, false) ? next_fast(gate, LANE_NORMAL) : NULL;
+    struct ticket *pinning =
+        is_open(gate, LANE_PINNING, false) ? next_fast(gate, LANE_PINNING) : NULL;
+    if (!fast || (pinning && pinning->asked_us < fast->asked_us)) {
+        fast = pinning;
     }
-    return place->lane == LANE_NORMAL ? next_normal(gate) : queue_next(&use->others);
+    struct ticket *slow = next_slow(gate); // after those that have just been found to be slow
+    return !fast || (slow && gate->slow_due >= 1) ? slow : fast;
 }
 
 // What it will cost, as far as that is known.
@@ -701,10 +747,8 @@ struct ticket *gate_grant_next(struct gate *gate, int64_t now_us)
     if (!could_go(gate, &order[PLACES - 1])) {
         gate->slow_due = 0;
     }
-    struct ticket *ticket = NULL;
-    for (size_t i = 0; i < PLACES && !ticket; i++) {
-        ticket = next_of(gate, place_at(gate, i));
-    }
+    struct ticket *ticket = next_finishing(gate);
+    ticket = ticket ? ticket : next_other(gate);
     if (!ticket) {
         return NULL;
     }
@@ -759,6 +803,11 @@ struct ticket *gate_evict_next(struct gate *gate)
 void gate_keep(struct gate *gate, bool keep)
 {
     gate->keeps = keep;
+}
+
+void gate_leave_room(struct gate *gate, int pin_room)
+{
+    gate->pin_room = pin_room;
 }
 
 // What those who are queued wait for has changed: they begin anew.
@@ -829,7 +878,7 @@ static int about_to_age(const struct gate *gate, int64_t now_us)
     int count = 0;
     const struct ticket *ticket = gate->next_to_age;
     while (is_due_to_age(gate, ticket, now_us)) {
-        count += ticket->lane == LANE_NORMAL;
+        count += is_fast(ticket);
         ticket = ticket->next;
     }
     return count;

@@ -7,6 +7,7 @@
 //                    [ lane slow:   finishing, others ] ----> of these slow <= slow share
 //                    [ lane stream: finishing         ] ----> and streams <= stream share, up to
 //                    the cap
+//                    [ lane pinning:           others ] ----> while there is room for them
 //                      |  expire, make room, cancel
 //                      v
 //                    refused, with a reason
@@ -33,6 +34,9 @@
 // nothing about slowness or load, and has a lane of its own, so that a hundred of them do not own
 // the pool, beside the limit.
 //
+// Behind a load balancer, where an open cursor or transaction keeps its connection, what may leave
+// one open waits in a lane of its own, so that only as many are under way as may be kept.
+//
 // Invariants: nothing is granted unless in flight < limit <= cap; a permit is given back exactly
 // once; a queued ticket leaves by exactly one of grant, refusal, cancel. After gate_grant_next has
 // returned NULL nobody waits who could go: only gate_done, gate_expire_next, gate_bound and
@@ -49,7 +53,7 @@
 #include "policy/ranks.h"
 #include "policy/shapes.h"
 
-enum lane { LANE_NORMAL, LANE_SLOW, LANE_STREAM, LANE_COUNT };
+enum lane { LANE_NORMAL, LANE_SLOW, LANE_STREAM, LANE_PINNING, LANE_COUNT };
 
 //      name                text for the log and for metrics
 #define REFUSALS(X)                                                                                \
@@ -97,6 +101,7 @@ struct ticket {
     bool finishes;
     bool exempt; // from the slow lane: frees what others wait for
     bool slow;   // for the slow lane, whatever its shape
+    bool pins;   // it may keep a connection
     bool aged;
     bool is_new; // when it was granted, its shape was not known, and the lane normal
 };
@@ -138,6 +143,7 @@ struct gate_ask {
     bool exempt;   // not bound by the slow lane
     bool slow;     // belongs to the slow lane, whatever its shape
     bool streams;  // waits in the server for what may come; `finishes` as well
+    bool pins;     // goes only where there is room for one more that keeps its connection
 };
 
 enum gate_answer {
@@ -200,6 +206,10 @@ struct ticket *gate_evict_next(struct gate *gate);
 // hold all the others, and only its commit frees them. When it is not kept any more, call
 // gate_grant_next.
 void gate_keep(struct gate *gate, bool keep);
+
+// How many more may go now of those that may keep a connection; each that goes takes one. When it
+// becomes more, call gate_grant_next. It is 0 before the first call.
+void gate_leave_room(struct gate *gate, int pin_room);
 
 // Says whether the server is there. While it is not, nothing is granted, and requests, also those
 // that finish things, wait until server_wait_us after they first had no server; then they are

@@ -33,8 +33,9 @@
     OPTION(pinned_share, "upstream.pinnedShare", "pinned-share", FRACTION,                         \
         "0.5", "0.01", "1", "SHARE", true,                                                         \
         "Behind a load balancer (loadBalanced=true), an open cursor or transaction keeps its "     \
-        "connection: the largest part of the cap that these may keep; over it, what would open "   \
-        "one more is refused.")                                                                    \
+        "connection: the largest part of the cap that these may keep; over it, what might open "   \
+        "one more is refused. Reads under way count, as each may leave a cursor; others wait for " \
+        "them.")                                                                                   \
     OPTION(connect_timeout_us, "upstream.connectTimeout", "connect-timeout", DURATION,             \
         "10s", "100ms", "10m", "TIME", true,                                                       \
         "How long a connection to a server may take until it is ready: TCP, TLS, hello and "       \

@@ -356,11 +356,10 @@ static void let_go(struct server *server, struct request *request)
     server->tenants.uses[request->tenant_place].under_way--;
 }
 
-// Whether it might keep an upstream for itself, when as many are kept as may be.
-static bool must_not_pin(const struct server *server, const struct request *request)
+// Whether it might keep an upstream for itself.
+static bool may_pin(const struct server *server, const struct request *request)
 {
-    return request->may_pin && server->info.kind == SERVER_LOAD_BALANCER &&
-           server->pinned_count + server->pinning >= server->pinned_limit;
+    return request->may_pin && server->info.kind == SERVER_LOAD_BALANCER;
 }
 
 static void count_as_pinning(struct server *server, struct request *request)
@@ -369,28 +368,24 @@ static void count_as_pinning(struct server *server, struct request *request)
     server->pinning += request->is_pinning;
 }
 
-static void keep_for_transactions(struct server *server)
+// What the gate has to leave to others: what finishes transactions, and what keeps no upstream.
+static void leave_room(struct server *server)
 {
     gate_keep(server->gate, atomic_load(&server->servers->in_transactions));
+    gate_leave_room(server->gate, server->pinned_limit - server->pinned_count - server->pinning);
 }
 
 // The next in the queue that the gate lets go; NULL if none.
-static struct request *next_granted(struct server *server, struct outcomes *outcomes,
-                                    int64_t now_us)
+static struct request *next_granted(struct server *server, int64_t now_us)
 {
-    struct ticket *ticket;
-    keep_for_transactions(server);
-    while ((ticket = gate_grant_next(server->gate, now_us))) {
-        struct request *request = request_of_ticket(ticket);
-        if (!must_not_pin(server, request)) {
-            count_as_pinning(server, request);
-            return request;
-        }
-        gate_revoke(server->gate, ticket, REFUSED_PINNED, now_us);
-        let_go(server, request);
-        tell(outcomes, request, NEWS_REFUSED);
+    leave_room(server);
+    struct ticket *ticket = gate_grant_next(server->gate, now_us);
+    if (!ticket) {
+        return NULL;
     }
-    return NULL;
+    struct request *request = request_of_ticket(ticket);
+    count_as_pinning(server, request);
+    return request;
 }
 
 // Whether an upstream is such as the request needs, if it needs not just one of all.
@@ -421,7 +416,7 @@ static void place(struct server *server, struct upstream *upstream, struct outco
         give(outcomes, request, upstream);
         return;
     }
-    while (!upstream->is_pinned && (request = next_granted(server, outcomes, now_us))) {
+    while (!upstream->is_pinned && (request = next_granted(server, now_us))) {
         if (suits(upstream, request)) {
             give(outcomes, request, upstream);
             return;
@@ -525,7 +520,7 @@ static void open_if_needed(struct server *server, struct outcomes *outcomes, int
 static void grant(struct server *server, struct outcomes *outcomes, int64_t now_us)
 {
     struct request *request;
-    while ((request = next_granted(server, outcomes, now_us))) {
+    while ((request = next_granted(server, now_us))) {
         tell(outcomes, request, NEWS_GRANTED);
     }
 }
@@ -634,7 +629,8 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
 
     pthread_mutex_lock(&server->lock);
     struct tenant_use *use = place_tenant(server, request, now_us);
-    bool pinned = must_not_pin(server, request);
+    ask.pins = may_pin(server, request);
+    bool pinned = ask.pins && server->pinned_count >= server->pinned_limit;
     if (pinned || breaker_forbids(server, now_us)) {
         gate_turn_away(server->gate, &request->ticket, pinned ? REFUSED_PINNED : REFUSED_NO_SERVER);
         use->shed++;
@@ -650,7 +646,7 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
     ask.shape = request->shape;
     ask.shape->arrived++;
     demand_arrived(&server->demand, request->tenant.id, request->tenant.name);
-    keep_for_transactions(server);
+    leave_room(server);
     enum gate_answer answer = gate_ask(server->gate, &request->ticket, &ask, now_us);
     if (answer == GATE_REFUSED) {
         count_refused(server, request);
@@ -1168,7 +1164,8 @@ void server_closed(struct server *server, struct upstream *upstream, struct work
     server->leaving -= upstream->makes_room;
     forgive_cut(server, upstream);
     leave(server, &outcomes, now_us);
-    pthread_mutex_unlock(&server->lock);
+    grant(server, &outcomes, now_us); // who may keep one in the place of a pinned one
+    unlock(server);
 
     deliver(server, worker, &outcomes);
     servers_feed(servers, worker, now_us);

@@ -68,7 +68,7 @@ static void show_client(struct show *show, const struct client *client, int64_t 
 
 static void show_request(struct show *show, const struct request *request, int64_t now_us)
 {
-    static const char *const lanes[] = {"normal", "slow", "stream"};
+    static const char *const lanes[] = {"normal", "slow", "stream", "pinning"};
     _Static_assert(LANE_COUNT == sizeof lanes / sizeof lanes[0], "a text for each");
     if (request->step <= STEP_CLASSIFY) {
         return; // not known yet what it is

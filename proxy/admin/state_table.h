@@ -171,7 +171,7 @@
     FIELD(requests, state, TEXT, "", NULL, "`local` (weir answers it), `queued` (waits for a "     \
         "permit), `waitingForUpstream`, `sending`, `served` (the server works on it), or "         \
         "`replying`.")                                                                             \
-    FIELD(requests, lane, TEXT, "", NULL, "`normal`, `slow` or `stream`.")                         \
+    FIELD(requests, lane, TEXT, "", NULL, "`normal`, `slow`, `stream` or, behind a load balancer, `pinning`.") \
     FIELD(requests, age, REAL, "seconds", NULL, "Since its last byte came.")                       \
     FIELD(requests, held, REAL, "seconds", NULL, "Since it was given a permit; 0: it holds none.") \
     FIELD(requests, bytes, INT, "bytes", NULL, "Of its message.")                                  \

@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import bson
@@ -98,6 +99,21 @@ def test_pinned_connections_are_a_part_of_the_cap(stub, proxy, client):
         reply = connection.ask({"killCursors": "things", "cursors": cursors[:1]})
         assert reply["cursorsKilled"] == cursors[:1]
         assert open_cursor(connection)
+
+
+def test_more_reads_at_once_than_may_keep_one_have_their_turns(stub):
+    """Each might leave a cursor; none does, so all are served. Writes go on beside them."""
+    with weir.Weir(stub.uri, "--max-wait", "60s", cap=CAP) as proxy:
+        with pymongo.MongoClient(proxy.uri, retryReads=False) as client:
+            things = client.test.things
+            things.insert_one({"_id": 0})
+            held = stub.fail("find", delay_s=60, executes=True, times=None)
+            with ThreadPoolExecutor(4 * CAP) as pool:
+                found = [pool.submit(things.find_one, {"_id": 0}) for _ in range(4 * CAP)]
+                stub.wait_until(lambda: proxy.state()["queued"] == 4 * CAP - PINNED)
+                things.insert_one({"_id": 1})
+                stub.let_go(held)
+            assert all(future.result() for future in found)
 
 
 def test_what_is_refused_for_want_of_a_place_is_an_exhaustion(stub):

@@ -135,8 +135,9 @@ static void check_permits(const struct server *server)
     int told = atomic_load(&server->pulse.in_flight);
     HOLDS(told == counts.in_flight, "selection takes %d to be in flight, there are %d", told,
           counts.in_flight);
-    // With no slow lane and no deadlines, whoever waits could go.
-    bool all_alike = world.knobs.slow_share >= 1 && world.knobs.max_time == 0 && !operator_pauses();
+    // With no slow lane, nothing that keeps connections, and no deadlines, whoever waits could go.
+    bool all_alike = world.knobs.slow_share >= 1 && !world.knobs.balanced &&
+                     world.knobs.max_time == 0 && !operator_pauses();
     HOLDS(!all_alike || !counts.available || counts.queued == 0 ||
               counts.in_flight >= counts.limit - counts.kept,
           "%zu requests queue, and only %d of %d permits are out", counts.queued, counts.in_flight,

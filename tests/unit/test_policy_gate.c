@@ -1421,6 +1421,54 @@ static void streams_are_beside_the_limit(void **state)
     world_fini(&world);
 }
 
+static enum gate_answer ask_to_pin(struct world *world, int i, struct shape *shape, int64_t now_us)
+{
+    struct gate_ask ask = {.shape = shape, .deadline_us = FOREVER, .pins = true};
+    return gate_ask(world->gate, &world->tickets[i], &ask, now_us);
+}
+
+// What may keep a connection waits while as many are under way as may be; nothing else does.
+static void what_may_keep_a_connection_waits_for_room(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    assert_int_equal(ask_to_pin(&world, 0, &world.quick, 0), GATE_QUEUED); // none was left yet
+    gate_leave_room(world.gate, 2);
+    assert_ptr_equal(gate_grant_next(world.gate, 1), &world.tickets[0]);
+    assert_int_equal(ask_to_pin(&world, 1, &world.quick, 1), GATE_GRANTED);
+    assert_int_equal(ask_to_pin(&world, 2, &world.quick, 2), GATE_QUEUED);
+    assert_int_equal(ask_to_pin(&world, 3, &world.slow, 2), GATE_QUEUED);
+    assert_int_equal(ask(&world, 4, OTHER, 3), GATE_GRANTED);
+    assert_null(gate_grant_next(world.gate, 3));
+    done(&world, 0, 4);
+    assert_null(gate_grant_next(world.gate, 4)); // it is for the caller to say
+    gate_leave_room(world.gate, 1);
+    assert_ptr_equal(gate_grant_next(world.gate, 5), &world.tickets[2]);
+    gate_leave_room(world.gate, 1);
+    assert_ptr_equal(gate_grant_next(world.gate, 5), &world.tickets[3]);
+    world_fini(&world);
+}
+
+static void whether_it_keeps_a_connection_or_not_the_first_goes_first(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    ask_granted(&world, 0, LIMIT, OTHER, 0);
+    gate_leave_room(world.gate, LIMIT);
+    for (int i = LIMIT; i < LIMIT + 4; i++) {
+        enum gate_answer answer =
+            i % 2 ? ask_to_pin(&world, i, &world.quick, i) : ask(&world, i, OTHER, i);
+        assert_int_equal(answer, GATE_QUEUED);
+    }
+    for (int i = 0; i < 4; i++) {
+        done(&world, i, 10);
+        assert_ptr_equal(gate_grant_next(world.gate, 10), &world.tickets[LIMIT + i]);
+    }
+    world_fini(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1479,6 +1527,8 @@ int main(void)
         cmocka_unit_test(slow_is_what_is_slower_than_the_server),
         cmocka_unit_test(streams_are_beside_the_limit),
         cmocka_unit_test(in_a_pause_only_what_finishes_goes),
+        cmocka_unit_test(what_may_keep_a_connection_waits_for_room),
+        cmocka_unit_test(whether_it_keeps_a_connection_or_not_the_first_goes_first),
         cmocka_unit_test(every_refusal_has_its_word),
         cmocka_unit_test(freeing_nothing_is_no_harm),
     };
