@@ -14,7 +14,10 @@
 #include "proxy/log.h"
 #include "proxy/login.h"
 #include "proxy/mem.h"
+#include "proxy/net/socket.h"
 #include "proxy/request.h"
+
+#define KERNEL_LATER_US INT64_C(1000000)
 
 _Static_assert(CLOSE_REASON_COUNT <= WORKER_REASONS_MAX, "room to count them");
 
@@ -391,6 +394,8 @@ void client_accept(struct worker *worker, int fd, int door)
     if (!client_has_place(client)) {
         log_no_place(client);
     }
+    // Who does not read is given up by weir, which can say why, and the kernel comes after it.
+    socket_be_patient(fd, config->message_timeout_us + KERNEL_LATER_US);
     struct stream_handler handler = {client_ready, client};
     bool plain_allowed = config->tls_mode != CONFIG_TLS_REQUIRE;
     struct tls_server *tls =

@@ -30,6 +30,13 @@ static void set_tcp(int fd)
     option_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS);
 }
 
+void socket_be_patient(int fd, int64_t patience_us)
+{
+    if (patience_us > UNACKNOWLEDGED_MS * INT64_C(1000)) {
+        option_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)(patience_us / 1000));
+    }
+}
+
 int socket_open(const struct address *address)
 {
     int family = address->storage.ss_family;

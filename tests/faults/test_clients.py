@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
 import resource
+import socket
+import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +22,7 @@ from crowd import Crowd, until, write, written
 MANY = 5000
 HALF = 50
 HASTY = 4000
+PIDFD_GETFD = 438  # the number of the system call
 
 
 @pytest.fixture
@@ -95,6 +100,38 @@ def test_all_are_killed_while_they_wait_for_the_server(secantus):
         others.assert_truthful(secantus)
         assert secantus.client().test.too_early.find_one() is None
         proxy.wait_until_at_rest()
+
+
+def socket_of(proxy, app: raw.Connection) -> socket.socket:
+    """weir's end of that connection, as it is in its own process."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    process = os.pidfd_open(proxy.pid)
+    try:
+        for number in map(int, os.listdir(f"/proc/{proxy.pid}/fd")):
+            if (fd := libc.syscall(PIDFD_GETFD, process, number, 0)) < 0:
+                pytest.skip(f"nobody may look at its sockets: {os.strerror(ctypes.get_errno())}")
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                end = socket.socket(fileno=fd)
+                with contextlib.suppress(OSError):  # one that listens has no peer
+                    if end.getpeername() == app.stream.getsockname():
+                        return end
+                end.close()
+            else:
+                os.close(fd)
+    finally:
+        os.close(process)
+    raise AssertionError("weir has no end of it")
+
+
+@pytest.mark.parametrize("timeout_s", (20, 60, 3600))
+def test_the_kernel_does_not_end_who_may_read_slowly_yet(secantus, timeout_s):
+    """Else a reader that pauses was ended after 30 s, whatever net.messageTimeout said."""
+    with weir.Weir(secantus.uri, "--message-timeout", f"{timeout_s}s") as proxy:
+        with raw.Connection.to(proxy.address) as app:
+            app.hello()
+            with socket_of(proxy, app) as end:
+                ends_ms = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert ends_ms >= 30_000 and ends_ms > timeout_s * 1000
 
 
 def test_apps_ask_and_leave(secantus):
