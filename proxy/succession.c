@@ -397,9 +397,7 @@ static void take_place_back(struct weir *weir, int status)
         orders_upgraded(weir, false, successor->why);
     }
     end_relay(weir);
-    talk_close(&successor->telling.talk);
-    free(successor);
-    weir->successor = NULL;
+    succession_fini(weir);
 }
 
 static void follow(struct weir *weir)
@@ -538,9 +536,7 @@ static void have_all(struct weir *weir)
     listen_to_predecessor(weir); // what it had said before
     end_relay(weir);
     servers_set_succession_cap(weir->shared.servers, INT_MAX, INT_MAX);
-    talk_close(&weir->predecessor->telling.talk);
-    free(weir->predecessor);
-    weir->predecessor = NULL;
+    succession_fini(weir);
     notify("READY=1");
 }
 
@@ -568,4 +564,18 @@ void succession_inherit(struct weir *weir)
         inherit(weir);
     }
     pthread_mutex_unlock(&weir->talking);
+}
+
+// --- the end ------------------------------------------------------------------------------------
+
+void succession_fini(struct weir *weir)
+{
+    struct telling *telling = telling_of(weir);
+    if (telling) {
+        talk_close(&telling->talk);
+    }
+    free(weir->successor);
+    free(weir->predecessor);
+    weir->successor = NULL;
+    weir->predecessor = NULL;
 }

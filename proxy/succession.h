@@ -72,4 +72,7 @@ void succession_inherit(struct weir *weir);
 // It cannot. Likewise.
 void succession_refuse(const char *why);
 
+// Forgets whichever there is, at the end.
+void succession_fini(struct weir *weir);
+
 #endif

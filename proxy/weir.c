@@ -803,8 +803,7 @@ static void dispose(struct weir *weir)
     }
     approach_drop(weir->shared.approach);
     config_free(weir->latest);
-    free(weir->successor);
-    free(weir->predecessor);
+    succession_fini(weir);
     pthread_cond_destroy(&weir->found_it);
     pthread_mutex_destroy(&weir->talking);
     pthread_mutex_destroy(&weir->posting);
