@@ -821,7 +821,7 @@ static void complain_of_command(struct inquiry *inquiry, struct bytes name)
     snprintf(format, sizeof format,
              "weir: '%%.*s' is not supported on the database weir%s%s%s: it has find, count, "
              "countDocuments, listCollections, orders, and help ({help: 1} shows them with "
-             "examples); weir ctl has drain, reload and upgrade as well",
+             "examples); weir ctl has upgrade as well",
              some ? " (did you mean " : "", guess.match, some ? "?)" : "");
     complain(inquiry, CODE_NOT_SUPPORTED, format, name);
 }
