@@ -573,15 +573,15 @@ static void complain_of_name(struct order *order)
     for (size_t i = 0; i < KINDS; i++) {
         guess_try(&guess, kinds[i].name);
     }
+    bool near = guess.match[0] != '\0' && order->name[0] != '\0';
+    bool misses_word = seconds[0] != '\0' && !(near && strchr(order->name, ' '));
     if (begun && begun->number) {
         fail(order, "%.60s: needs %s", order->name, begun->number);
     } else if (begun) {
         fail(order, "%.60s: no word follows %s", order->name, begun->name);
-    } else if (strchr(order->name, ' ') && guess.match[0] != '\0') {
-        fail(order, "%.60s: unknown order, did you mean %s?", order->name, guess.match);
-    } else if (seconds[0] != '\0') {
+    } else if (misses_word) {
         fail(order, "%.60s: needs %s", order->name, seconds);
-    } else if (guess.match[0] != '\0' && order->name[0] != '\0') {
+    } else if (near) {
         fail(order, "%.60s: unknown order, did you mean %s?", order->name, guess.match);
     } else {
         fail(order, "%.60s: unknown order, see help", order->name);
