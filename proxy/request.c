@@ -551,14 +551,17 @@ static enum request_step step_rules(struct request *request)
 
 // --- ROUTE --------------------------------------------------------------------------------------
 
-// What is in the message's buffer has changed, and is still a command.
+// What is in the message's buffer has changed. If it is no command any more, that says so and ROUTE
+// sees it.
 static void read_again(struct request *request)
 {
     request->length = buffer_held(&request->message);
     struct bytes message = {buffer_at(&request->message), request->length};
-    enum wire_error error = read_command(request, message);
-    assert(error == WIRE_OK);
-    (void)error;
+    request->wire_error = read_command(request, message);
+    if (request->wire_error) { // what these borrowed is not there any more
+        request->msg = (struct op_msg){0};
+        request->command = (struct command){.info = command_at(0)};
+    }
 }
 
 // Puts the next part of a killCursors for several servers in the place of the message. False: all
@@ -640,6 +643,12 @@ static enum request_step end_unwanted(struct request *request)
     return request->abandoned ? STEP_END : STEP_FAIL;
 }
 
+static enum request_step fail_as_spoilt(struct request *request)
+{
+    request->failure = FAILURE_BAD_MESSAGE;
+    return STEP_FAIL;
+}
+
 static enum request_step step_route(struct request *request)
 {
     struct server *server;
@@ -650,11 +659,14 @@ static enum request_step step_route(struct request *request)
         prepare(request);
     }
     request->asked = false;
+    if (request->wire_error) {
+        return fail_as_spoilt(request);
+    }
     switch (route_request(request, &server)) {
     case ROUTE_FOUND:
         go_to(request, server);
         suit_the_member(request);
-        return STEP_ADMIT;
+        return request->wire_error ? fail_as_spoilt(request) : STEP_ADMIT;
     case ROUTE_NOBODY:
         go_to(request, server);
         return STEP_ADMIT;

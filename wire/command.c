@@ -205,6 +205,29 @@ static void read_name(struct reading *reading, const struct bson_element *elemen
     }
 }
 
+static bool is_read(struct bytes key)
+{
+#define X(text, reader)                                                                            \
+    if (bytes_equal(key, text)) {                                                                  \
+        return true;                                                                               \
+    }
+    FIELDS(X)
+#undef X
+    return false;
+}
+
+// Where weir looks for a field in the body, or puts one into it, none must come beside it: servers
+// take none of these so.
+static bool has_field_as_sequence(const struct op_msg *msg)
+{
+    for (int i = 0; i < msg->sequence_count; i++) {
+        if (is_read(msg->sequences[i].name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool is_sequence(const struct op_msg *msg, struct bytes key)
 {
     for (int i = 0; i < msg->sequence_count; i++) {
@@ -252,6 +275,9 @@ enum wire_error command_read(struct bytes message, const struct op_msg *msg,
     }
     if (!reading.command.database.at) {
         return WIRE_NO_DB;
+    }
+    if (has_field_as_sequence(msg)) {
+        return WIRE_NO_SEQUENCE;
     }
     *ret_command = reading.command;
     return WIRE_OK;

@@ -54,7 +54,8 @@ struct command {
 };
 
 // Reads the command of a message. `message` is what *msg was read from. WIRE_NO_DB,
-// WIRE_EMPTY_COMMAND, WIRE_FIELD_TWICE (a sequence's name is also a field), WIRE_BAD_BSON.
+// WIRE_EMPTY_COMMAND, WIRE_FIELD_TWICE (a sequence's name is also a field), WIRE_NO_SEQUENCE (it is
+// that of a field that is read here), WIRE_BAD_BSON.
 enum wire_error command_read(struct bytes message, const struct op_msg *msg,
                              struct command *ret_command) __attribute__((warn_unused_result));
 

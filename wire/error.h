@@ -19,6 +19,7 @@
     X(WIRE_DUPLICATE_SEQUENCE, 40431, false, "OP_MSG has two sequences of one name")               \
     X(WIRE_UNKNOWN_SECTION, 40432, true, "OP_MSG has a section of unknown kind")                   \
     X(WIRE_FIELD_TWICE, 40433, false, "OP_MSG has a field both in the body and as a sequence")     \
+    X(WIRE_NO_SEQUENCE, 40415, false, "OP_MSG has as a sequence what is a field of the body")      \
     X(WIRE_NO_BODY, 40587, false, "OP_MSG has no body section")                                    \
     X(WIRE_NO_DB, 40571, false, "OP_MSG requests need a $db argument of type string")              \
     X(WIRE_DB_IN_QUERY, 40621, false, "$db is not allowed in OP_QUERY requests")                   \

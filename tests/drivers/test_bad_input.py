@@ -26,11 +26,12 @@ DEPTH = 200  # levels of nesting that a server takes, the command's own included
 SILENT = 10_000
 
 DEADLINES = ("--message-timeout", "1s", "--handshake-timeout", "1s", "--max-wait", "60s")
+MAX_TIME = ("--max-time-default", "10m")
 
 
 @pytest.fixture(scope="module")
 def proxy(secantus):
-    with weir.Weir(secantus.uri, *DEADLINES, cap=4) as proxy:
+    with weir.Weir(secantus.uri, *DEADLINES, *MAX_TIME, cap=4) as proxy:
         yield proxy
 
 
@@ -179,6 +180,9 @@ MENDABLE = {
     "sequence twice": (op_msg(INSERT, ONE, ONE), 40431),
     "sequence that is a field, too": (
         op_msg(raw.body({"insert": "t", "documents": [], "$db": "test"}), ONE), 40433
+    ),
+    "sequence that weir might put into the body": (
+        op_msg(raw.body({"find": "t", "$db": "test"}), raw.sequence(b"maxTimeMS", {})), 40415
     ),
     "no section": (op_msg(), 40587),
     "no body": (op_msg(ONE), 40587),

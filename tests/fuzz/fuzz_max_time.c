@@ -5,6 +5,8 @@
 // with it in sequences.
 //
 //      input: limit 2 | preset 2 | waited 2 | length of the body 2 | body | a sequence's documents
+//
+// Of an odd `waited` the sequence has the field's own name, which must be refused.
 
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/model.h"
@@ -15,6 +17,11 @@ struct reading {
     struct command command;
 };
 
+struct sequence {
+    const char *name;
+    struct bytes documents;
+};
+
 static bool read_message(const struct buffer *message, struct reading *reading)
 {
     struct bytes bytes = {buffer_at(message), buffer_held(message)};
@@ -22,17 +29,19 @@ static bool read_message(const struct buffer *message, struct reading *reading)
            command_read(bytes, &reading->msg, &reading->command) == WIRE_OK;
 }
 
-static void make_message(struct buffer *out, struct bytes body, struct bytes documents)
+static void make_message(struct buffer *out, struct bytes body, const struct sequence *sequence)
 {
     static const uint8_t kind = 1;
     size_t start = op_msg_begin(out, 7, 0);
     buffer_append(out, body.at, body.len);
+    struct bytes documents = sequence->documents;
+    size_t name_len = strlen(sequence->name) + 1;
     if (documents.len > 0) {
         uint8_t len[4];
-        store_i32(len, (int32_t)(sizeof len + sizeof "docs" + documents.len));
+        store_i32(len, (int32_t)(sizeof len + name_len + documents.len));
         buffer_append(out, &kind, 1);
         buffer_append(out, len, sizeof len);
-        buffer_append(out, "docs", sizeof "docs");
+        buffer_append(out, sequence->name, name_len);
         buffer_append(out, documents.at, documents.len);
     }
     op_msg_end(out, start);
@@ -75,20 +84,21 @@ static struct buffer body_with(struct bytes body, int64_t ms)
     return out;
 }
 
-static void must_be(const struct buffer *message, struct bytes body, struct bytes documents)
+static void must_be(const struct buffer *message, struct bytes body,
+                    const struct sequence *sequence)
 {
     struct buffer expected = {0};
-    make_message(&expected, body, documents);
+    make_message(&expected, body, sequence);
     MUST(same_bytes((struct bytes){buffer_at(message), buffer_held(message)},
                     (struct bytes){buffer_at(&expected), buffer_held(&expected)}));
     buffer_fini(&expected);
 }
 
-static void must_be_with(const struct buffer *message, struct bytes body, struct bytes documents,
-                         int64_t ms)
+static void must_be_with(const struct buffer *message, struct bytes body,
+                         const struct sequence *sequence, int64_t ms)
 {
     struct buffer with = body_with(body, ms);
-    must_be(message, (struct bytes){buffer_at(&with), buffer_held(&with)}, documents);
+    must_be(message, (struct bytes){buffer_at(&with), buffer_held(&with)}, sequence);
     buffer_fini(&with);
 }
 
@@ -109,36 +119,37 @@ static int64_t expected_ms(const struct command *command, struct max_time_bounds
     return bounds.preset_ms && bounds.preset_ms < limit_ms ? bounds.preset_ms : limit_ms;
 }
 
-static void check_clamp(struct bytes body, struct bytes documents, struct max_time_bounds bounds)
+static void check_clamp(struct bytes body, const struct sequence *sequence,
+                        struct max_time_bounds bounds)
 {
     struct buffer message = {0};
     struct reading reading;
-    make_message(&message, body, documents);
+    make_message(&message, body, sequence);
     if (read_message(&message, &reading)) {
         int64_t ms = expected_ms(&reading.command, bounds);
         bool changed = max_time_clamp(&message, &reading.command, bounds);
         MUST(changed == (ms >= 0));
         if (changed) {
-            must_be_with(&message, body, documents, ms);
+            must_be_with(&message, body, sequence, ms);
             MUST(read_message(&message, &reading));
             MUST(max_time_of(&reading.command) == ms);
             MUST(!max_time_clamp(&message, &reading.command, bounds));
         } else {
-            must_be(&message, body, documents);
+            must_be(&message, body, sequence);
         }
     }
     buffer_fini(&message);
 }
 
-static void check_write(struct bytes body, struct bytes documents, int64_t waited_ms)
+static void check_write(struct bytes body, const struct sequence *sequence, int64_t waited_ms)
 {
     struct buffer message = {0};
     struct reading reading;
-    make_message(&message, body, documents);
+    make_message(&message, body, sequence);
     int64_t ms = read_message(&message, &reading) ? max_time_of(&reading.command) : 0;
     if (ms > waited_ms) {
         max_time_write(&reading.command, buffer_at(&message), ms - waited_ms);
-        must_be_with(&message, body, documents, ms - waited_ms);
+        must_be_with(&message, body, sequence, ms - waited_ms);
     }
     buffer_fini(&message);
 }
@@ -162,9 +173,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t *at = exact_copy(piece.at, piece.len);
     store_i32(at, (int32_t)piece.len);
     struct bytes body = {at, piece.len};
-    struct bytes documents = {input.at, input.len};
-    check_clamp(body, documents, bounds);
-    check_write(body, documents, waited_ms);
+    struct sequence sequence = {waited_ms % 2 ? "maxTimeMS" : "docs", {input.at, input.len}};
+    check_clamp(body, &sequence, bounds);
+    check_write(body, &sequence, waited_ms);
     free(at);
     return 0;
 }

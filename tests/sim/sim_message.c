@@ -292,7 +292,8 @@ void message_malformed(const struct op *op, struct buffer *out)
     append_op(op, 0, 0, &message);
     uint8_t *at = buffer_at(&message);
     size_t len = buffer_held(&message);
-    switch (op->id % 6) {
+    static const uint8_t sequence[] = "\1\x13\0\0\0maxTimeMS\0\5\0\0\0";
+    switch (op->id % 7) {
     case 0:
         set_number(at, 5); // a length that cannot be
         break;
@@ -311,8 +312,14 @@ void message_malformed(const struct op *op, struct buffer *out)
     case 5:
         at[HEADER_BYTES + 9] = 0x77; // a type
         break;
+    case 6:
+        set_number(at, (int32_t)(len + sizeof sequence)); // a sequence that is a field
+        break;
     }
     buffer_append(out, at, len);
+    if (op->id % 7 == 6) {
+        buffer_append(out, sequence, sizeof sequence);
+    }
     buffer_fini(&message);
 }
 

@@ -324,6 +324,37 @@ static void a_field_is_not_also_a_sequence(void **state)
     }
 }
 
+// Where weir looks, or writes: it would see neither what is there nor what a server makes of both.
+static void a_field_that_is_read_is_no_sequence(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        enum wire_error error;
+    } cases[] = {
+        {"maxTimeMS", WIRE_NO_SEQUENCE},
+        {"$readPreference", WIRE_NO_SEQUENCE},
+        {"lsid", WIRE_NO_SEQUENCE},
+        {"cursors", WIRE_NO_SEQUENCE},
+        {"documents", WIRE_OK},
+        {"maxTimeM", WIRE_OK},
+        {"", WIRE_OK},
+    };
+    static const char *const documents[] = {"{'_id': 1}", NULL};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct buffer out = {0};
+        sample_begin(&out, 1, 0, 0);
+        sample_body(&out, "{'insert': 'c', '$db': 'a'}");
+        sample_sequence(&out, cases[i].name, documents);
+        sample_end(&out);
+        struct op_msg msg;
+        struct command command;
+        assert_int_equal(op_msg_read(buffer_bytes(&out), &msg), WIRE_OK);
+        assert_int_equal(command_read(buffer_bytes(&out), &msg, &command), cases[i].error);
+        buffer_fini(&out);
+    }
+}
+
 static void of_a_field_twice_the_first_counts(void **state)
 {
     (void)state;
@@ -541,6 +572,7 @@ int main(void)
         cmocka_unit_test(a_session_id_is_a_uuid_or_none),
         cmocka_unit_test(what_is_no_command),
         cmocka_unit_test(a_field_is_not_also_a_sequence),
+        cmocka_unit_test(a_field_that_is_read_is_no_sequence),
         cmocka_unit_test(of_a_field_twice_the_first_counts),
         cmocka_unit_test(a_bad_body_is_told),
         cmocka_unit_test(a_write_is_made_to_reply),
