@@ -1547,9 +1547,8 @@ void request_abandon(struct request *request)
 void request_lose_upstream(struct request *request)
 {
     request->upstream_lost = true;
-    if (!request->is_ready) {
-        worker_make_ready(request->worker, request);
-    }
+    worker_forget(request->worker, request); // it may starve
+    worker_make_ready(request->worker, request);
 }
 
 void request_kill(struct request *request)

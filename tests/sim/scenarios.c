@@ -403,6 +403,24 @@ static void draining(struct knobs *knobs)
     knobs->think_us = dice_scale(10, 4 * SECOND);
 }
 
+// Replies starve for memory, since apps do not take theirs, while their server goes away or is cut.
+static void starving(struct knobs *knobs)
+{
+    large(knobs);
+    draw_impatience(knobs);
+    knobs->servers = (int)dice_between(2, 4);
+    knobs->secondary = 0.5;
+    knobs->connections = (int)dice_between(4, 10);
+    knobs->max_buffered = knobs->large_bytes * (size_t)dice_between(1, 3);
+    knobs->message_timeout_us = dice_scale(10 * SECOND, 60 * SECOND);
+    knobs->slow_reader = 0.8;
+    knobs->slow_reader_us = dice_scale(100 * MS, 4 * SECOND);
+    knobs->quit = 0;
+    knobs->leave_every_us = dice_scale(500 * MS, 10 * SECOND);
+    knobs->stepdown_every_us = dice_scale(500 * MS, 10 * SECOND);
+    knobs->rules_every_us = dice_chance(0.5) ? 0 : dice_scale(10 * MS, 1 * SECOND);
+}
+
 // Everything at once.
 static void chaos(struct knobs *knobs)
 {
@@ -463,15 +481,34 @@ static void operated(struct knobs *knobs)
 }
 
 const struct scenario scenarios[] = {
-    {"calm", calm},         {"crowd", crowd},         {"slow_shape", slow_shape},
-    {"runaways", runaways}, {"hand_over", hand_over}, {"quitters", quitters},
-    {"orphans", orphans},   {"large", large},         {"flaky", flaky},
-    {"refusing", refusing}, {"stalling", stalling},   {"stepdown", stepdown},
-    {"lying", lying},       {"members", members},     {"restless", restless},
-    {"total", total},       {"balanced", balanced},   {"narrow", narrow},
-    {"ending", ending},     {"chaos", chaos},         {"compressed", compressed},
-    {"silent", silent},     {"ruled", ruled},         {"leaks", leaks},
-    {"draining", draining}, {"operated", operated},   {"lobby", lobby},
+    {"calm", calm},
+    {"crowd", crowd},
+    {"slow_shape", slow_shape},
+    {"runaways", runaways},
+    {"hand_over", hand_over},
+    {"quitters", quitters},
+    {"orphans", orphans},
+    {"large", large},
+    {"flaky", flaky},
+    {"refusing", refusing},
+    {"stalling", stalling},
+    {"stepdown", stepdown},
+    {"lying", lying},
+    {"members", members},
+    {"restless", restless},
+    {"total", total},
+    {"balanced", balanced},
+    {"narrow", narrow},
+    {"ending", ending},
+    {"chaos", chaos},
+    {"compressed", compressed},
+    {"silent", silent},
+    {"ruled", ruled},
+    {"leaks", leaks},
+    {"draining", draining},
+    {"operated", operated},
+    {"lobby", lobby},
+    {"starving", starving},
     {NULL, NULL},
 };
 
