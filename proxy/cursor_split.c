@@ -9,7 +9,8 @@
 #include "proxy/request.h"
 #include "wire/request_build.h"
 
-#define SERVERS_MAX 64 // cursors of more servers go with the first
+#define SERVERS_MAX 64           // cursors of more servers go with the first
+#define CURSORS_MAX_BYTES 100000 // some thousands; more, as no driver sends, all go with the first
 
 static const char *const lists[] = {
     "cursorsKilled",
@@ -80,7 +81,8 @@ struct cursor_split *cursor_split_new(struct affinity *affinity, const struct re
     bson_t body;
     bson_iter_t iter;
     bson_iter_t cursors;
-    if (command->cursors.len == 0 || request->bond.server == 0 || request->msg.sequence_count > 0 ||
+    if (command->cursors.len == 0 || command->cursors.len > CURSORS_MAX_BYTES ||
+        request->bond.server == 0 || request->msg.sequence_count > 0 ||
         !bson_init_static(&body, command->body.at, command->body.len) ||
         !bson_iter_init_find(&iter, &body, "cursors") || !bson_iter_recurse(&iter, &cursors)) {
         return NULL;
