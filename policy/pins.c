@@ -45,16 +45,6 @@ struct pins *pins_new(size_t capacity)
     return pins;
 }
 
-void pins_free(struct pins *pins)
-{
-    if (!pins) {
-        return;
-    }
-    free(pins->entries);
-    free(pins->buckets);
-    free(pins);
-}
-
 // By the cursor's id alone, so that one chain has all cursors of that id.
 static struct pin **bucket_of(struct pins *pins, const struct pin_key *key)
 {
@@ -159,6 +149,15 @@ static void orphan_append(struct pins *pins, struct pin *pin)
     pins->orphans_last = pin;
 }
 
+static void orphan_prepend(struct pins *pins, struct pin *pin)
+{
+    give_to(pin, &pins->orphans);
+    pin->owner = NULL;
+    if (!pin->owner_next) {
+        pins->orphans_last = pin;
+    }
+}
+
 // Out of the list of its owner or of the orphans.
 static void take_away(struct pins *pins, struct pin *pin)
 {
@@ -175,8 +174,48 @@ static void take_away(struct pins *pins, struct pin *pin)
     }
 }
 
+struct pin_tie *pin_tie_new(uint64_t connection)
+{
+    struct pin_tie *tie = memory_new(1, sizeof(*tie));
+    tie->connection = connection;
+    return tie;
+}
+
+static void tie_free_if_unused(struct pin_tie *tie)
+{
+    if (tie->pins == 0 && tie->is_cut) {
+        free(tie);
+    }
+}
+
+void pin_tie_cut(struct pin_tie *tie)
+{
+    if (tie) {
+        tie->is_cut = true;
+        tie_free_if_unused(tie);
+    }
+}
+
+void pin_untie(struct pin_tie *tie)
+{
+    if (tie) {
+        tie->pins--;
+        tie_free_if_unused(tie);
+    }
+}
+
+void pin_tie_to(struct pin *pin, struct pin_tie *tie)
+{
+    tie->pins++;
+    pin_untie(pin->tie);
+    pin->tie = tie;
+    pin->connection = tie->connection;
+}
+
 static void forget(struct pins *pins, struct pin *pin)
 {
+    pin_untie(pin->tie);
+    pin->tie = NULL;
     bucket_remove(pins, pin);
     use_remove(pins, pin);
     take_away(pins, pin);
@@ -185,6 +224,19 @@ static void forget(struct pins *pins, struct pin *pin)
     pins->count--;
     pin->in_use = false;
     pins->transactions -= pin->key.kind == PIN_TRANSACTION;
+}
+
+void pins_free(struct pins *pins)
+{
+    if (!pins) {
+        return;
+    }
+    while (pins->oldest) {
+        forget(pins, pins->oldest);
+    }
+    free(pins->entries);
+    free(pins->buckets);
+    free(pins);
 }
 
 static struct pin *take_entry(struct pins *pins)
@@ -210,6 +262,7 @@ static struct pin *add(struct pins *pins, const struct pin_key *key, struct pin_
     pin->streams = false;
     pin->was_tried = false;
     pin->connection = 0;
+    pin->tie = NULL;
     pin->in_use = true;
     pin->story = (struct pin_story){0};
     pin->identity = 0;
@@ -336,14 +389,31 @@ void pins_orphan(struct pins *pins, struct pin_owner *owner, int64_t now_us)
     }
 }
 
+void pins_give_up(struct pins *pins, const struct pin_key *key)
+{
+    struct pin *pin = find(pins, key);
+    if (pin) {
+        take_away(pins, pin);
+        orphan_prepend(pins, pin);
+        pin->orphaned_us = INT64_MIN / 2;
+    }
+}
+
+const struct pin *pins_due(const struct pins *pins, int64_t grace_us, int64_t now_us)
+{
+    const struct pin *pin = pins->orphans.first;
+    return pin && now_us - pin->orphaned_us >= grace_us ? pin : NULL;
+}
+
 bool pins_reap(struct pins *pins, int64_t grace_us, int64_t now_us, struct pin *ret_pin)
 {
     struct pin *pin = pins->orphans.first;
-    if (!pin || now_us - pin->orphaned_us < grace_us) {
+    if (!pins_due(pins, grace_us, now_us)) {
         return false;
     }
-    forget(pins, pin);
     *ret_pin = *pin;
+    pin->tie = NULL; // the copy's now
+    forget(pins, pin);
     ret_pin->bucket_next = ret_pin->owner_next = ret_pin->owner_prev = NULL;
     ret_pin->newer = ret_pin->older = NULL;
     return true;

@@ -37,6 +37,14 @@ struct pin_story {
     char shape[192];
 };
 
+// A connection that pins are tied to, where only that one of the server's will do. It lives as long
+// as that connection, or a pin.
+struct pin_tie {
+    uint64_t connection; // the caller's number for it
+    size_t pins;
+    bool is_cut; // the connection is gone
+};
+
 struct pin {
     struct pin *bucket_next;
     struct pin *owner_next; // of its owner, or among the orphans, oldest first
@@ -48,6 +56,7 @@ struct pin {
     uint32_t server;     // the caller's number for it
     int identity;        // likewise, for as whom the deployment knows its user
     uint64_t connection; // likewise, if only this one of the server's will do; or 0
+    struct pin_tie *tie; // to it
     int64_t txn_number;  // PIN_TRANSACTION
     bool streams;        // PIN_CURSOR: its getMores wait for what may come
     bool was_tried;      // to be killed; the caller's
@@ -74,11 +83,22 @@ void pins_free(struct pins *pins); // no owner may have pins any more
 
 // Opens a pin, or takes one that exists over to `owner`, and counts as a use. `namespace` is copied
 // ("" for a transaction), cut at PIN_NAMESPACE_BYTES - 1. Borrowed until the next call that changes
-// something; a new one has `streams` and `was_tried` not set, `connection` and `identity` 0 and an
-// empty story.
+// something; a new one has `streams` and `was_tried` not set, `connection` and `identity` 0, no
+// tie and an empty story.
 struct pin *pins_open(struct pins *pins, const struct pin_key *key, uint32_t server,
                       int64_t txn_number, const char *namespace, struct pin_owner *owner,
                       int64_t now_us);
+
+struct pin_tie *pin_tie_new(uint64_t connection);
+
+// The connection is gone. NULL: no effect.
+void pin_tie_cut(struct pin_tie *tie);
+
+// Ties a pin to a connection, and to no other.
+void pin_tie_to(struct pin *pin, struct pin_tie *tie);
+
+// One pin less is tied to it. NULL: no effect.
+void pin_untie(struct pin_tie *tie);
 
 // The pin of a key, borrowed until the next call that changes something. Of a cursor that has none
 // with this session, one of another session of the same user, if there is one: the server will say
@@ -119,11 +139,18 @@ void pins_expire(struct pins *pins, int64_t idle_us, int64_t now_us);
 // Makes all pins of an owner orphans.
 void pins_orphan(struct pins *pins, struct pin_owner *owner, int64_t now_us);
 
-// Takes out the oldest orphan if it is one for grace_us or longer: true and a copy in *ret_pin, its
-// links cut, or false. Call until false.
+// Makes one an orphan that is due at once, whatever the grace time. No pin of just this key, no
+// effect.
+void pins_give_up(struct pins *pins, const struct pin_key *key);
+
+// The oldest orphan if it is one for grace_us or longer, else NULL.
+const struct pin *pins_due(const struct pins *pins, int64_t grace_us, int64_t now_us);
+
+// Takes out what pins_due says: true and a copy in *ret_pin, its links cut, or false. The copy's
+// tie counts as before, until pin_untie.
 bool pins_reap(struct pins *pins, int64_t grace_us, int64_t now_us, struct pin *ret_pin);
 
-// When pins_reap has something to do again, INT64_MAX if there are no orphans.
+// When pins_due has something again, INT64_MAX if there are no orphans.
 int64_t pins_next_reap(const struct pins *pins, int64_t grace_us);
 
 size_t pins_count(const struct pins *pins);

@@ -17,6 +17,8 @@
 
 #define CURSOR_NOT_FOUND 43
 #define PINS_MAX 100000
+#define AT_ONCE 1000            // cursors, under one lock or by one command
+#define KILLING_REQUESTS_MOST 4 // of a worker under way, so that apps' own requests go on
 
 static void set_session(struct pin_key *key, const struct command *command)
 {
@@ -50,6 +52,23 @@ static bool transaction_key(const struct request *request, struct pin_key *ret_k
     *ret_key = (struct pin_key){.kind = PIN_TRANSACTION, .user = user_of(request)};
     set_session(ret_key, command);
     return true;
+}
+
+// Ids of a killCursors, which has any number of them, so that the table is not locked for all.
+struct cursor_ids {
+    int64_t at[AT_ONCE];
+    size_t count;
+};
+
+// The next ones. False: there are no more.
+static bool next_ids(struct bson_walk *walk, struct cursor_ids *ids)
+{
+    struct bson_element element;
+    ids->count = 0;
+    while (ids->count < AT_ONCE && bson_walk_next(walk, &element) == BSON_WALK_ELEMENT) {
+        ids->count += bson_element_i64(&element, &ids->at[ids->count]);
+    }
+    return ids->count > 0;
 }
 
 // The first id of a killCursors, 0 if it has none.
@@ -148,25 +167,35 @@ static bool may_go_on(struct pins *pins, const struct request *request, int64_t 
            (!goes_on || in_session || pins_find(pins, &key) != NULL);
 }
 
+static bool all_may_go_on(struct affinity *affinity, const struct request *request,
+                          const struct cursor_ids *ids)
+{
+    bool may = true;
+    pthread_mutex_lock(&affinity->lock);
+    for (size_t i = 0; may && i < ids->count; i++) {
+        may = may_go_on(affinity->pins, request, ids->at[i]);
+    }
+    pthread_mutex_unlock(&affinity->lock);
+    return may;
+}
+
 bool affinity_may_go_on(struct affinity *affinity, const struct request *request)
 {
     const struct command *command = &request->command;
+    struct cursor_ids ids = {{command->cursor_id}, 1};
     struct bson_walk walk;
-    struct bson_element element;
     bool may = true;
-    if (!request->user || (command->cursor_id == 0 && command->cursors.len == 0)) {
+    if (!request->user) {
         return true;
     }
-    pthread_mutex_lock(&affinity->lock);
     if (command->cursor_id != 0) {
-        may = may_go_on(affinity->pins, request, command->cursor_id);
-    } else if (bson_walk_begin(&walk, command->cursors)) {
-        while (may && bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT) {
-            int64_t id;
-            may = !bson_element_i64(&element, &id) || may_go_on(affinity->pins, request, id);
+        return all_may_go_on(affinity, request, &ids);
+    }
+    if (command->cursors.len > 0 && bson_walk_begin(&walk, command->cursors)) {
+        while (may && next_ids(&walk, &ids)) {
+            may = all_may_go_on(affinity, request, &ids);
         }
     }
-    pthread_mutex_unlock(&affinity->lock);
     return may;
 }
 
@@ -176,6 +205,17 @@ static void tell_story(struct pin_story *story, const struct request *request)
     snprintf(story->app_name, sizeof story->app_name, "%s", request->app_name);
     memcpy(story->peer, request->peer, sizeof story->peer);
     shape_text(&request->msg, &request->command, story->shape, sizeof story->shape);
+}
+
+// To the upstream that it is on now: a session's next transaction may be on another than the last.
+static void tie(struct pin *pin, struct upstream *upstream)
+{
+    if (upstream->keeps_pins && !upstream->tie) {
+        upstream->tie = pin_tie_new(upstream->id);
+    }
+    if (upstream->keeps_pins) {
+        pin_tie_to(pin, upstream->tie);
+    }
 }
 
 // The request's client has it now. If that went away meanwhile, nobody has, unless another client
@@ -193,17 +233,7 @@ static void open_pin(struct pins *pins, const struct request *request, const str
             tell_story(&pin->story, request);
         }
         pin->identity = request->identity;
-        if (is_new && request->upstream->keeps_pins) {
-            pin->connection = request->upstream->id;
-            request->upstream->pins++;
-        }
-    }
-}
-
-static void close_pin(struct pins *pins, const struct request *request, const struct pin_key *key)
-{
-    if (pins_close(pins, key) && request->upstream->keeps_pins) {
-        request->upstream->pins--;
+        tie(pin, request->upstream);
     }
 }
 
@@ -221,7 +251,7 @@ static void note_transaction(struct pins *pins, const struct request *request,
     bool over = ends && reply->ok;
     bool lost = ends || (reply->labels & LABEL_TRANSIENT_TRANSACTION);
     if (over || (lost && pins_belongs(pins, &key, owner))) {
-        close_pin(pins, request, &key);
+        pins_close(pins, &key);
     } else if (!lost) {
         open_pin(pins, request, &key, "", owner);
     }
@@ -244,7 +274,7 @@ static void note_cursor(struct pins *pins, const struct request *request,
     bool over = reply->ok || reply->code == CURSOR_NOT_FOUND;
     if (command->cursor_id != 0 && reply->cursor_id == 0 && over) {
         struct pin_key key = cursor_key(request, command->cursor_id);
-        close_pin(pins, request, &key);
+        pins_close(pins, &key);
     }
     if (reply->cursor_id != 0) {
         char namespace[PIN_NAMESPACE_BYTES];
@@ -262,22 +292,23 @@ static void note_killed_cursor(struct pins *pins, const struct request *request,
     if (pin && pin->server == request->server->id &&
         (pin->connection == 0 || pin->connection == request->upstream->id)) {
         key = pin->key;
-        close_pin(pins, request, &key);
+        pins_close(pins, &key);
     }
 }
 
-static void note_killed_cursors(struct pins *pins, const struct request *request)
+static void note_killed_cursors(struct affinity *affinity, const struct request *request)
 {
     struct bson_walk walk;
-    struct bson_element element;
-    if (!bson_walk_begin(&walk, request->command.cursors)) {
+    struct cursor_ids ids;
+    if (request->command.cursors.len == 0 || !bson_walk_begin(&walk, request->command.cursors)) {
         return;
     }
-    while (bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT) {
-        int64_t id;
-        if (bson_element_i64(&element, &id)) {
-            note_killed_cursor(pins, request, id);
+    while (next_ids(&walk, &ids)) {
+        pthread_mutex_lock(&affinity->lock);
+        for (size_t i = 0; i < ids.count; i++) {
+            note_killed_cursor(affinity->pins, request, ids.at[i]);
         }
+        pthread_mutex_unlock(&affinity->lock);
     }
 }
 
@@ -299,13 +330,18 @@ static bool leaves_it(const struct worker *worker)
     return worker->ending || worker->drain.begun_us > 0;
 }
 
+static bool may_kill(const struct worker *worker)
+{
+    return worker->own_requests < KILLING_REQUESTS_MOST;
+}
+
 // Ends a section under the lock: what is too old goes, and the next orphan is to be killed in time,
 // and the next leak to be found.
 static void settle(struct affinity *affinity, struct worker *worker, int64_t now_us)
 {
     pins_expire(affinity->pins, AFFINITY_FORGET_US, now_us);
     atomic_store(&worker->shared->servers->in_transactions, pins_transactions(affinity->pins) > 0);
-    int64_t at_us = pins_next_reap(affinity->pins, ORPHAN_GRACE_US);
+    int64_t at_us = may_kill(worker) ? pins_next_reap(affinity->pins, ORPHAN_GRACE_US) : INT64_MAX;
     for (enum pin_kind kind = 0; kind < PIN_KINDS; kind++) {
         int64_t limit_us = idle_us(worker, kind);
         if (limit_us > 0) {
@@ -387,15 +423,15 @@ void affinity_note(struct affinity *affinity, const struct request *request,
     struct pin_owner nobody = {0};
     struct pin_owner *owner = request->client ? &request->client->pins : &nobody;
 
+    if (reply->ok) {
+        note_killed_cursors(affinity, request);
+    }
     pthread_mutex_lock(&affinity->lock);
     if (cursor) {
         note_cursor(affinity->pins, request, reply, owner);
     }
     if (command->in_transaction) {
         note_transaction(affinity->pins, request, reply, owner);
-    }
-    if (command->cursors.len > 0 && reply->ok) {
-        note_killed_cursors(affinity->pins, request);
     }
     pins_orphan(affinity->pins, &nobody, request->now_us);
     settle(affinity, request->worker, request->now_us);
@@ -416,25 +452,71 @@ void affinity_rest(struct affinity *affinity, const struct request *request, int
     settle(affinity, request->worker, now_us);
 }
 
-void affinity_kill_failed(struct affinity *affinity, const struct request *request)
+void affinity_untie(struct affinity *affinity, struct request *request)
 {
-    const struct command *command = &request->command;
+    if (request->bond.tie) {
+        pthread_mutex_lock(&affinity->lock);
+        pin_untie(request->bond.tie);
+        pthread_mutex_unlock(&affinity->lock);
+        request->bond.tie = NULL;
+    }
+}
+
+int affinity_count_tied(struct affinity *affinity, const struct upstream *upstream)
+{
+    if (!upstream->tie) {
+        return 0;
+    }
+    pthread_mutex_lock(&affinity->lock);
+    int count = (int)upstream->tie->pins;
+    pthread_mutex_unlock(&affinity->lock);
+    return count;
+}
+
+void affinity_cut_tie(struct affinity *affinity, struct upstream *upstream)
+{
+    if (upstream->tie) {
+        pthread_mutex_lock(&affinity->lock);
+        pin_tie_cut(upstream->tie);
+        pthread_mutex_unlock(&affinity->lock);
+        upstream->tie = NULL;
+    }
+}
+
+static void open_again(struct pins *pins, const struct request *request, const struct pin_key *key)
+{
     struct pin_owner nobody = {0};
     char namespace[PIN_NAMESPACE_BYTES];
-    int64_t cursor = first_cursor(command->cursors);
-    struct pin_key key = cursor_key(request, cursor);
-    bool gone = request->failure == FAILURE_AFFINITY_LOST || request->bond.upstream != 0;
-    if (gone || request->bond.is_last_try || (!cursor && !transaction_key(request, &key))) {
-        return;
-    }
-    format_namespace(command, namespace);
-    pthread_mutex_lock(&affinity->lock);
-    if (!pins_has(affinity->pins, &key)) {
-        struct pin *pin = pins_open(affinity->pins, &key, request->bond.server, command->txn_number,
+    if (!pins_has(pins, key)) {
+        format_namespace(&request->command, namespace);
+        struct pin *pin = pins_open(pins, key, request->bond.server, request->command.txn_number,
                                     namespace, &nobody, request->now_us);
         pin->identity = request->identity;
         pin->was_tried = true;
-        pins_orphan(affinity->pins, &nobody, request->now_us);
+        pins_orphan(pins, &nobody, request->now_us);
+    }
+}
+
+void affinity_kill_failed(struct affinity *affinity, const struct request *request)
+{
+    struct bson_walk walk;
+    struct cursor_ids ids = {.count = 0};
+    struct bytes cursors = request->command.cursors;
+    struct pin_key key;
+    bool gone = request->failure == FAILURE_AFFINITY_LOST || request->bond.upstream != 0;
+    if (gone || request->bond.is_last_try) {
+        return;
+    }
+    if (cursors.len > 0 && bson_walk_begin(&walk, cursors)) {
+        next_ids(&walk, &ids);
+    }
+    pthread_mutex_lock(&affinity->lock);
+    for (size_t i = 0; i < ids.count; i++) {
+        key = cursor_key(request, ids.at[i]);
+        open_again(affinity->pins, request, &key);
+    }
+    if (transaction_key(request, &key)) {
+        open_again(affinity->pins, request, &key);
     }
     settle(affinity, request->worker, request->now_us);
 }
@@ -455,7 +537,7 @@ void affinity_orphan(struct affinity *affinity, struct worker *worker, struct pi
     settle(affinity, worker, now_us);
 }
 
-static void build_kill_cursors(const struct pin *pin, bson_t *command)
+static void build_kill_cursors(const struct pin *pin, const struct cursor_ids *ids, bson_t *command)
 {
     const char *dot = strchr(pin->namespace, '.');
     const char *collection = dot ? dot + 1 : "";
@@ -465,7 +547,12 @@ static void build_kill_cursors(const struct pin *pin, bson_t *command)
     bson_t cursors;
     BSON_APPEND_UTF8(command, "killCursors", collection);
     BSON_APPEND_ARRAY_BEGIN(command, "cursors", &cursors);
-    BSON_APPEND_INT64(&cursors, "0", pin->key.cursor_id);
+    for (uint32_t i = 0; i < ids->count; i++) {
+        char space[16];
+        const char *key;
+        size_t len = bson_uint32_to_string(i, &key, space, sizeof space);
+        bson_append_int64(&cursors, key, (int)len, ids->at[i]);
+    }
     bson_append_array_end(command, &cursors);
     BSON_APPEND_UTF8(command, "$db", database);
 }
@@ -483,12 +570,13 @@ static void build_abort_transaction(const struct pin *pin, bson_t *command)
     BSON_APPEND_UTF8(command, "$db", "admin");
 }
 
-static void kill_pinned(struct worker *worker, const struct pin *pin)
+// A transaction, or cursors of which `pin` was the first.
+static void kill_pinned(struct worker *worker, const struct pin *pin, const struct cursor_ids *ids)
 {
     bson_t command = BSON_INITIALIZER;
     struct buffer message = {0};
     if (pin->key.kind == PIN_CURSOR) {
-        build_kill_cursors(pin, &command);
+        build_kill_cursors(pin, ids, &command);
     } else {
         build_abort_transaction(pin, &command);
     }
@@ -497,6 +585,7 @@ static void kill_pinned(struct worker *worker, const struct pin *pin)
     struct bond bond = {
         .server = pin->server,
         .upstream = pin->connection,
+        .tie = pin->tie,
         .identity = pin->identity,
         .user = pin->key.user,
         .is_last_try = pin->was_tried,
@@ -536,8 +625,8 @@ static bool find_leak(struct affinity *affinity, struct worker *worker, enum pin
     } while (pin && pin->owner->is_elsewhere);
     if (pin) {
         *ret_pin = *pin;
-        if (kills) {
-            pins_close(affinity->pins, &ret_pin->key);
+        if (kills) { // with the orphans
+            pins_give_up(affinity->pins, &ret_pin->key);
         }
     }
     settle(affinity, worker, now_us);
@@ -551,25 +640,49 @@ static void look_for_leaks(struct affinity *affinity, struct worker *worker, enu
     struct pin pin;
     while (!leaves_it(worker) && find_leak(affinity, worker, kind, kills, now_us, &pin)) {
         log_leak(&pin, kills, now_us);
-        if (kills) {
-            kill_pinned(worker, &pin);
-        }
     }
+}
+
+// Whether one command kills them both.
+static bool go_together(const struct pin *a, const struct pin *b)
+{
+    return a->key.kind == PIN_CURSOR && b->key.kind == PIN_CURSOR && a->key.user == b->key.user &&
+           a->server == b->server && a->connection == b->connection && a->identity == b->identity &&
+           a->was_tried == b->was_tried && strcmp(a->namespace, b->namespace) == 0;
+}
+
+// What is to be killed by the next command: a transaction, or cursors of which *ret_pin is the
+// first. False: nothing is.
+static bool take_due(struct affinity *affinity, struct worker *worker, int64_t now_us,
+                     struct pin *ret_pin, struct cursor_ids *ret_ids)
+{
+    struct pins *pins = affinity->pins;
+    const struct pin *next;
+    struct pin other;
+    pthread_mutex_lock(&affinity->lock);
+    bool due = pins_reap(pins, ORPHAN_GRACE_US, now_us, ret_pin);
+    ret_ids->count = 0;
+    if (due) {
+        ret_ids->at[ret_ids->count++] = ret_pin->key.cursor_id;
+    }
+    while (due && ret_ids->count < AT_ONCE && (next = pins_due(pins, ORPHAN_GRACE_US, now_us)) &&
+           go_together(ret_pin, next) && pins_reap(pins, ORPHAN_GRACE_US, now_us, &other)) {
+        pin_untie(other.tie); // the first one's holds
+        ret_ids->at[ret_ids->count++] = other.key.cursor_id;
+    }
+    settle(affinity, worker, now_us);
+    return due;
 }
 
 void affinity_tick(struct affinity *affinity, struct worker *worker, int64_t now_us)
 {
     struct pin pin;
-    bool reaped = !leaves_it(worker);
+    struct cursor_ids ids;
     look_for_leaks(affinity, worker, PIN_CURSOR, now_us);
     look_for_leaks(affinity, worker, PIN_TRANSACTION, now_us);
-    while (reaped) {
-        pthread_mutex_lock(&affinity->lock);
-        reaped = pins_reap(affinity->pins, ORPHAN_GRACE_US, now_us, &pin);
-        settle(affinity, worker, now_us);
-        if (reaped) {
-            kill_pinned(worker, &pin);
-        }
+    while (!leaves_it(worker) && may_kill(worker) &&
+           take_due(affinity, worker, now_us, &pin, &ids)) {
+        kill_pinned(worker, &pin, &ids);
     }
 }
 

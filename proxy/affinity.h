@@ -19,6 +19,7 @@
 #define AFFINITY_FORGET_US INT64_C(1800000000) // a session's timeout: with it go its cursors
 
 struct request;
+struct upstream;
 struct worker;
 
 struct affinity {
@@ -51,11 +52,12 @@ void affinity_fini(struct affinity *affinity);
 struct bond {
     uint32_t server; // the id of the server that its cursor or transaction is on; 0: none is known
     uint64_t
-        upstream;     // behind a load balancer, the id of the upstream; else 0: any of the server's
-    bool streams;     // its cursor waits for what may come
-    bool is_last_try; // of weir's own, to kill it
-    int identity;     // likewise: as whom it is done,
-    uint32_t user;    // and for which user
+        upstream; // behind a load balancer, the id of the upstream; else 0: any of the server's
+    struct pin_tie *tie; // of weir's own, to kill something: to that upstream
+    bool streams;        // its cursor waits for what may come
+    bool is_last_try;    // of weir's own, to kill it
+    int identity;        // likewise: as whom it is done,
+    uint32_t user;       // and for which user
 };
 
 // What a request goes on with. From now on that is its client's, so that it is not killed while the
@@ -76,6 +78,15 @@ void affinity_note(struct affinity *affinity, const struct request *request,
 // A request that goes on with something has ended without such a reply.
 void affinity_rest(struct affinity *affinity, const struct request *request, int64_t now_us);
 
+// The request does not hold its upstream any more, if it is weir's own.
+void affinity_untie(struct affinity *affinity, struct request *request);
+
+// How many cursors and transactions only this upstream can go on with.
+int affinity_count_tied(struct affinity *affinity, const struct upstream *upstream);
+
+// The upstream is gone.
+void affinity_cut_tie(struct affinity *affinity, struct upstream *upstream);
+
 // A request of weir's own that was to kill something has failed: it is tried once more, after the
 // grace time.
 void affinity_kill_failed(struct affinity *affinity, const struct request *request);
@@ -87,7 +98,8 @@ bool affinity_owns_some(struct affinity *affinity, const struct pin_owner *owner
 void affinity_orphan(struct affinity *affinity, struct worker *worker, struct pin_owner *owner,
                      int64_t now_us);
 
-// Kills, by requests of weir's own, what was nobody's for the grace time; logs what its client has
+// Kills, by requests of weir's own, what was nobody's for the grace time, a few requests at a time:
+// when one has ended, this is to be called again. Logs what its client has
 // left idle for long, and kills that, too, if it is configured; forgets what was not used
 // for so long that the deployment has forgotten it. Called by any worker's tick.
 void affinity_tick(struct affinity *affinity, struct worker *worker, int64_t now_us);

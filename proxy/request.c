@@ -1102,17 +1102,17 @@ static bool denies_its_role(const struct request *request)
 static void received(struct request *request, bool in_step)
 {
     struct upstream *upstream = request->upstream;
+    struct affinity *affinity = &request->worker->shared->affinity;
     request->received_us = request->now_us;
     if (request->client_id != 0) {
-        affinity_note(&request->worker->shared->affinity, request, &request->scan.view);
+        affinity_note(affinity, request, &request->scan.view);
     }
     bool changed = denies_its_role(request);
     bool balancer = upstream->keeps_pins;
     request->upstream = NULL;
     upstream->request = NULL;
-    if (request->client_id == 0 && request->bond.upstream) {
-        upstream->pins--; // what it was to end, the table has forgotten already
-    }
+    affinity_untie(affinity, request);
+    upstream->pins = affinity_count_tied(affinity, upstream);
     if (!in_step) {
         upstream_close(upstream, "sent what nobody asked for", true);
         upstream = NULL;
@@ -1405,6 +1405,9 @@ static void request_free(struct request *request)
     packing_drop(request);
     if (request->client_id == 0) {
         sessions_passed_on(&worker->ended_sessions, request);
+        affinity_untie(&worker->shared->affinity, request);
+        worker->own_requests--;
+        worker_tick_by(worker, request->now_us); // there may be more to kill
     }
     release_buffer(&request->message);
     release_buffer(&request->held);
@@ -1571,6 +1574,7 @@ void request_receive_news(struct request *request)
 void request_run_own(struct worker *worker, const struct bond *bond, struct buffer *message)
 {
     struct request *request = request_new(worker, NULL);
+    worker->own_requests++;
     request->bond = *bond;
     request->identity = bond->identity;
     buffer_append(&request->message, buffer_at(message), buffer_held(message));

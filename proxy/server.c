@@ -1182,6 +1182,23 @@ bool server_take_idle(struct server *server, struct upstream *upstream)
     return taken;
 }
 
+void server_set_free(struct server *server, struct upstream *upstream, int64_t now_us)
+{
+    struct worker *worker = upstream->worker;
+    struct outcomes outcomes;
+    outcomes_init(&outcomes);
+
+    pthread_mutex_lock(&server->lock);
+    if (upstream->is_idle) {
+        idle_remove(server, upstream);
+        upstream->pins = 0;
+        place(server, upstream, &outcomes, now_us);
+    }
+    unlock(server);
+
+    deliver(server, worker, &outcomes);
+}
+
 bool server_take_surplus(struct server *server, struct upstream *upstream)
 {
     bool too_many = servers_are_too_many(server->servers);

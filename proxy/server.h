@@ -181,6 +181,9 @@ void server_not_opened(struct server *server, struct worker *worker, int identit
 void server_closed(struct server *server, struct upstream *upstream, struct worker *worker,
                    int64_t now_us);
 
+// Nothing is open any more that only it can go on with: it is anybody's, if it is idle.
+void server_set_free(struct server *server, struct upstream *upstream, int64_t now_us);
+
 // Takes an idle upstream out of the pool so that it may be closed. False: a request of another
 // worker has claimed it.
 bool server_take_idle(struct server *server, struct upstream *upstream)

@@ -360,8 +360,19 @@ bool upstream_is_usable(struct upstream *upstream, int64_t now_us)
     return stream_is_quiet(upstream->stream);
 }
 
+// Whether it is kept for what has been forgotten meanwhile.
+static bool is_kept_in_vain(const struct upstream *upstream)
+{
+    return upstream->pins > 0 &&
+           affinity_count_tied(&upstream->worker->shared->affinity, upstream) == 0;
+}
+
 static void check_idle(struct upstream *upstream, int64_t now_us)
 {
+    if (is_kept_in_vain(upstream)) {
+        server_set_free(upstream->server, upstream, now_us); // perhaps another's from now on
+        return;
+    }
     if (upstream->pins > 0 && now_us - upstream->idle_since_us < AFFINITY_FORGET_US) {
         return;
     }
@@ -548,6 +559,7 @@ void upstream_close(struct upstream *upstream, const char *reason, bool loud)
     // The socket goes before the ledger's entry: whoever takes its place must not be one too many.
     stream_free(upstream->stream);
     upstream->stream = NULL;
+    affinity_cut_tie(&worker->shared->affinity, upstream);
     unlink_from_worker(upstream);
     upstream->next = worker->dead_upstreams;
     worker->dead_upstreams = upstream;

@@ -33,10 +33,11 @@ struct upstream {
     struct request *request;   // whose turn it is; NULL: idle or opening
     struct request *claimer;   // of another worker: to be handed over to it. Guarded by the lock
     struct mail mail;
-    uint64_t id;                  // of no other upstream, ever
-    int64_t connection;           // the server's own number for it; 0: not known
-    int pins;                     // cursors and transactions that only it can go on with
-    int identity;                 // as whom it is logged in; 0: the user of the URI
+    uint64_t id;         // of no other upstream, ever
+    int64_t connection;  // the server's own number for it; 0: not known
+    struct pin_tie *tie; // of what only it can go on with; NULL: nothing ever. See affinity
+    int pins;            // tied to it when that was last asked
+    int identity;        // as whom it is logged in; 0: the user of the URI
     struct upstream *pinned_next; // of its server, guarded by the lock
     int64_t opened_us;
     int64_t opening_us;  // how long that took

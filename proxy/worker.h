@@ -154,6 +154,7 @@ struct worker {
     struct request *free_requests;
     int free_request_count;
     int request_count; // under way
+    int own_requests;  // of these, weir's own
     uint64_t requests_begun;
     struct request *ready; // to be run before the turn ends, in order
     struct request **ready_end;

@@ -170,9 +170,11 @@ def test_cursors_that_an_app_leaves_behind_are_killed_at_their_members():
     with things(stub) as (proxy, _):
         with speaking_to(proxy) as goner:
             for index in range(3):
-                find(goner, index)
+                for _ in range(50):
+                    find(goner, index)
         stub.wait_until(lambda: open_cursors(stub) == [0, 0, 0])
         assert proxy.state()["pins"] == 0
+        assert len(stub.asked("killCursors", driver="weir")) == 3  # by as few commands as may be
 
 
 # --- transactions -------------------------------------------------------------------------------

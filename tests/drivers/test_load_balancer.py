@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -157,6 +158,30 @@ def test_a_cursor_whose_connection_is_gone(stub, proxy, client):
         assert reply["errorLabels"] == ["TransientTransactionError"]
         reply = connection.ask({"find": "things"} | of_transaction)
         assert reply["code"] == 251 and reply["errorLabels"] == ["TransientTransactionError"]
+
+
+def test_a_session_keeps_no_former_connection(stub, proxy, client):
+    """A transaction is where its first statement went, wherever the session's last one was."""
+    lsid = {"id": bson.Binary.from_uuid(uuid.uuid4())}
+    with raw.Connection.to((proxy.host, proxy.port)) as connection:
+        connection.hello()
+
+        def statement(number: int, **more) -> dict:
+            of_transaction = {"lsid": lsid, "txnNumber": bson.Int64(number), "autocommit": False}
+            return connection.ask({"find": "things"} | of_transaction | more)
+
+        def begin(number: int) -> None:  # the former connection is anybody's soon
+            deadline = time.monotonic() + 10
+            while not (reply := statement(number, startTransaction=True))["ok"]:
+                assert reply["code"] == 462 and time.monotonic() < deadline, reply
+
+        for number in range(1, 2 * CAP):  # the former is given up without a word
+            begin(number)
+            assert statement(number)["ok"]
+        stub.fail("find", close=True)
+        assert statement(number)["errorLabels"] == ["TransientTransactionError"]
+        begin(number + 1)
+        assert statement(number + 1)["ok"]
 
 
 def test_what_is_no_load_balancer_is_said():

@@ -327,9 +327,12 @@ static void check_worker_at_rest(const struct worker *worker)
     HOLDS(!worker->ready && !worker->starved && !worker->dead_clients && !worker->dead_upstreams,
           "at rest, something is on a list of worker %d", i);
     HOLDS(loop_mailbox_is_empty(worker->loop), "at rest, worker %d has mail", i);
-    for (const struct upstream *at = worker->upstreams; at; at = at->next) {
-        HOLDS(at->approach == worker->shared->approach,
+    HOLDS(worker->own_requests == 0, "at rest, worker %d counts requests of its own", i);
+    for (const struct upstream *upstream = worker->upstreams; upstream; upstream = upstream->next) {
+        HOLDS(upstream->approach == worker->shared->approach,
               "at rest, an upstream is there that a former approach opened");
+        HOLDS(!upstream->tie || upstream->tie->pins == 0, "at rest, an upstream is tied");
+        HOLDS(upstream->pins == 0 && !upstream->is_pinned, "at rest, an upstream is kept in vain");
     }
 }
 

@@ -550,6 +550,66 @@ static void forgotten_ones_are_not_told(void **state)
     pins_free(pins);
 }
 
+static void whatever_forgets_a_pin_unties_it(void **state)
+{
+    (void)state;
+    struct pins *pins = pins_new(2);
+    struct pin_owner owner = {0};
+    struct pin_tie *first = pin_tie_new(1);
+    struct pin_tie *second = pin_tie_new(2);
+    struct pin reaped;
+    for (int64_t id = 1; id <= 3; id++) { // there is no room for all
+        struct pin_key key = cursor(id);
+        struct pin *pin = pins_open(pins, &key, 7, 0, "a.b", &owner, id);
+        pin_tie_to(pin, first);
+        pin_tie_to(pin, first);
+        assert_int_equal(pin->connection, 1);
+    }
+    assert_int_equal(first->pins, 2);
+    struct pin_key key = cursor(2);
+    pin_tie_to(pins_open(pins, &key, 7, 0, "a.b", &owner, 4), second);
+    assert_int_equal(first->pins, 1);
+    assert_int_equal(second->pins, 1);
+    pins_expire(pins, 10, 13); // the third
+    assert_int_equal(first->pins, 0);
+    pin_tie_cut(first);
+
+    pins_give_up(pins, &key);
+    assert_null(owner.first);
+    assert_non_null(pins_due(pins, 1000, 5));
+    assert_true(pins_reap(pins, 1000, 5, &reaped));
+    assert_int_equal(second->pins, 1); // the copy's
+    pin_untie(reaped.tie);
+    assert_int_equal(second->pins, 0);
+    pin_tie_to(pins_open(pins, &key, 7, 0, "a.b", &owner, 6), second);
+    pin_tie_cut(second);
+    pins_orphan(pins, &owner, 7);
+    pins_free(pins); // and with it the tie
+}
+
+static void what_is_given_up_is_due_before_other_orphans(void **state)
+{
+    (void)state;
+    struct pins *pins = pins_new(4);
+    struct pin_owner owner = {0};
+    struct pin reaped;
+    open_cursor(pins, 1, &owner);
+    pins_orphan(pins, &owner, 100);
+    open_cursor(pins, 2, &owner);
+    open_cursor(pins, 3, &owner);
+    struct pin_key key = cursor(2);
+    pins_give_up(pins, &key);
+    assert_true(pins_reap(pins, 50, 100, &reaped));
+    assert_int_equal(reaped.key.cursor_id, 2);
+    assert_null(pins_due(pins, 50, 100));
+    pins_orphan(pins, &owner, 110);
+    assert_int_equal(pins_due(pins, 50, 150)->key.cursor_id, 1);
+    assert_true(pins_reap(pins, 50, 160, &reaped) && pins_reap(pins, 50, 160, &reaped));
+    assert_int_equal(reaped.key.cursor_id, 3);
+    assert_int_equal(pins_count(pins), 0);
+    pins_free(pins);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -567,6 +627,8 @@ int main(void)
         cmocka_unit_test(each_kind_has_its_own_patience),
         cmocka_unit_test(what_is_busy_or_an_orphan_is_not_idle),
         cmocka_unit_test(forgotten_ones_are_not_told),
+        cmocka_unit_test(whatever_forgets_a_pin_unties_it),
+        cmocka_unit_test(what_is_given_up_is_due_before_other_orphans),
     };
     return cmocka_run_group_tests_name("pins", tests, NULL, NULL);
 }
