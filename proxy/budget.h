@@ -2,8 +2,9 @@
 //
 // The budget of buffered bytes, shared by all workers. A request claims its length before it is
 // read, and requests together may have half of the budget; replies may have all of it. So replies,
-// which end requests, always have room to move. What is read of a reply is counted after the fact:
-// the budget may be passed by one read for each upstream.
+// which end requests, always have room to move. One that is larger than half gets its turn as soon
+// as it would not go over the whole, and others have no more than a quarter. What is read of a
+// reply is counted after the fact: the budget may be passed by one read for each upstream.
 
 #ifndef PROXY_BUDGET_H
 #define PROXY_BUDGET_H
@@ -29,11 +30,13 @@ static inline void budget_add(struct budget *budget, size_t bytes)
     atomic_fetch_add_explicit(&budget->used, bytes, memory_order_relaxed);
 }
 
-// For a request. False: it would go over half. A claim on an empty budget always succeeds.
+// For a request. False: it would go over what it may. A claim on an empty budget always succeeds.
 static inline bool budget_claim(struct budget *budget, size_t bytes)
 {
     size_t before = atomic_fetch_add_explicit(&budget->used, bytes, memory_order_relaxed);
-    if (before == 0 || before + bytes <= budget->limit / 2) {
+    size_t limit = budget->limit;
+    bool is_its_turn = before <= limit / 4 && before + bytes <= limit;
+    if (before == 0 || before + bytes <= limit / 2 || is_its_turn) {
         return true;
     }
     budget_release(budget, bytes);
