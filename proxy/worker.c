@@ -176,11 +176,13 @@ void worker_forget(struct worker *worker, struct request *request)
     }
 }
 
-// What it waited for was not its peer's fault: the peer's time to make progress begins anew.
+// What it waited for was not its peer's fault: the peer's time to make progress begins anew, and
+// nobody can say that a server is silent that is not listened to.
 static void restart_clock(struct request *request, int64_t now_us)
 {
     if (request->upstream) {
         request->upstream->progress_us = now_us;
+        atomic_store_explicit(&request->server->heard_us, now_us, memory_order_relaxed);
     } else if (request->client) {
         request->client->waits_since_us = now_us;
     }
