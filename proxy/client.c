@@ -18,6 +18,7 @@
 #include "proxy/request.h"
 
 #define KERNEL_LATER_US INT64_C(1000000)
+#define LEAST_BYTES_A_SECOND 65536 // that a client takes of its replies, in the long run
 
 _Static_assert(CLOSE_REASON_COUNT <= WORKER_REASONS_MAX, "room to count them");
 
@@ -168,6 +169,15 @@ static void release_claim(struct client *client, size_t bytes)
     client->claimed_bytes -= bytes;
 }
 
+// What it has taken buys it time, by the least rate: who takes a little now and then, and holds
+// memory that others wait for, is closed as who takes nothing.
+static void put_off_deadline(struct client *client, size_t taken)
+{
+    int64_t now_us = client_now_us(client);
+    client->waits_since_us += (int64_t)taken * 1000000 / LEAST_BYTES_A_SECOND;
+    client->waits_since_us = client->waits_since_us < now_us ? client->waits_since_us : now_us;
+}
+
 static void on_writable(struct client *client)
 {
     struct buffer *out = &client->out;
@@ -175,7 +185,7 @@ static void on_writable(struct client *client)
     if (client->dead || written == 0) {
         return;
     }
-    client->waits_since_us = client_now_us(client);
+    put_off_deadline(client, written);
     buffer_consume(out, written);
     release_claim(client, written);
     if (buffer_held(out) > 0) {

@@ -31,6 +31,7 @@
     X(CLOSE_HANDSHAKE_TIMEOUT, "no handshake in time")                                             \
     X(CLOSE_MESSAGE_TIMEOUT, "message not complete in time")                                       \
     X(CLOSE_SLOW_READER, "reply not taken in time")                                                \
+    X(CLOSE_NO_MEMORY, "no memory came free for its compressed message in time")                   \
     X(CLOSE_BAD_INPUT, "bad input")                                                                \
     X(CLOSE_BROKEN_REPLY, "reply broke off")                                                       \
     X(CLOSE_TOO_MANY_LOGINS, "too many logins failed from its address")                            \

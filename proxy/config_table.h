@@ -81,12 +81,14 @@
         "count.")                                                                                  \
     OPTION(message_timeout_us, "net.messageTimeout", "message-timeout", DURATION,                  \
         "60s", "100ms", "1h", "TIME", true,                                                        \
-        "A message that an app has begun to send must be whole within this, and while it takes a " \
-        "reply it must make progress within this; else its connection is closed.")                 \
+        "A message that an app has begun to send must be whole within this, and an app must not "  \
+        "be this long behind 64 KiB a second in taking its replies; else its connection is "       \
+        "closed.")                                                                                 \
     OPTION(max_buffered_bytes, "net.maxBufferedBytes", "max-buffered", BYTES,                      \
         "512MB", "128MB", "1024GB", "SIZE", true,                                                  \
         "The most memory for messages on their way. Over it, weir stops reading until some is "    \
-        "free.")                                                                                   \
+        "free; a message that waits for longer than admission.maxWait, and a second at least, is " \
+        "refused as overload.")                                                                    \
     OPTION(compressors, "net.compression.compressors", "compressors", LIST,                        \
         "snappy,zstd,zlib", "1", "64", "NAME[,...]", true,                                         \
         "What apps may compress with, if their URI asks for it: of snappy, zstd and zlib, or "     \

@@ -131,8 +131,9 @@ static void describe_rule(const struct request *request, struct reply_error *err
     }
 }
 
-// How soon somebody's connection ends nobody can tell.
+// How soon somebody's connection ends, or takes what it has asked for, nobody can tell.
 #define NO_PLACE_BACKOFF_MS 1000
+#define NO_MEMORY_BACKOFF_MS 1000
 
 void failure_describe(const struct request *request, struct reply_error *error, char *words)
 {
@@ -165,6 +166,13 @@ void failure_describe(const struct request *request, struct reply_error *error, 
         error->base_backoff_ms = NO_PLACE_BACKOFF_MS;
         error->message = "weir: overloaded, more connections than net.maxIncomingConnections; "
                          "nothing was executed";
+        break;
+    case FAILURE_NO_MEMORY:
+        error->code = 462;
+        error->labels = LABEL_SYSTEM_OVERLOADED | LABEL_RETRYABLE;
+        error->base_backoff_ms = NO_MEMORY_BACKOFF_MS;
+        error->message = "weir: overloaded, no memory came free for the message in time "
+                         "(net.maxBufferedBytes); nothing was executed";
         break;
     case FAILURE_SHED:
         describe_shed(request, error);
@@ -208,6 +216,7 @@ const char *failure_text(enum request_failure failure)
         [FAILURE_RULE] = "rule",
         [FAILURE_NO_PLACE] = "no_place",
         [FAILURE_SHED] = "shed",
+        [FAILURE_NO_MEMORY] = "no_memory", // of net.maxBufferedBytes, for the whole message
         [FAILURE_DEADLINE] = "deadline",
         [FAILURE_NO_SERVER] = "no_server",
         [FAILURE_AFFINITY_LOST] = "affinity_lost",

@@ -48,6 +48,7 @@
 
 #define CODE_UNAUTHORIZED 13
 #define READS_PER_RUN 16 // of one reply, before others get their turn
+#define STARVES_LEAST_US 1000000
 
 // --- READ ---------------------------------------------------------------------------------------
 
@@ -65,7 +66,7 @@ static void take_what_came_ahead(struct request *request)
 static void put_back_surplus(struct request *request)
 {
     struct buffer *message = &request->message;
-    size_t surplus = buffer_held(message) - request->length;
+    size_t surplus = buffer_held(message) + request->dropped_bytes - request->length;
     if (surplus > 0) {
         buffer_append(&request->client->ahead, buffer_at(message) + request->length, surplus);
         message->end -= surplus;
@@ -125,19 +126,41 @@ static enum compressed_status bytes_needed(const struct request *request, size_t
     return status;
 }
 
-// False: the request starves.
+// As long as for a permit; but a reply's memory comes free only when its app has taken it.
+static int64_t starves_most_us(const struct config *config)
+{
+    return config->max_wait_us > STARVES_LEAST_US ? config->max_wait_us : STARVES_LEAST_US;
+}
+
+// Whether a compressed message wants an answer cannot be seen: its connection will have to be
+// closed, which is put off for as long as for any message that does not come.
+static bool has_starved_enough(struct request *request)
+{
+    const struct config *config = request->worker->shared->config;
+    bool compressed = request->frame.opcode == OPCODE_COMPRESSED;
+    if (request->starves_since_us == 0) {
+        request->starves_since_us = request->now_us;
+    }
+    return request->now_us - request->starves_since_us >=
+           (compressed ? config->message_timeout_us : starves_most_us(config));
+}
+
+// What has starved for long enough is refused. False: the request starves, or its client is closed.
 static bool claim_bytes(struct request *request, size_t bytes)
 {
-    if (bytes == 0) {
-        return true;
-    }
-    if (!budget_claim(&request->worker->shared->budget, bytes)) {
+    bool claimed = bytes == 0 || budget_claim(&request->worker->shared->budget, bytes);
+    if (!claimed && !has_starved_enough(request)) {
         start_clock(request);
         stream_watch(request->client->stream, 0);
         worker_starve(request->worker, request);
         return false;
     }
-    request->claimed_bytes = bytes;
+    if (!claimed && request->frame.opcode == OPCODE_COMPRESSED) {
+        client_close(request->client, CLOSE_NO_MEMORY);
+        return false;
+    }
+    request->is_refused = !claimed;
+    request->claimed_bytes = claimed ? bytes : 0;
     stream_watch(request->client->stream, STREAM_READ);
     return true;
 }
@@ -177,10 +200,36 @@ static bool read_header(struct request *request)
     return true;
 }
 
+// Also known of a message that cannot be read further.
+static bool expects_no_reply(struct bytes message)
+{
+    return message.len >= FRAME_HEADER_BYTES + 4 && load_i32(message.at + 12) == OPCODE_MSG &&
+           (load_i32(message.at + FRAME_HEADER_BYTES) & OP_MSG_MORE_TO_COME);
+}
+
+// Of a message that is refused only its beginning is kept, which says whether it wants an answer.
+static void drop_some(struct request *request)
+{
+    struct buffer *message = &request->message;
+    const size_t kept = FRAME_HEADER_BYTES + 4;
+    if (request->is_refused && buffer_held(message) > kept) {
+        request->dropped_bytes += buffer_held(message) - kept;
+        message->end = message->begin + kept;
+    }
+}
+
 // The whole message is there.
 static enum request_step message_read(struct request *request)
 {
     put_back_surplus(request);
+    if (request->is_refused) {
+        struct bytes message = {buffer_at(&request->message), buffer_held(&request->message)};
+        request->arrived_us = request->now_us;
+        request->no_reply = expects_no_reply(message);
+        request->command.info = command_at(0);
+        request->failure = FAILURE_NO_MEMORY;
+        return STEP_FAIL;
+    }
     if (request->frame.opcode == OPCODE_COMPRESSED) {
         enum compressed_status status = packing_inflate_request(request);
         if (status != COMPRESSED_OK) {
@@ -194,7 +243,11 @@ static enum request_step message_read(struct request *request)
 static size_t bytes_wanted(const struct request *request)
 {
     size_t held = buffer_held(&request->message);
-    return request->length > 0 ? request->length - held : REQUEST_KEEP_BYTES - held;
+    size_t left = request->length - held - request->dropped_bytes;
+    if (request->length == 0) {
+        return REQUEST_KEEP_BYTES - held;
+    }
+    return request->is_refused && left > REQUEST_KEEP_BYTES ? REQUEST_KEEP_BYTES : left;
 }
 
 static enum request_step step_read(struct request *request)
@@ -209,9 +262,11 @@ static enum request_step step_read(struct request *request)
         if (request->length == 0 && !read_header(request)) {
             return STEP_WAIT;
         }
-        if (request->length > 0 && buffer_held(&request->message) >= request->length) {
+        size_t came = buffer_held(&request->message) + request->dropped_bytes;
+        if (request->length > 0 && came >= request->length) {
             return message_read(request);
         }
+        drop_some(request);
         if (!more) {
             break;
         }
@@ -251,13 +306,6 @@ static enum wire_error read_command(struct request *request, struct bytes messag
     }
     enum wire_error error = op_msg_read(message, &request->msg);
     return error ? error : command_read(message, &request->msg, &request->command);
-}
-
-// Also known of a message that cannot be read further.
-static bool expects_no_reply(struct bytes message)
-{
-    return message.len >= FRAME_HEADER_BYTES + 4 && load_i32(message.at + 12) == OPCODE_MSG &&
-           (load_i32(message.at + FRAME_HEADER_BYTES) & OP_MSG_MORE_TO_COME);
 }
 
 // A secret in a compressed message can be guessed by its length. Hello holds none, and the monitors

@@ -56,6 +56,7 @@ enum request_failure {
     FAILURE_RULE,          // a rule refused
     FAILURE_NO_PLACE,      // its client is one too many
     FAILURE_SHED,          // the gate refused
+    FAILURE_NO_MEMORY,     // none came free for its message
     FAILURE_DEADLINE,      // its own time is over
     FAILURE_NO_SERVER,     // nothing was sent: no server in time
     FAILURE_AFFINITY_LOST, // nothing was sent: its server is gone, or has forgotten it
@@ -87,6 +88,7 @@ struct request {
     struct buffer message; // as it came; the views in `msg` and `command` borrow from it
     size_t claimed_bytes;  // of the budget, for `message`
     size_t length;         // of the message, 0 until its header is there
+    size_t dropped_bytes;  // of it, if it is refused already
     size_t sent_bytes;
     struct frame frame;
     struct op_msg msg;
@@ -133,6 +135,7 @@ struct request {
     bool is_ready;     // on the worker's list
     bool is_starved;   // likewise
     bool came_in_part; // so far
+    bool is_refused;   // while it comes: nothing of it is kept
     bool abandoned;    // its client went away
     bool prepared;     // as it goes up
     bool asked;        // for a permit
@@ -150,11 +153,12 @@ struct request {
     bool no_reply;             // the client expects none
     bool about_weir;           // the observer answers it
 
-    int64_t now_us;     // of this run
-    int64_t answer_us;  // not before, if it is delayed
-    int64_t arrived_us; // whole
-    int64_t granted_us; // 0: never was
-    int64_t sent_us;    // the first byte
+    int64_t now_us;           // of this run
+    int64_t starves_since_us; // for its message's memory; 0: it has not
+    int64_t answer_us;        // not before, if it is delayed
+    int64_t arrived_us;       // whole
+    int64_t granted_us;       // 0: never was
+    int64_t sent_us;          // the first byte
     int64_t received_us;
     int64_t abandoned_us;
     int64_t kill_after_us; // how long a server may work on it; 0: as long as it likes

@@ -77,6 +77,7 @@ static const struct {
     {40430, "Location40430"},
     {40431, "Location40431"},
     {40432, "Location40432"},
+    {40415, "IDLUnknownField"},
     {40433, "Location40433"},
     {40571, "Location40571"},
     {40587, "Location40587"},

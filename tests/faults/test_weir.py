@@ -7,7 +7,10 @@ import contextlib
 import itertools
 import os
 import resource
+import socket
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -102,6 +105,61 @@ def test_no_buffers_for_replies(secantus):
                 app.stream.close()
         others.assert_saw("ok")
         others.assert_truthful(secantus)
+        proxy.wait_until_at_rest()
+
+
+def test_no_memory_for_a_request_in_time(secantus):
+    """It is refused as overload, its connection goes on, and what wants no answer gets none."""
+    insert = raw.body({"insert": "none", "$db": "large"})
+    documents = raw.sequence(b"documents", {"content": LARGE})
+    with weir.Weir(secantus.uri, "--max-buffered", "128MB") as proxy:
+        stuck = [raw.Connection.to(proxy.address) for _ in range(2)]
+        for connection in stuck:
+            connection.hello()
+            connection.send(raw.header(2 * len(LARGE) + 1000) + bytes(100))
+        until(lambda: proxy.state()["buffered_bytes"] > 4 * len(LARGE))
+        with raw.Connection.to(proxy.address) as app:
+            app.hello()
+            app.stream.settimeout(60)
+            for flags in (0, raw.MORE_TO_COME):
+                app.send(raw.op_msg(insert, documents, flags=flags))
+                if flags == 0:
+                    refused = app.receive().document
+                    assert refused["code"] == 462 and "maxBufferedBytes" in refused["errmsg"]
+                    assert "SystemOverloadedError" in refused["errorLabels"]
+                assert app.ask({"ping": 1})["ok"] == 1
+        for connection in stuck:
+            connection.stream.close()
+        proxy.wait_until_at_rest()
+    assert secantus.client().large.none.find_one() is None
+
+
+def test_replies_taken_too_slowly(secantus):
+    """Who takes some of a reply now and then is closed: others wait for the memory."""
+    secantus.client().large.slowly.insert_one({"_id": 1, "content": LARGE})
+    with weir.Weir(secantus.uri, "--message-timeout", "5s") as proxy, socket.socket() as stream:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 500)  # keeps weir's buffer small
+        stream.connect(proxy.address)
+        app = raw.Connection(stream)
+        app.hello()
+        app.post({"find": "slowly"}, db="large")
+        closed = threading.Event()
+
+        def take() -> None:
+            while not closed.wait(0.25) and stream.recv(8192):
+                pass
+
+        with ThreadPoolExecutor(1) as taker:
+            taking = taker.submit(take)
+            try:
+                assert proxy.wait_for("client_closed", timeout=20)["reason"] == (
+                    "reply not taken in time"
+                )
+            finally:
+                closed.set()
+            with contextlib.suppress(ConnectionError):
+                taking.result()
         proxy.wait_until_at_rest()
 
 

@@ -407,7 +407,6 @@ static void draining(struct knobs *knobs)
 static void starving(struct knobs *knobs)
 {
     large(knobs);
-    draw_impatience(knobs);
     knobs->servers = (int)dice_between(2, 4);
     knobs->secondary = 0.5;
     knobs->connections = (int)dice_between(4, 10);
@@ -416,6 +415,7 @@ static void starving(struct knobs *knobs)
     knobs->slow_reader = 0.8;
     knobs->slow_reader_us = dice_scale(100 * MS, 4 * SECOND);
     knobs->quit = 0;
+    draw_impatience(knobs);
     knobs->leave_every_us = dice_scale(500 * MS, 10 * SECOND);
     knobs->stepdown_every_us = dice_scale(500 * MS, 10 * SECOND);
     knobs->rules_every_us = dice_chance(0.5) ? 0 : dice_scale(10 * MS, 1 * SECOND);

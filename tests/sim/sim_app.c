@@ -18,7 +18,6 @@ static size_t registered;
 static size_t registry_capacity;
 
 static bool stopping;
-static int64_t stopped_us;
 
 bool app_connection_is_open(int64_t conn)
 {
@@ -283,6 +282,7 @@ static void connect_and_greet(struct app_conn *conn)
     conn->half_closed = false;
     conn->greeted = false;
     conn->compressors = (struct compressor_list){0};
+    conn->was_slow = false;
     conn->is_slow = !conn->is_monitor && dice_chance(world.knobs.slow_reader);
     conn->next_request_id = world.knobs.unique_ids ? (int32_t)(conn->id * 10000) : 0;
     net_attend(conn->end, look_later, conn);
@@ -323,7 +323,6 @@ static void begin_conn(struct app *app, int i)
 void apps_begin(void)
 {
     stopping = false;
-    stopped_us = 0;
     registered = 0;
     world.apps = xcalloc((size_t)world.knobs.apps, sizeof *world.apps);
     for (int i = 0; i < world.knobs.apps; i++) {
@@ -350,6 +349,7 @@ static void stop(struct app_conn *conn)
 {
     conn->left = 0;
     conn->retry_of = 0;
+    conn->was_slow |= conn->is_slow; // what it did not take is still on its way
     conn->is_slow = false;
     if (!conn->end) {
         event_cancel(&conn->act);
@@ -374,7 +374,6 @@ static void stop_abruptly(struct app_conn *conn)
 void apps_stop(bool abruptly)
 {
     stopping = true;
-    stopped_us = sim_now_us();
     each_conn(abruptly ? stop_abruptly : stop);
 }
 
@@ -451,12 +450,12 @@ static void check_conn(struct app_conn *conn)
     if (conn->end && conn->mute_since_us && !world.ending) {
         check_mute(conn);
     }
-    if (!conn->end || !conn->op || conn->is_slow || conn->half_closed || conn->mute_since_us) {
+    if (!conn->end || !conn->op || conn->is_slow || conn->was_slow || conn->half_closed ||
+        conn->mute_since_us) {
         return;
     }
     const struct op *op = op_find(conn->op);
-    // Who was slow until the apps stopped has read since then only.
-    int64_t waited_us = sim_now_us() - (op->sent_us > stopped_us ? op->sent_us : stopped_us);
+    int64_t waited_us = sim_now_us() - op->sent_us;
     int64_t limit_us = op->kind == OP_HELLO ? longest_hello_us() : longest_operation_us();
     HOLDS(waited_us < limit_us, "operation %lld (%s) has had no answer for %lld us",
           (long long)op->id, op_kind_name(op->kind), (long long)waited_us);

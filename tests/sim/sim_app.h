@@ -58,6 +58,7 @@ struct app_conn {
     bool half_closed;
     bool is_monitor;
     bool is_slow;
+    bool was_slow; // until the apps stopped
     bool greeted;
     int left; // operations
     int tries;

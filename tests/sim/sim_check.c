@@ -342,6 +342,9 @@ void check_rest(void)
     for (const struct server *server = world.shared.servers->list; server; server = server->next) {
         refused += check_server_at_rest(server);
     }
+    for (int i = 0; i < world.knobs.workers; i++) {
+        refused += atomic_load(&world.workers[i]->failed[FAILURE_NO_MEMORY]);
+    }
     rules_check_rest();
     if (world.calm) {
         check_unacknowledged(refused + rules_refused() + operator_refused());

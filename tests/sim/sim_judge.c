@@ -249,8 +249,9 @@ enum verdict judge_reply(struct app_conn *conn, struct op *op, const uint8_t *at
 void judge_end(const struct app_conn *conn)
 {
     const struct op *op = conn->op ? op_find(conn->op) : NULL;
-    bool own_fault = conn->half_closed || conn->is_slow || conn->mute_since_us ||
-                     (op && op->kind == OP_MALFORMED);
+    bool no_memory = world.knobs.compression && world.knobs.mix[OP_LARGE_INSERT] > 0;
+    bool own_fault = conn->half_closed || conn->is_slow || conn->was_slow || conn->mute_since_us ||
+                     no_memory || (op && op->kind == OP_MALFORMED);
     HOLDS(!world.draining || world.ending || own_fault || !world.calm || !op || op->received == 0,
           "connection %lld is sent away in the middle of operation %lld", (long long)conn->id,
           (long long)conn->op);

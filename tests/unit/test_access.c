@@ -213,9 +213,6 @@ static void namespaces_in_a_sequence_count(void **state)
     ask(&asked, body, "nsInfo", bad);
     assert_non_null(access_problem(&writer, &asked.command, &asked.msg));
     buffer_fini(&asked.message);
-    ask(&asked, "{'aggregate': 'x', '$db': 'shop'}", "pipeline", bad);
-    assert_non_null(access_problem(&writer, &asked.command, &asked.msg));
-    buffer_fini(&asked.message);
 }
 
 static void whoever_has_not_logged_in_may_ping(void **state)
