@@ -12,8 +12,8 @@
 struct _mongoc_client_t; // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
 struct _mongoc_uri_t;    // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
 
-// As the URI says, to that server of its deployment; connects. NULL: it cannot be reached.
-struct _mongoc_client_t *direct_open(const struct _mongoc_uri_t *uri, const char *server,
+// As the URI of its deployment says; connects. NULL: it cannot be reached.
+struct _mongoc_client_t *direct_open(const struct _mongoc_uri_t *deployment, const char *server,
                                      bson_error_t *ret_error);
 
 #endif
