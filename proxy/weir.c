@@ -52,12 +52,12 @@ static enum tls_client_certificates wanted_certificates(const struct config *con
 }
 
 // It is taken all the same: some clients do not look, and none would be served without.
-static void warn_if_expired(struct tls_server *tls, const char *file)
+static void warn_if_expired(const char *event, const char *file, int64_t expiry_s)
 {
     struct log_line line;
-    int64_t expired_s = time(NULL) - tls_server_expiry(tls);
+    int64_t expired_s = time(NULL) - expiry_s;
     if (expired_s >= 0) {
-        log_begin(&line, LOG_WARN, "certificate_expired");
+        log_begin(&line, LOG_WARN, event);
         log_str(&line, "file", file);
         log_int(&line, "expired_s", expired_s);
         log_end(&line);
@@ -78,6 +78,8 @@ static bool read_crl(struct tls_server *tls, const struct config *config, char *
     char error[CONFIG_REASON_BYTES];
     if (!config->tls_crl_file ||
         tls_server_revoke(tls, config->tls_crl_file, error, sizeof error)) {
+        warn_if_expired("revocation_list_expired", config->tls_crl_file,
+                        tls_server_revocation_expiry(tls));
         return true;
     }
     config_blame(config, CONFIG_OPTION_tls_crl_file, error, ret_error, capacity);
@@ -98,7 +100,8 @@ bool weir_make_tls(const struct config *config, struct tls_server **ret_tls, cha
         config_blame(config, file_blamed(config, error), error, ret_error, capacity);
         return false;
     }
-    warn_if_expired(tls, config->tls_certificate_key_file);
+    warn_if_expired("certificate_expired", config->tls_certificate_key_file,
+                    tls_server_expiry(tls));
     if (!read_crl(tls, config, ret_error, capacity)) {
         tls_server_free(tls);
         return false;

@@ -268,13 +268,34 @@ void tls_server_exchange(struct tls_server *tls, struct tls_server *fresh)
     fresh->context = former;
 }
 
-int64_t tls_server_expiry(struct tls_server *tls)
+static int64_t seconds_of(const ASN1_TIME *time)
 {
     struct tm utc = {0};
-    SSL_CTX *context = tls_server_context(tls);
-    ASN1_TIME_to_tm(X509_get0_notAfter(SSL_CTX_get0_certificate(context)), &utc);
-    SSL_CTX_free(context);
+    ASN1_TIME_to_tm(time, &utc);
     return timegm(&utc);
+}
+
+int64_t tls_server_expiry(struct tls_server *tls)
+{
+    SSL_CTX *context = tls_server_context(tls);
+    int64_t expiry = seconds_of(X509_get0_notAfter(SSL_CTX_get0_certificate(context)));
+    SSL_CTX_free(context);
+    return expiry;
+}
+
+int64_t tls_server_revocation_expiry(struct tls_server *tls)
+{
+    int64_t first = INT64_MAX;
+    SSL_CTX *context = tls_server_context(tls);
+    STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(SSL_CTX_get_cert_store(context));
+    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+        const X509_CRL *list = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+        const ASN1_TIME *next = list ? X509_CRL_get0_nextUpdate(list) : NULL;
+        int64_t expiry = next ? seconds_of(next) : INT64_MAX;
+        first = expiry < first ? expiry : first;
+    }
+    SSL_CTX_free(context);
+    return first;
 }
 
 SSL_CTX *tls_server_context(struct tls_server *tls)

@@ -35,6 +35,10 @@ void tls_server_exchange(struct tls_server *tls, struct tls_server *fresh);
 // When its certificate expires, in seconds since 1970.
 int64_t tls_server_expiry(struct tls_server *tls);
 
+// And when the first of its revocation lists does, from when on all certificates of that CA are
+// refused; INT64_MAX: never, or there are none.
+int64_t tls_server_revocation_expiry(struct tls_server *tls);
+
 struct tls_client_options {
     const char *ca_file;              // NULL: the system's
     const char *certificate_key_file; // NULL: none

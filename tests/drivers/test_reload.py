@@ -213,6 +213,21 @@ def test_a_certificate_that_has_expired_is_said(tmp_path):
             assert serial(proxy.address) != former and proxy.count("certificate_expired") == 1
 
 
+def test_a_revocation_list_that_has_expired_is_said(tmp_path):
+    """All who have a certificate are refused by it."""
+    crl = revoke(CERTIFICATES, tmp_path, "-crl_lastupdate", "20200101000000Z",
+                 "-crl_nextupdate", "20200102000000Z")  # fmt: skip
+    flags = ("--tls-mode", "preferTLS", "--tls-ca-file", str(CERTIFICATES / "ca.pem"),
+             "--tls-certificate-key-file", str(CERTIFICATES / "server.pem"),
+             "--tls-crl-file", str(crl))  # fmt: skip
+    with StubServer() as stub, weir.Weir(stub.uri, *flags) as proxy:
+        assert proxy.wait_for("revocation_list_expired")["file"] == str(crl)
+        (tmp_path / "index.txt").unlink()
+        revoke(CERTIFICATES, tmp_path)
+        proxy.wait_for("reloaded")
+        assert proxy.count("revocation_list_expired") == 1
+
+
 def test_no_door_opens_that_the_running_configuration_keeps_shut(tmp_path):
     """That the new file allows it does not count before a restart."""
     file = tmp_path / "weir.yaml"

@@ -131,7 +131,7 @@ def test_a_revoked_certificate_is_refused(server, file, tmp_path):
         assert "revoked" in proxy.wait_for("bad_input")["what"]
 
 
-def revoke(certificates, directory):
+def revoke(certificates, directory, *more_of_list):
     """A revocation list of the CA's, with the client's certificate on it."""
     (directory / "index.txt").touch()
     (directory / "crlnumber").write_text("01\n")
@@ -144,7 +144,7 @@ def revoke(certificates, directory):
     ca = ["openssl", "ca", "-config", config, "-keyfile", certificates / "ca.key"]
     ca += ["-cert", certificates / "ca.pem"]
     crl = directory / "crl.pem"
-    for more in (["-revoke", certificates / "client.pem"], ["-gencrl", "-out", crl]):
+    for more in (["-revoke", certificates / "client.pem"], ["-gencrl", *more_of_list, "-out", crl]):
         subprocess.run([*ca, *more], check=True, capture_output=True)
     return crl
 
