@@ -130,19 +130,17 @@ static void *look_up(void *arg)
     return NULL;
 }
 
-// One that hangs keeps its thread.
-static void start_lookup(struct lookup *lookup)
+// NULL, or why it was not begun. One that hangs keeps its thread.
+static const char *start_lookup(struct lookup *lookup)
 {
     pthread_t thread;
     bool few = atomic_fetch_add(&lookups, 1) < LOOKUPS_MAX;
     if (few && pthread_create(&thread, NULL, look_up, lookup) == 0) {
         pthread_detach(thread);
-        return;
+        return NULL;
     }
     atomic_fetch_sub(&lookups, 1);
-    lookup->error = few ? "the system has no thread to look its name up" : "name lookups hang";
-    atomic_store(&lookup->done, true);
-    leave(lookup);
+    return few ? "the system has no thread to look its name up" : "name lookups hang";
 }
 
 // Returns how many addresses it has.
@@ -153,7 +151,12 @@ static size_t find_addresses(struct store *store, const struct store_host *host,
     size_t count = 0;
     lookup->host = *host;
     atomic_init(&lookup->owners, 2);
-    start_lookup(lookup);
+    const char *why_not = start_lookup(lookup);
+    if (why_not) {
+        free(lookup);
+        hang_up(store, why_not);
+        return 0;
+    }
     bool in_time = true;
     while (in_time && !atomic_load(&lookup->done)) {
         in_time =
