@@ -23,8 +23,9 @@ def uri_for(stub: StubSet, name: str, password: str | None, *options: str) -> st
 
 
 def use(stub: StubSet, uri: str) -> None:
-    """Reads from all members through weir; what is wrong is an error here."""
-    with weir_before(stub, uri=uri) as proxy:
+    """Reads from all members through weir; what is wrong is an error here. Nobody waits for a permit:
+    of an exhaustion weir asks the server by a connection of its own, which would be counted, too."""
+    with weir_before(stub, "--limit", "fixed", "--slow-share", "1", uri=uri) as proxy:
         wait_for_members(stub, proxy)
         with Crowd(proxy.uri, read, threads=4) as crowd:
             crowd.wait_for_turns(5)

@@ -49,14 +49,14 @@ def is_refusing(proxy: weir.Weir) -> bool:
 
 
 @contextlib.contextmanager
-def overload(secantus, proxy):
-    """Within, all permits are held; on leaving, it waits until they are free again."""
-    slow = {"blockConnection": True, "blockTimeMS": int(BLOCK_S * 1000)}
+def overload(secantus, proxy, seconds: float = BLOCK_S):
+    """Within, all permits are held, for so long; on leaving, it waits until they are free again."""
+    slow = {"blockConnection": True, "blockTimeMS": int(seconds * 1000)}
     with secantus.failing(["count"], {"times": CAP}, **slow):
         holders = [threading.Thread(target=hold_one, args=(proxy.uri,)) for _ in range(CAP)]
         for holder in holders:
             holder.start()
-        deadline = time.monotonic() + BLOCK_S
+        deadline = time.monotonic() + seconds
         while not is_refusing(proxy):
             assert time.monotonic() < deadline, "the permits are not held"
         yield

@@ -99,7 +99,7 @@ def once(proxy: weir.Weir, *arguments: str) -> str:
 
 @pytest.mark.parametrize(("columns", "rows", "term"), [(80, 24, "vt100"), (200, 50, "xterm")])
 def test_the_screen_says_what_once_says(secantus, proxy, columns, rows, term):
-    with overload(secantus, proxy), Terminal(proxy, columns, rows, term) as top:
+    with overload(secantus, proxy, 8), Terminal(proxy, columns, rows, term) as top:
         shown = top.wait_for(r"^in flight .*\] (\d+) of (\d+),")
         top.wait_for(r"EXHAUSTED")
         top.wait_for(r"served +\w+ +count test\.slow\d+ \{owner\}" if columns < 120 else
