@@ -52,6 +52,12 @@ static const char *ssl_words(const char *otherwise)
         (lib == ERR_LIB_X509 && reason == X509_R_NO_CERTIFICATE_OR_CRL_FOUND)) {
         return otherwise;
     }
+    if (lib == ERR_LIB_SSL && reason == SSL_R_EE_KEY_TOO_SMALL) {
+        return "its key is too small: RSA of 2048 bits, or EC";
+    }
+    if (lib == ERR_LIB_SSL && reason == SSL_R_CA_MD_TOO_WEAK) {
+        return "it is signed by a digest that is too weak: SHA-256";
+    }
     const char *words = ERR_reason_error_string(error);
     return words != NULL ? words : otherwise;
 }

@@ -48,6 +48,9 @@ def files(tmp_path_factory):
     }.items():  # fmt: skip
         made[name] = directory / name
         made[name].write_text(text)
+    made["weak"] = directory / "weak"
+    command = "openssl req -x509 -noenc -newkey rsa:1024 -subj /CN=x -keyout - -out -".split()
+    made["weak"].write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
     return made
 
 
@@ -61,6 +64,7 @@ STARTS = [
     ([*TLS, "{junk}"], "--tls-certificate-key-file: {junk}: no certificate in it"),
     ([*TLS, "{no-key}"], "--tls-certificate-key-file: {no-key}: no private key in it"),
     ([*TLS, "{mismatch}"], "--tls-certificate-key-file: {mismatch}: its private key does not belong"),
+    ([*TLS, "{weak}"], "--tls-certificate-key-file: {weak}: its key is too small: RSA of 2048"),
     ([*GOOD, "--tls-ca-file", "/nowhere"], "--tls-ca-file: /nowhere: cannot be read: no such file"),
     ([*GOOD, "--tls-ca-file", "{junk}"], "--tls-ca-file: {junk}: no certificate in it"),
     ([*GOOD, "--tls-ca-file", "{certs}/ca.pem", "--tls-crl-file", "{empty}"],
