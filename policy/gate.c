@@ -35,6 +35,7 @@
 
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 10000
+#define BACKOFF_SERVERLESS_MS 2000 // an election takes some seconds, and drivers try twice more
 #define SERVICE_WEIGHT 0.125
 #define NEW_SHARE 0.5 // of the limit, for all shapes together that are not known yet
 
@@ -145,10 +146,16 @@ static int64_t slow_now(const struct gate *gate)
     return (int64_t)((double)gate->limits.slow_us * limit_slowness(&gate->limit));
 }
 
+// Whether nobody has a turn but what finishes things.
+static bool stands_still(const struct gate *gate)
+{
+    return !gate->available || gate->paused;
+}
+
 // From when on those wait in vain who are not let go.
 static void restart_queues(struct gate *gate)
 {
-    int64_t since_us = gate->available && !gate->paused ? gate->now_us : INT64_MAX;
+    int64_t since_us = stands_still(gate) ? INT64_MAX : gate->now_us;
     for (int lane = 0; lane < LANE_COUNT; lane++) {
         queue_restart(&gate->lanes[lane].others, since_us);
     }
@@ -856,6 +863,9 @@ static int64_t backoff_within_bounds(double us)
 
 int64_t gate_backoff_ms(const struct gate *gate, enum lane lane, int64_t now_us)
 {
+    if (stands_still(gate)) {
+        return BACKOFF_SERVERLESS_MS;
+    }
     double in_line = (double)(waiting_in(&gate->lanes[lane]) + 1);
     return backoff_within_bounds(in_line * turn_us(gate, lane, now_us));
 }
@@ -863,6 +873,9 @@ int64_t gate_backoff_ms(const struct gate *gate, enum lane lane, int64_t now_us)
 int64_t gate_next_turn_ms(struct gate *gate, enum lane lane, int64_t now_us)
 {
     struct lane_use *use = &gate->lanes[lane];
+    if (stands_still(gate)) {
+        return BACKOFF_SERVERLESS_MS;
+    }
     double one_us = turn_us(gate, lane, now_us);
     double at_us = (double)now_us + (double)(waiting_in(use) + 1) * one_us;
     double next_us = use->last_turn_us + one_us;

@@ -221,7 +221,7 @@ void gate_set_available(struct gate *gate, bool available, int64_t now_us);
 // of that lane takes to drain at the pace of late, one more in it. The pace is the lane's permits
 // over the time that one is held: the smoothed time of those done (weight 1/8), or the mean age of
 // those in flight, whichever is longer. So a quiet hour does not pass for a slow one, and a server
-// that stopped answering shows at once.
+// that stopped answering shows at once. While the server is not there, or in a pause: 2000.
 int64_t gate_backoff_ms(const struct gate *gate, enum lane lane, int64_t now_us);
 
 // The same for a client that will come back by it, as drivers with back-off do: after a random time

@@ -200,7 +200,8 @@ static enum verdict verdict_on_error(struct app_conn *conn, const struct op *op,
         return VERDICT_GO_ON;
     }
     if (reply->overloaded) {
-        int64_t base_ms = reply->backoff_ms > 0 ? reply->backoff_ms : 100;
+        bool obeys = reply->backoff_ms > 0 && !world.knobs.lobby; // else newcomers would be few
+        int64_t base_ms = obeys ? reply->backoff_ms : 100;
         int64_t most_ms = base_ms << (conn->tries + 1);
         *ret_backoff_us = 1000 * dice_between(0, most_ms < 10000 ? most_ms : 10000);
         return VERDICT_RETRY_LATER;

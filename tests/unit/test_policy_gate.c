@@ -1106,6 +1106,21 @@ static void a_quiet_hour_does_not_pass_for_a_slow_one(void **state)
 }
 
 // No request comes back any more: all are older than what was usual, and get older.
+static void while_nobody_has_a_turn_the_backoff_is_long(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, &usual);
+    gate_set_available(world.gate, false, 0);
+    assert_int_equal(gate_backoff_ms(world.gate, LANE_NORMAL, 0), 2000);
+    assert_int_equal(gate_next_turn_ms(world.gate, LANE_NORMAL, 0), 2000);
+    gate_set_available(world.gate, true, 0);
+    assert_int_equal(gate_next_turn_ms(world.gate, LANE_NORMAL, 0), 100);
+    gate_pause(world.gate, true, 0);
+    assert_int_equal(gate_next_turn_ms(world.gate, LANE_NORMAL, 0), 2000);
+    world_fini(&world);
+}
+
 static void a_server_that_stopped_shows_in_the_backoff(void **state)
 {
     (void)state;
@@ -1512,6 +1527,7 @@ int main(void)
         cmocka_unit_test(backoff_of_the_others_leaves_out_what_the_slow_hold),
         cmocka_unit_test(backoff_follows_the_latest_and_is_smoothed),
         cmocka_unit_test(a_quiet_hour_does_not_pass_for_a_slow_one),
+        cmocka_unit_test(while_nobody_has_a_turn_the_backoff_is_long),
         cmocka_unit_test(a_server_that_stopped_shows_in_the_backoff),
         cmocka_unit_test(a_lowered_limit_is_reached_by_ending),
         cmocka_unit_test(who_is_told_to_be_slow_is),
