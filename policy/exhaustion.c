@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-//             refusal, or a queue that stood EXHAUSTION_STANDING_US          (seen)
+//             refusal, or somebody waited EXHAUSTION_WAIT_US               (seen)
 //      quiet ------------------------------------------------------> going on
 //            <------------------------------------------------------
 //                    neither seen for EXHAUSTION_QUIET_US
@@ -8,6 +8,11 @@
 #include "policy/exhaustion.h"
 
 #include <assert.h>
+
+static int64_t shorter(int64_t a_us, int64_t b_us)
+{
+    return a_us < b_us ? a_us : b_us;
+}
 
 static bool is_exhaustion(enum refusal refusal)
 {
@@ -25,20 +30,26 @@ static bool note_refused(struct exhaustion *exhaustion, const struct gate_counts
     return more;
 }
 
-// Whether a queue has stood for long enough.
+// Whether somebody has waited for long enough.
 static bool note_queue(struct exhaustion *exhaustion, const struct gate_counts *counts,
                        int64_t now_us)
 {
+    int64_t waited_us = shorter(counts->standing_us, counts->longest_wait_us);
     exhaustion->standing = counts->queued > 0 && counts->available;
-    exhaustion->standing_since_us = now_us - counts->standing_us;
-    return exhaustion->standing && counts->standing_us >= EXHAUSTION_STANDING_US;
+    exhaustion->waits_since_us = now_us - waited_us;
+    if (counts->probes) {
+        exhaustion->probed_us = now_us;
+    }
+    bool probe = !exhaustion->going_on && exhaustion->probed_us > 0 &&
+                 now_us - exhaustion->probed_us < EXHAUSTION_WAIT_US;
+    return exhaustion->standing && waited_us >= EXHAUSTION_WAIT_US && !probe;
 }
 
 static enum exhaustion_notice begin(struct exhaustion *exhaustion, const uint64_t *refused_before,
                                     int64_t longest_wait_us, int64_t now_us)
 {
     exhaustion->going_on = true;
-    exhaustion->begun_us = exhaustion->standing ? exhaustion->standing_since_us : now_us;
+    exhaustion->begun_us = exhaustion->standing ? exhaustion->waits_since_us : now_us;
     exhaustion->last_seen_us = now_us;
     exhaustion->last_notice_us = now_us;
     exhaustion->longest_wait_us = longest_wait_us;
@@ -66,8 +77,8 @@ enum exhaustion_notice exhaustion_update(struct exhaustion *exhaustion,
 {
     struct exhaustion before = *exhaustion;
     bool refused = note_refused(exhaustion, counts) && counts->available;
-    bool stands = note_queue(exhaustion, counts, now_us);
-    bool seen = refused || stands;
+    bool waits = note_queue(exhaustion, counts, now_us);
+    bool seen = refused || waits;
     if (!exhaustion->going_on) {
         return seen ? begin(exhaustion, before.refused_seen, counts->longest_wait_us, now_us)
                     : EXHAUSTION_NOTHING;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// When permits run out, as an event with a begin and an end. A queue that empties within
-// EXHAUSTION_STANDING_US is ordinary; a refusal, or a queue that stands that long, begins an event;
-// it ends when neither was seen for EXHAUSTION_QUIET_US. While it lasts, one notice every
+// When permits run out, as an event with a begin and an end. To wait for a moment is ordinary, also
+// while everybody does; a refusal begins an event, or somebody who has waited for
+// EXHAUSTION_WAIT_US, not because the limit probes; it ends when neither was seen for
+// EXHAUSTION_QUIET_US. While it lasts, one notice every
 // EXHAUSTION_STILL_US. Waiting for a server that is not there, and being refused for it, is no
 // exhaustion. Pure: fed with the gate's counts, returns what to report.
 
@@ -11,7 +12,7 @@
 
 #include "policy/gate.h"
 
-#define EXHAUSTION_STANDING_US 50000
+#define EXHAUSTION_WAIT_US 1000000
 #define EXHAUSTION_QUIET_US 2000000
 #define EXHAUSTION_STILL_US 10000000
 
@@ -20,8 +21,9 @@ enum exhaustion_notice { EXHAUSTION_NOTHING, EXHAUSTION_BEGIN, EXHAUSTION_STILL,
 // All-zero is a valid one.
 struct exhaustion {
     bool going_on;
-    bool standing; // requests wait for permits
-    int64_t standing_since_us;
+    bool standing;          // requests wait for permits
+    int64_t waits_since_us; // the oldest that may still go, the server being there
+    int64_t probed_us;      // the limit did last
     int64_t begun_us;
     int64_t last_seen_us;
     int64_t last_notice_us;
@@ -30,8 +32,8 @@ struct exhaustion {
     uint64_t refused_seen[REFUSAL_COUNT];
 };
 
-// To be called with the counts of now_us soon after a request was queued or refused, and while an
-// event goes on or a queue stands at least every EXHAUSTION_STANDING_US. What it says about an
+// To be called with the counts of now_us soon after a request was queued or refused, and often
+// while an event goes on or a queue stands. What it says about an
 // event that has ended stays readable until the next begins.
 enum exhaustion_notice exhaustion_update(struct exhaustion *exhaustion,
                                          const struct gate_counts *counts, int64_t now_us);

@@ -905,11 +905,13 @@ void gate_count(const struct gate *gate, int64_t now_us, struct gate_counts *ret
         .available = gate->available,
         .cap = gate->limits.limit,
         .limit = permits(gate),
+        .probes = limit_probes(&gate->limit),
         .kept = gate->keeps && permits(gate) > 1,
         .slowness = limit_slowness(&gate->limit),
         .in_flight = (int)gate->in_flight.count,
         .in_flight_streams = gate->lanes[LANE_STREAM].in_flight,
         .in_flight_slow = gate->lanes[LANE_SLOW].in_flight + about_to_age(gate, now_us),
+        .slow_limit = lane_limit(gate, LANE_SLOW),
         .queued = gate->by_expiry.count,
         .standing_us = stands ? now_us - gate->standing_since_us : 0,
         .longest_wait_us = gate->oldest ? now_us - gate->oldest->asked_us : 0,
@@ -933,6 +935,36 @@ uint64_t gate_counts_refused(const struct gate_counts *counts)
 int gate_in_flight(const struct gate *gate)
 {
     return (int)gate->in_flight.count;
+}
+
+// Whoever is left when each cancels one of another shape is the only one that can be.
+static const struct shape *candidate(const struct gate *gate)
+{
+    const struct shape *shape = NULL;
+    int lead = 0;
+    for (const struct ticket *at = gate->in_flight.first; at; at = at->next) {
+        shape = lead == 0 ? at->shape : shape;
+        lead += at->shape == shape ? 1 : -1;
+    }
+    return shape;
+}
+
+void gate_find_majority(const struct gate *gate, int64_t now_us, struct gate_majority *ret_majority)
+{
+    const struct shape *shape = candidate(gate);
+    int64_t held_us = 0;
+    int count = 0;
+    for (const struct ticket *at = gate->in_flight.first; at; at = at->next) {
+        count += at->shape == shape;
+        held_us += at->shape == shape ? now_us - at->granted_us : 0;
+    }
+    *ret_majority = (struct gate_majority){0};
+    if (2 * count > gate_in_flight(gate)) {
+        ret_majority->shape = shape->id;
+        ret_majority->part = (double)count / gate_in_flight(gate);
+        ret_majority->held_us = held_us / count;
+        ret_majority->slowness = limit_slowness(&gate->limit);
+    }
 }
 
 const struct ticket *gate_oldest(const struct gate *gate)

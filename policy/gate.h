@@ -238,10 +238,12 @@ struct gate_counts {
     bool available;
     int cap;
     int limit;       // as it is now
+    bool probes;     // it is low for a moment, to find out what that changes
     int kept;        // of it, for what finishes things
     double slowness; // of the server as a whole, against itself with little to do; 1 or more
     int in_flight;
     int in_flight_slow;
+    int slow_limit; // most of these that are let in
     int in_flight_streams;
     size_t queued;           // that may still go
     int64_t standing_us;     // so long somebody has waited without a break, the server being there
@@ -256,6 +258,16 @@ void gate_count(const struct gate *gate, int64_t now_us, struct gate_counts *ret
 uint64_t gate_counts_refused(const struct gate_counts *counts);
 
 int gate_in_flight(const struct gate *gate);
+
+// The shape that more than half of those in flight have. All zero: none has.
+struct gate_majority {
+    uint64_t shape;
+    double part;     // of those in flight
+    int64_t held_us; // for how long these have held their permits, on the mean
+    double slowness; // as struct gate_counts has it
+};
+void gate_find_majority(const struct gate *gate, int64_t now_us,
+                        struct gate_majority *ret_majority);
 
 // Those in flight, longest first; NULL when there are none. Follow ticket->next.
 const struct ticket *gate_oldest(const struct gate *gate);

@@ -361,6 +361,11 @@ int limit_value(const struct limit *limit)
     return (int)lround(limit->value);
 }
 
+bool limit_probes(const struct limit *limit)
+{
+    return limit->state != LIMIT_FREE;
+}
+
 double limit_slowness(const struct limit *limit)
 {
     return limit->load;

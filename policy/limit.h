@@ -91,6 +91,9 @@ int limit_permits(const struct limit *limit, int held);
 // The limit itself, without what a probe takes off it.
 int limit_value(const struct limit *limit);
 
+// Whether a probe takes something off it.
+bool limit_probes(const struct limit *limit);
+
 // So many times slower than unloaded the server as a whole is, 1 or more.
 double limit_slowness(const struct limit *limit);
 

@@ -2,6 +2,7 @@
 
 #include "policy/recorder.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +15,8 @@ struct before {
     uint64_t id;
     uint64_t arrived;
     uint64_t done;
-    int64_t held_us;
+    int64_t held_us; // by those in flight, too
+    int64_t done_us;
 };
 
 struct recorder {
@@ -117,6 +119,7 @@ static struct recorder_share differ(struct before *before, const struct before *
         .arrived = bounded((int64_t)(now->arrived - before->arrived)),
         .done = bounded((int64_t)(now->done - before->done)),
         .held_ms = bounded((now->held_us - before->held_us) / 1000),
+        .done_us = (uint64_t)(now->done_us - before->done_us),
     };
     *before = *now;
     return share;
@@ -125,7 +128,8 @@ static struct recorder_share differ(struct before *before, const struct before *
 void recorder_shape(struct recorder *recorder, size_t place, const struct shape *shape,
                     int64_t running_us)
 {
-    struct before now = {shape->id, shape->arrived, shape->count, shape->held_us + running_us};
+    struct before now = {shape->id, shape->arrived, shape->count, shape->held_us + running_us,
+                         shape->held_us};
     struct before *before = &recorder->shapes[place];
     bool idle = shape->users == 0 && memcmp(before, &now, sizeof now) == 0;
     if (place >= recorder->shape_places || idle) {
@@ -142,7 +146,7 @@ void recorder_shape(struct recorder *recorder, size_t place, const struct shape 
 void recorder_tenant(struct recorder *recorder, size_t place, uint64_t id, uint64_t arrived,
                      uint64_t refused)
 {
-    struct before now = {id, arrived, refused, 0};
+    struct before now = {.id = id, .arrived = arrived, .done = refused};
     struct before *before = &recorder->tenants[place];
     if (place < recorder->tenant_places && memcmp(before, &now, sizeof now) != 0) {
         struct recorder_share share = differ(before, &now);
@@ -195,7 +199,7 @@ static void add_share(struct recorder_sum_share *sums, int *count,
     sums[at].arrived += share->arrived;
     sums[at].done += share->done;
     sums[at].held_ms += share->held_ms;
-    sums[at].now += share->now;
+    sums[at].done_us += share->done_us;
 }
 
 static void add_shares(struct recorder_span *span, const struct recorder_second *second)
@@ -315,6 +319,19 @@ void recorder_sum_calm(const struct recorder *recorder, int64_t from_us, int64_t
     sum(recorder, from_us, until_us, true, ret_span);
 }
 
+// Those that go on were as many as the permits that they held, but one at least.
+double recorder_mean(const struct recorder_sum_share *share, const struct recorder_span *span)
+{
+    if (!share || span->seconds <= 0) {
+        return 0;
+    }
+    double held_s = (double)share->held_ms / 1e3;
+    double places = held_s / span->seconds;
+    double least = held_s / fmax(1, (double)share->done + places);
+    double done = share->done > 0 ? (double)share->done_us / 1e6 / (double)share->done : 0;
+    return fmax(least, done);
+}
+
 const struct recorder_sum_share *recorder_find(const struct recorder_sum_share *shares, int count,
                                                uint64_t id)
 {
@@ -324,15 +341,4 @@ const struct recorder_sum_share *recorder_find(const struct recorder_sum_share *
         }
     }
     return NULL;
-}
-
-double recorder_mean_held(const struct recorder_sum_share *share, const struct recorder_span *span)
-{
-    if (!share) {
-        return 0;
-    }
-    double held = (double)share->held_ms / 1000;
-    double running = span->seconds > 0 ? (double)share->now / span->seconds : 0;
-    double requests = (double)share->done + (running < held ? running : held);
-    return requests > 0 ? held / requests : 0;
 }

@@ -51,6 +51,7 @@ struct recorder_share {
     uint32_t done;    // of a tenant: refused
     uint32_t held_ms; // of permits, those in flight included
     uint32_t now;     // waiting or in flight
+    uint64_t done_us; // that those done held theirs, whenever that was
 };
 
 struct recorder_second {
@@ -89,7 +90,7 @@ struct recorder_sum_share {
     uint64_t arrived;
     uint64_t done;
     uint64_t held_ms;
-    uint64_t now; // added up over the seconds
+    uint64_t done_us;
 };
 
 struct recorder_span {
@@ -132,12 +133,12 @@ void recorder_sum(const struct recorder *recorder, int64_t from_us, int64_t unti
 void recorder_sum_calm(const struct recorder *recorder, int64_t from_us, int64_t until_us,
                        struct recorder_span *ret_span);
 
+// Seconds that one request of a shape held its permit: of those done, or what is sure of those that
+// go on, if that is more.
+double recorder_mean(const struct recorder_sum_share *share, const struct recorder_span *span);
+
 // Of a span, the shape or tenant of that id; NULL if it has none.
 const struct recorder_sum_share *recorder_find(const struct recorder_sum_share *shares, int count,
                                                uint64_t id);
-
-// Seconds that a request of it held in that span; those in flight count as one request a place that
-// they hold. NULL: 0.
-double recorder_mean_held(const struct recorder_sum_share *share, const struct recorder_span *span);
 
 #endif

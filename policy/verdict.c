@@ -11,6 +11,7 @@
 #define BEFORE_US INT64_C(600000000)
 #define MARGIN_US INT64_C(2000000) // before the begin: what led to it
 #define ONSET_US INT64_C(3000000)  // after it
+#define EARLY_US INT64_C(1000000)
 #define LATELY_US INT64_C(15000000)
 #define LEAST_RATE 1.0 // a second, that growth is measured against
 #define EXPLAINED 0.3
@@ -67,12 +68,26 @@ static void find_shape(struct verdict *verdict)
         if (part_during - part_before > most) {
             most = part_during - part_before;
             verdict->shape = share->id;
-            verdict->part_before = part_before;
             verdict->part_during = part_during;
-            verdict->mean_before = recorder_mean_held(before, &verdict->before);
-            verdict->mean_during = recorder_mean_held(share, &verdict->during);
+            verdict->mean_during = recorder_mean(share, &verdict->during);
+            verdict->mean_so_far = share->done == 0;
         }
     }
+}
+
+static void take_majority(const struct gate_majority *majority, struct verdict *verdict)
+{
+    verdict->shape = majority->shape;
+    verdict->part_during = majority->part;
+    verdict->mean_during = (double)majority->held_us / 1e6;
+    verdict->mean_so_far = true;
+}
+
+static void compare_shape(struct verdict *verdict)
+{
+    const struct recorder_sum_share *before = shape_before(verdict, verdict->shape);
+    verdict->part_before = part_of(before, &verdict->before);
+    verdict->mean_before = recorder_mean(before, &verdict->before);
 }
 
 static void find_tenant(struct verdict *verdict)
@@ -93,13 +108,39 @@ static void find_tenant(struct verdict *verdict)
     }
 }
 
-// The lower quartile over the shapes that were there before and are now, each weighing what it
-// held.
+// How many times as long a shape's requests hold now; what that counts for, by what they held.
+struct slower {
+    double ratio;
+    double weight;
+};
+
+// The lower quartile of those in order, none of which counts for more than all others together: one
+// of two is not most, and one alone is nobody else.
+static double lower_quartile(struct slower *list, int count)
+{
+    double all = 0;
+    double below = 0;
+    int heaviest = 0;
+    for (int i = 0; i < count; i++) {
+        all += list[i].weight;
+        heaviest = list[i].weight > list[heaviest].weight ? i : heaviest;
+    }
+    if (count < 2) {
+        return 1;
+    }
+    double others = all - list[heaviest].weight;
+    list[heaviest].weight = fmin(list[heaviest].weight, others);
+    all = others + list[heaviest].weight;
+    int at = 0;
+    for (; at < count - 1 && (below += list[at].weight) < all / 4; at++) {
+    }
+    return list[at].ratio;
+}
+
+// Over the shapes that were there before and are now.
 static void find_slowdown(struct verdict *verdict)
 {
-    double ratios[RECORDER_SUMMED];
-    double weights[RECORDER_SUMMED];
-    double all = 0;
+    struct slower list[RECORDER_SUMMED];
     int count = 0;
     for (int i = 0; i < verdict->during.shape_count; i++) {
         const struct recorder_sum_share *share = &verdict->during.shapes[i];
@@ -107,26 +148,15 @@ static void find_slowdown(struct verdict *verdict)
         if (!before || before->done < FEW || share->arrived == 0) {
             continue;
         }
-        double usual = recorder_mean_held(before, &verdict->before);
-        double ratio = recorder_mean_held(share, &verdict->during) / fmax(usual, 1e-6);
+        double usual = recorder_mean(before, &verdict->before);
+        double ratio = recorder_mean(share, &verdict->during) / fmax(usual, 1e-6);
         int at = count++;
-        for (; at > 0 && ratios[at - 1] > ratio; at--) {
-            ratios[at] = ratios[at - 1];
-            weights[at] = weights[at - 1];
+        for (; at > 0 && list[at - 1].ratio > ratio; at--) {
+            list[at] = list[at - 1];
         }
-        ratios[at] = ratio;
-        weights[at] = (double)before->held_ms + 1;
-        all += weights[at];
+        list[at] = (struct slower){ratio, (double)before->held_ms + 1};
     }
-    double below = 0;
-    verdict->slowdown = 1;
-    for (int i = 0; i < count; i++) {
-        below += weights[i];
-        if (below >= all / 4) {
-            verdict->slowdown = ratios[i];
-            return;
-        }
-    }
+    verdict->slowdown = lower_quartile(list, count);
 }
 
 // How alike the shapes' parts are before and during: 1 means the same, 0 others altogether.
@@ -143,8 +173,8 @@ static double alikeness(const struct verdict *verdict)
 
 // --- scores -------------------------------------------------------------------------------------
 
-// It holds far more of the connections than before, because it is slow and not because more of
-// everything comes.
+// It holds far more of the connections than before, or all that there are, because it is slow and
+// not because more of everything comes.
 static double score_slow_shape(const struct verdict *verdict)
 {
     double more = rise(verdict->part_during - verdict->part_before, 0.1, 0.4);
@@ -152,8 +182,9 @@ static double score_slow_shape(const struct verdict *verdict)
         verdict->mean_before > 0
             ? rise(verdict->mean_during / verdict->mean_before / fmax(1, verdict->slowdown), 1.2, 3)
             : 0; // a new one is slow if it takes long, not because it is new
-    double slow = rise(verdict->mean_during, 0.02, 0.1);
-    return more * fmax(slower, slow);
+    double slow = rise(verdict->mean_during / fmax(1, verdict->slowdown), 0.02, 0.1);
+    double all = rise(verdict->part_during, 0.8, 0.95);
+    return fmax(more * fmax(slower, slow), all * slower * slow);
 }
 
 // The requests that came in the onset were far more than usual, and more than new connections
@@ -173,14 +204,15 @@ static double score_spike(const struct verdict *verdict)
 
 static double score_leak(const struct verdict *verdict)
 {
+    const struct recorder_span *onset = &verdict->onset; // of one that has just begun it is all
     const struct recorder_span *during = &verdict->during;
     double pins = during->refused > 0 ? (double)during->refused_pins / (double)during->refused : 0;
     double waits = rise(verdict->part_during - verdict->part_before, 0.1, 0.3) *
                    rise(verdict->mean_during / fmax(verdict->mean_before, 1e-6), 1.5, 3);
-    double held = during->most_transactions_idle > 0 ? waits : 0;
-    double cursors =
-        during->cap > 0 ? rise(during->most_cursors_idle / during->cap, 0.25, 2) * 0.4 : 0;
-    return fmax(pins, fmax(0.95 * held, cursors));
+    bool left = during->most_transactions_idle > 0 || onset->most_transactions_idle > 0;
+    double idle = fmax(during->most_cursors_idle, onset->most_cursors_idle);
+    double cursors = onset->cap > 0 ? rise(idle / onset->cap, 0.25, 2) * 0.4 : 0;
+    return fmax(pins, fmax(left ? 0.95 * waits : 0, cursors));
 }
 
 // There are more connections of apps than permits, the limit was reached before as well or their
@@ -233,12 +265,28 @@ static double score_storm(const struct verdict *verdict)
 }
 
 // A transaction's lock makes others' writes slow, a server without connections everything; and what
-// was in flight when a server went held its permit for as long as nobody knew.
-static void explain(double scores[CAUSE_COUNT])
+// was in flight when a server went held its permit for as long as nobody knew. While one slow shape
+// holds nearly all there is, it does not matter how much else is asked; and what a server did not
+// take is asked again.
+static void explain(struct verdict *verdict)
 {
-    double both = fmax(scores[CAUSE_LEAK], scores[CAUSE_MEMBER_LOST]);
-    scores[CAUSE_SLOW_SHAPE] *= 1 - EXPLAINED * both;
-    scores[CAUSE_SLOW_SERVER] *= 1 - EXPLAINED * fmax(both, scores[CAUSE_SERVER_FULL]);
+    double *scores = verdict->scores;
+    double seen =
+        fmax(fmax(scores[CAUSE_LEAK], scores[CAUSE_MEMBER_LOST]), scores[CAUSE_SERVER_FULL]);
+    scores[CAUSE_SLOW_SHAPE] *= 1 - EXPLAINED * seen;
+    scores[CAUSE_SLOW_SERVER] *= 1 - EXPLAINED * seen;
+    scores[CAUSE_SPIKE] *=
+        1 - EXPLAINED * fmax(scores[CAUSE_SERVER_FULL],
+                             scores[CAUSE_SLOW_SHAPE] * rise(verdict->part_during, 0.8, 0.95));
+}
+
+// What rates and times say is not said then.
+static void doubt(const struct gate_majority *majority, double scores[CAUSE_COUNT])
+{
+    scores[CAUSE_SPIKE] = 0;
+    scores[CAUSE_POOLS] = 0;
+    scores[CAUSE_SLOW_SERVER] = 0;
+    scores[CAUSE_SLOW_SHAPE] *= rise(majority->part, 0.6, 0.9);
 }
 
 static void put_in_order(struct verdict *verdict)
@@ -266,8 +314,8 @@ static void look_before(const struct recorder *recorder, int64_t begun_us, struc
     verdict->full_before = all.seconds > 0 ? all.full / all.seconds : 0;
 }
 
-void verdict_find(const struct recorder *recorder, int64_t begun_us, int64_t until_us,
-                  struct verdict *ret_verdict)
+void verdict_find(const struct recorder *recorder, const struct gate_majority *majority,
+                  int64_t begun_us, int64_t until_us, struct verdict *ret_verdict)
 {
     static double (*const scores[CAUSE_COUNT])(const struct verdict *verdict) = {
         [CAUSE_SLOW_SHAPE] = score_slow_shape,
@@ -280,6 +328,7 @@ void verdict_find(const struct recorder *recorder, int64_t begun_us, int64_t unt
         [CAUSE_STORM] = score_storm,
     };
     *ret_verdict = (struct verdict){0};
+    ret_verdict->is_early = until_us < begun_us + EARLY_US;
     look_before(recorder, begun_us, ret_verdict);
     recorder_sum(recorder, begun_us - MARGIN_US, begun_us + ONSET_US, &ret_verdict->onset);
     if (until_us < begun_us + ONSET_US) { // one refusal is over at once, and has seconds around it
@@ -289,12 +338,23 @@ void verdict_find(const struct recorder *recorder, int64_t begun_us, int64_t unt
     struct recorder_span lately;
     recorder_sum(recorder, begun_us - LATELY_US, until_us, &lately);
     ret_verdict->away = lately.away;
-    find_shape(ret_verdict);
+    if (ret_verdict->is_early && majority->shape != 0) {
+        take_majority(majority, ret_verdict);
+    } else {
+        find_shape(ret_verdict);
+    }
+    compare_shape(ret_verdict);
     find_tenant(ret_verdict);
     find_slowdown(ret_verdict);
+    if (ret_verdict->is_early) {
+        ret_verdict->slowdown = fmax(ret_verdict->slowdown, majority->slowness);
+    }
     for (int i = 0; i < CAUSE_COUNT; i++) {
         ret_verdict->scores[i] = scores[i](ret_verdict);
     }
-    explain(ret_verdict->scores);
+    if (ret_verdict->is_early) {
+        doubt(majority, ret_verdict->scores);
+    }
+    explain(ret_verdict);
     put_in_order(ret_verdict);
 }

@@ -151,7 +151,8 @@
         "the cap. adaptive: as many as it does well with, by what they take, between "             \
         "admission.minLimit and the cap.")                                                         \
     OPTION(min_limit, "admission.minLimit", "min-limit", INT, "4", "1", "100000", "N", true,       \
-        "The least that an adaptive limit goes down to.")                                          \
+        "The least that an adaptive limit goes down to; for a tenth of a second now and then, to " \
+        "measure, to half of it.")                                                                 \
     OPTION(tenant_by, "admission.tenantBy", "tenant-by", ENUM, "app", "", "", "app|address", true, \
         "Whose a request is: those who want connections at one time have the same share of them, " \
         "however much they ask for. app: the app's name (appName in its URI), all its processes "  \

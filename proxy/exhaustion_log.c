@@ -32,6 +32,8 @@ static void describe_holders(struct exhaustion_report *report, const struct serv
                              int64_t now_us)
 {
     const struct ticket *ticket = gate_oldest(server->gate);
+    gate_find_majority(server->gate, now_us, &report->majority);
+    report->holder_count = 0;
     for (; ticket && report->holder_count < EXHAUSTION_HOLDERS; ticket = ticket->next) {
         describe_holder(&report->holders[report->holder_count++], request_of_ticket(ticket),
                         now_us);
@@ -43,7 +45,6 @@ void exhaustion_peek(struct server *server, struct exhaustion_report *report, in
     gate_count(server->gate, now_us, &report->counts);
     report->exhaustion = server->exhaustion;
     report->shed_for_good = server->shed_for_good;
-    report->holder_count = 0;
     describe_holders(report, server, now_us);
 }
 
@@ -90,7 +91,8 @@ void exhaustion_tell(const struct exhaustion_report *report, struct worker *work
         return;
     }
     if (!worker->shared->observer) {
-        exhaustion_log(report, NULL, NULL, now_us);
+        exhaustion_log(report, NULL, NULL,
+                       report->notice == EXHAUSTION_END ? report->exhaustion.last_seen_us : now_us);
         return;
     }
     struct exhaustion_report *copy = xcalloc(1, sizeof *copy);
@@ -100,7 +102,7 @@ void exhaustion_tell(const struct exhaustion_report *report, struct worker *work
 }
 
 void exhaustion_log(const struct exhaustion_report *report, const char *id, const char *verdict,
-                    int64_t now_us)
+                    int64_t until_us)
 {
     static const char *const events[] = {
         [EXHAUSTION_BEGIN] = "exhaustion_begin",
@@ -119,10 +121,11 @@ void exhaustion_log(const struct exhaustion_report *report, const char *id, cons
     log_int(&line, "limit", counts->limit);
     log_int(&line, "in_flight", counts->in_flight);
     log_int(&line, "in_flight_slow", counts->in_flight_slow);
+    log_int(&line, "slow_limit", counts->slow_limit);
     log_int(&line, "in_flight_streams", counts->in_flight_streams);
     log_int(&line, "waiting", (int64_t)counts->queued);
     log_int(&line, "longest_wait_ms", report->exhaustion.longest_wait_us / 1000);
-    log_int(&line, "lasted_ms", (now_us - report->exhaustion.begun_us) / 1000);
+    log_int(&line, "lasted_ms", (until_us - report->exhaustion.begun_us) / 1000);
     for (int i = 0; i < REFUSAL_COUNT; i++) {
         char key[32];
         snprintf(key, sizeof key, "shed_%s", refusal_text((enum refusal)i));

@@ -30,6 +30,7 @@ struct exhaustion_report {
     char server[280];
     struct exhaustion exhaustion;
     struct gate_counts counts;
+    struct gate_majority majority;
     uint64_t shed_for_good; // see struct server
     const char *ended;      // how, at its end; else NULL
     int holder_count;
@@ -46,8 +47,9 @@ void exhaustion_peek(struct server *server, struct exhaustion_report *ret_report
 // is one.
 void exhaustion_tell(const struct exhaustion_report *report, struct worker *worker, int64_t now_us);
 
-// `id` and `verdict` are of the event's record, NULL if there is none.
+// Of an event that goes on, or ended, at until_us. `id` and `verdict` are of its record, NULL if
+// there is none.
 void exhaustion_log(const struct exhaustion_report *report, const char *id, const char *verdict,
-                    int64_t now_us);
+                    int64_t until_us);
 
 #endif

@@ -153,7 +153,8 @@ static void judge(struct server *server, struct track *track, int64_t now_us)
     struct event *event = track->event;
     int64_t until_us = event->ended_us > 0 ? event->ended_us : now_us;
     server_copy_demand(server, &event->asked);
-    verdict_find(track->recorder, event->begun_us, until_us, &event->verdict);
+    verdict_find(track->recorder, &event->first.majority, event->begun_us, until_us,
+                 &event->verdict);
     copy_labels(server, event);
 }
 
@@ -350,7 +351,7 @@ static void tell(struct chronicle *chronicle, struct event *event, int64_t now_u
 {
     char says[EVENT_SAYS_BYTES];
     event_verdict(event, says);
-    exhaustion_log(&event->last, event->id, says, now_us);
+    exhaustion_log(&event->last, event->id, says, event->ended_us > 0 ? event->ended_us : now_us);
     enum exhaustion_notice notice = event->last.notice;
     if (notice == EXHAUSTION_END && event->is_asking) {
         event->is_unpublished = true;
@@ -434,7 +435,8 @@ void chronicle_note(struct chronicle *chronicle, const struct exhaustion_report 
     struct track *track = find_track(chronicle, report->server_id);
     struct event *event = track->event;
     if (report->notice != EXHAUSTION_BEGIN && !event) { // it has ended, or made room for others
-        exhaustion_log(report, NULL, NULL, now_us);
+        exhaustion_log(report, NULL, NULL,
+                       report->notice == EXHAUSTION_END ? report->exhaustion.last_seen_us : now_us);
         return;
     }
     if (report->notice == EXHAUSTION_BEGIN) {

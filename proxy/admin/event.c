@@ -405,8 +405,8 @@ static void append_shape(const struct event *event, int place, bson_t *document)
     bson_append_double(document, "before", -1, held_before);
     bson_append_double(document, "during", -1, held_during);
     bson_append_double(document, "change", -1, held_during - held_before);
-    bson_append_double(document, "meanBefore", -1, recorder_mean_held(then, before));
-    bson_append_double(document, "meanDuring", -1, recorder_mean_held(now, during));
+    bson_append_double(document, "meanBefore", -1, recorder_mean(then, before));
+    bson_append_double(document, "meanDuring", -1, recorder_mean(now, during));
 }
 
 static void put_shapes(const struct event *event, struct row *row)

@@ -35,6 +35,7 @@ extern const int incidents_count;
 struct judgement {
     int events;           // exhaustions that began
     double lasted_s;      // the longest one, which is judged
+    struct verdict begin; // of the longest
     struct verdict early; // after 10 s, or at its end
     struct verdict final;
 };

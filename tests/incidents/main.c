@@ -28,7 +28,9 @@ static const char introduction[] =
     "\n"
     "Incidents whose cause is known, played in the simulated world of [the storms](storms.md) "
     "behind weir's\ngate, and the verdict (policy/verdict.h) on the longest exhaustion of each: "
-    "the best cause with its score,\n0 to 1. Below 0.25 it is called unclear.\n"
+    "the best cause with its score,\n0 to 1. Below 0.25 it is called unclear. In the first second "
+    "rates and times say nothing yet: then a shape "
+    "is the\ncause only if nearly all that is in flight is of it.\n"
     "\n"
     "The thresholds of the verdict were set with these incidents in view, so the table shows that "
     "the causes can\nbe told apart by what weir sees, not how often a verdict is right in the "
@@ -48,13 +50,15 @@ static const char introduction[] =
 int main(void)
 {
     fputs(introduction, stdout);
-    printf("| incident | truth | after 10 s | at the end | runner-up | exhausted for |\n");
-    printf("|---|---|---|---|---|---|\n");
+    printf(
+        "| incident | truth | at the begin | after 10 s | at the end | runner-up | exhausted for "
+        "|\n|---|---|---|---|---|---|---|\n");
     for (int i = 0; i < incidents_count; i++) {
         struct judgement judgement;
         incident_play(&incidents[i], 1, &judgement);
         const struct verdict *final = &judgement.final;
         print_truth(&incidents[i]);
+        print_verdict(&judgement.begin);
         print_verdict(&judgement.early);
         print_verdict(final);
         printf(" | %s %.2f | %.0f s |\n", cause_text(final->order[1]),

@@ -25,7 +25,9 @@ struct watched {
     int64_t sample_us;
     int64_t told_us;
     bool told_early;
+    struct verdict begin;
     struct verdict early;
+    struct gate_majority majority; // at the begin
 };
 
 static const struct told *told_at(int64_t now_us)
@@ -74,19 +76,24 @@ static void note(struct watched *watched, enum exhaustion_notice notice, int64_t
     judgement->events += notice == EXHAUSTION_BEGIN;
     if (notice == EXHAUSTION_BEGIN) {
         watched->told_early = false;
+        gate_find_majority(watched_gate(watched->weir), now_us, &watched->majority);
+        verdict_find(watched->recorder, &watched->majority, exhaustion->begun_us, now_us,
+                     &watched->begin);
     }
     bool end = notice == EXHAUSTION_END;
     bool early = exhaustion->going_on && now_us - exhaustion->begun_us >= EARLY_US;
     if (!watched->told_early && (early || end)) {
-        verdict_find(watched->recorder, exhaustion->begun_us, now_us, &watched->early);
+        verdict_find(watched->recorder, &watched->majority, exhaustion->begun_us, now_us,
+                     &watched->early);
         watched->told_early = true;
     }
     double lasted_s = (double)(exhaustion->last_seen_us - exhaustion->begun_us) / 1e6;
     if (end && lasted_s > judgement->lasted_s) {
         judgement->lasted_s = lasted_s;
+        judgement->begin = watched->begin;
         judgement->early = watched->early;
-        verdict_find(watched->recorder, exhaustion->begun_us, exhaustion->last_seen_us,
-                     &judgement->final);
+        verdict_find(watched->recorder, &watched->majority, exhaustion->begun_us,
+                     exhaustion->last_seen_us, &judgement->final);
     }
 }
 

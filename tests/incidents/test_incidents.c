@@ -28,6 +28,25 @@ static void the_cause_is_named(void **state)
     }
 }
 
+// In its first second nothing is said, or what is true.
+static void nothing_false_is_said_at_the_begin(void **state)
+{
+    (void)state;
+    int named = 0;
+    for (int i = 0; i < incidents_count; i++) {
+        const struct incident *incident = &incidents[i];
+        struct judgement judgement;
+        incident_play(incident, 1, &judgement);
+        enum cause first = judgement.begin.order[0];
+        bool clear = verdict_is_clear(&judgement.begin);
+        if (clear && first != incident->truth && first != incident->also) {
+            fail_msg("%s: %s", incident->name, cause_text(first));
+        }
+        named += clear;
+    }
+    assert_true(named > incidents_count / 3);
+}
+
 // A mixed one has both of its causes before all others.
 static void both_causes_are_named(void **state)
 {
@@ -49,6 +68,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_cause_is_named),
+        cmocka_unit_test(nothing_false_is_said_at_the_begin),
         cmocka_unit_test(both_causes_are_named),
     };
     return cmocka_run_group_tests_name("incidents", tests, NULL, NULL);

@@ -19,11 +19,21 @@ static struct script script_new(void)
     return (struct script){.counts = {.available = true, .limit = 4}};
 }
 
-// Updates with two in a queue that has stood for so long.
+// Updates with two in a queue that has stood for so long, for as long as one of them has waited.
 static enum exhaustion_notice stood(struct script *script, int64_t standing_us, int64_t now_us)
 {
     script->counts.queued = 2;
     script->counts.standing_us = standing_us;
+    script->counts.longest_wait_us = standing_us;
+    return exhaustion_update(&script->exhaustion, &script->counts, now_us);
+}
+
+// Likewise, though each goes after a moment.
+static enum exhaustion_notice moved(struct script *script, int64_t now_us)
+{
+    script->counts.queued = 2;
+    script->counts.standing_us = now_us;
+    script->counts.longest_wait_us = 90 * MS;
     return exhaustion_update(&script->exhaustion, &script->counts, now_us);
 }
 
@@ -69,21 +79,20 @@ static void a_refusal_begins_it_at_once(void **state)
     }
 }
 
-static void a_queue_that_stands_begins_it(void **state)
+static void one_that_has_waited_long_begins_it(void **state)
 {
     (void)state;
-    for (int64_t stood_us = 0; stood_us <= 2 * EXHAUSTION_STANDING_US; stood_us += 100) {
+    for (int64_t stood_us = 0; stood_us <= 2 * EXHAUSTION_WAIT_US; stood_us += 1000) {
         struct script script = script_new();
-        script.counts.longest_wait_us = 700;
         enum exhaustion_notice notice = stood(&script, stood_us, 1 * S);
         assert_true(script.exhaustion.standing);
-        if (stood_us < EXHAUSTION_STANDING_US) {
+        if (stood_us < EXHAUSTION_WAIT_US) {
             assert_int_equal(notice, EXHAUSTION_NOTHING);
             continue;
         }
         assert_int_equal(notice, EXHAUSTION_BEGIN);
         assert_int_equal(script.exhaustion.begun_us, 1 * S - stood_us);
-        assert_int_equal(script.exhaustion.longest_wait_us, 700);
+        assert_int_equal(script.exhaustion.longest_wait_us, stood_us);
     }
 }
 
@@ -91,11 +100,42 @@ static void queues_that_empty_are_ordinary(void **state)
 {
     (void)state;
     struct script script = script_new();
-    for (int64_t now = 0; now < 10 * S; now += EXHAUSTION_STANDING_US) {
-        assert_int_equal(stood(&script, EXHAUSTION_STANDING_US - 1, now), EXHAUSTION_NOTHING);
+    for (int64_t now = 0; now < 10 * S; now += EXHAUSTION_WAIT_US) {
+        assert_int_equal(stood(&script, EXHAUSTION_WAIT_US - 1, now), EXHAUSTION_NOTHING);
         assert_int_equal(quiet(&script, now), EXHAUSTION_NOTHING);
         assert_false(script.exhaustion.standing);
     }
+}
+
+// More clients than permits that each take their turn: there is always a queue, and nobody is hurt.
+static void a_queue_that_moves_is_ordinary(void **state)
+{
+    (void)state;
+    struct script script = script_new();
+    for (int64_t now = 0; now < 60 * S; now += 50 * MS) {
+        assert_int_equal(moved(&script, now), EXHAUSTION_NOTHING);
+    }
+}
+
+// Nobody is told of what weir itself does for a moment; of a refusal meanwhile they are.
+static void who_waits_for_a_probe_begins_none(void **state)
+{
+    (void)state;
+    struct script script = script_new();
+    script.counts.probes = true;
+    for (int64_t now = 50 * MS; now <= 4 * S; now += 50 * MS) {
+        assert_int_equal(stood(&script, now, now), EXHAUSTION_NOTHING);
+    }
+    script.counts.probes = false;
+    int64_t over = 4 * S + EXHAUSTION_WAIT_US;
+    assert_int_equal(stood(&script, over - 1, over - 1), EXHAUSTION_NOTHING);
+    assert_int_equal(stood(&script, over, over), EXHAUSTION_BEGIN);
+    script = script_new();
+    script.counts.probes = true;
+    assert_int_equal(refused(&script, REFUSED_WAITED, 1 * S), EXHAUSTION_BEGIN);
+    assert_int_equal(stood(&script, 2 * S, 3 * S), EXHAUSTION_NOTHING);
+    assert_int_equal(stood(&script, 4 * S, 5 * S), EXHAUSTION_NOTHING);
+    assert_true(script.exhaustion.going_on);
 }
 
 static void ends_after_the_quiet_time(void **state)
@@ -122,11 +162,10 @@ static void anything_seen_keeps_it_going(void **state)
     int64_t now = EXHAUSTION_QUIET_US - 1;
     assert_int_equal(refused(&script, REFUSED_DEADLINE, now), EXHAUSTION_NOTHING);
     int64_t standing = now + EXHAUSTION_QUIET_US - 1;
-    script.counts.longest_wait_us = 900;
-    assert_int_equal(stood(&script, EXHAUSTION_STANDING_US, standing), EXHAUSTION_NOTHING);
+    assert_int_equal(stood(&script, EXHAUSTION_WAIT_US, standing), EXHAUSTION_NOTHING);
     assert_int_equal(quiet(&script, standing + EXHAUSTION_QUIET_US - 1), EXHAUSTION_NOTHING);
     assert_int_equal(quiet(&script, standing + EXHAUSTION_QUIET_US), EXHAUSTION_END);
-    assert_int_equal(script.exhaustion.longest_wait_us, 900);
+    assert_int_equal(script.exhaustion.longest_wait_us, EXHAUSTION_WAIT_US);
 }
 
 // A short queue is not enough to keep it going.
@@ -137,7 +176,7 @@ static void an_ordinary_queue_does_not_keep_it_going(void **state)
     assert_int_equal(refused(&script, REFUSED_WAITED, 0), EXHAUSTION_BEGIN);
     int64_t now = 0;
     for (; now < EXHAUSTION_QUIET_US; now += 20 * MS) {
-        int64_t stood_us = EXHAUSTION_STANDING_US - 1;
+        int64_t stood_us = EXHAUSTION_WAIT_US - 1;
         assert_int_equal(stood(&script, stood_us, now), EXHAUSTION_NOTHING);
     }
     assert_int_equal(stood(&script, 1, now), EXHAUSTION_END);
@@ -165,8 +204,7 @@ static void each_event_counts_its_own(void **state)
     struct script script = script_new();
     assert_int_equal(refused(&script, REFUSED_WAITED, 0), EXHAUSTION_BEGIN);
     assert_int_equal(refused(&script, REFUSED_WAITED, 1), EXHAUSTION_NOTHING);
-    script.counts.longest_wait_us = 70 * MS;
-    assert_int_equal(stood(&script, 1, 2), EXHAUSTION_NOTHING);
+    assert_int_equal(stood(&script, 70 * MS, 2), EXHAUSTION_NOTHING);
     assert_int_equal(quiet(&script, 10 * S), EXHAUSTION_END);
     assert_int_equal(script.exhaustion.longest_wait_us, 70 * MS);
     assert_int_equal(refused(&script, REFUSED_QUEUE_FULL, 20 * S), EXHAUSTION_BEGIN);
@@ -202,7 +240,7 @@ static void a_missing_server_is_no_exhaustion(void **state)
     // It is back: what was refused without it still does not count.
     script.counts.available = true;
     assert_int_equal(stood(&script, 0, 20 * S), EXHAUSTION_NOTHING);
-    assert_int_equal(stood(&script, EXHAUSTION_STANDING_US, 21 * S), EXHAUSTION_BEGIN);
+    assert_int_equal(stood(&script, EXHAUSTION_WAIT_US, 21 * S), EXHAUSTION_BEGIN);
     assert_int_equal(exhaustion_refused(&script.exhaustion, REFUSED_DEADLINE), 0);
 }
 
@@ -213,8 +251,7 @@ static void a_missing_server_does_not_make_it_worse(void **state)
     struct script script = script_new();
     assert_int_equal(refused(&script, REFUSED_WAITED, 0), EXHAUSTION_BEGIN);
     script.counts.available = false;
-    script.counts.longest_wait_us = 9 * S;
-    assert_int_equal(stood(&script, 0, 1 * S), EXHAUSTION_NOTHING);
+    assert_int_equal(stood(&script, 9 * S, 1 * S), EXHAUSTION_NOTHING);
     assert_int_equal(stood(&script, 0, EXHAUSTION_QUIET_US), EXHAUSTION_END);
     assert_int_equal(script.exhaustion.longest_wait_us, 0);
 }
@@ -251,8 +288,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(says_nothing_when_nothing_is),
         cmocka_unit_test(a_refusal_begins_it_at_once),
-        cmocka_unit_test(a_queue_that_stands_begins_it),
+        cmocka_unit_test(one_that_has_waited_long_begins_it),
         cmocka_unit_test(queues_that_empty_are_ordinary),
+        cmocka_unit_test(a_queue_that_moves_is_ordinary),
+        cmocka_unit_test(who_waits_for_a_probe_begins_none),
         cmocka_unit_test(ends_after_the_quiet_time),
         cmocka_unit_test(a_missing_server_does_not_make_it_worse),
         cmocka_unit_test(anything_seen_keeps_it_going),

@@ -1484,6 +1484,29 @@ static void whether_it_keeps_a_connection_or_not_the_first_goes_first(void **sta
     world_fini(&world);
 }
 
+static void the_shape_of_most_is_found(void **state)
+{
+    (void)state;
+    struct world world;
+    struct gate_majority most;
+    struct gate_limits limits = {.limit = 8, .slow_share = 1, .slow_us = FOREVER};
+    world_init(&world, &limits);
+    world.quick.id = 1;
+    world.slow.id = 2;
+    gate_find_majority(world.gate, 0, &most);
+    assert_true(most.shape == 0 && most.part == 0);
+    ask_granted(&world, 0, 2, OTHER, 0);
+    ask_granted(&world, 2, 2, OTHER_SLOW, 10);
+    gate_find_majority(world.gate, 40, &most);
+    assert_int_equal(most.shape, 0); // half is not most
+    ask_granted(&world, 4, 2, OTHER_SLOW, 30);
+    gate_find_majority(world.gate, 40, &most);
+    assert_int_equal(most.shape, 2);
+    assert_true(most.part == 4.0 / 6);
+    assert_int_equal(most.held_us, 20);
+    world_fini(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1546,6 +1569,7 @@ int main(void)
         cmocka_unit_test(what_may_keep_a_connection_waits_for_room),
         cmocka_unit_test(whether_it_keeps_a_connection_or_not_the_first_goes_first),
         cmocka_unit_test(every_refusal_has_its_word),
+        cmocka_unit_test(the_shape_of_most_is_found),
         cmocka_unit_test(freeing_nothing_is_no_harm),
     };
     return cmocka_run_group_tests_name("gate", tests, NULL, NULL);

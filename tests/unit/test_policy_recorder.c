@@ -46,6 +46,31 @@ static void what_runs_counts_while_it_runs(void **state)
     recorder_free(recorder);
 }
 
+// Three of 5 s each, while others wait: at first what is sure, then what was.
+static void what_one_takes_is_known_when_it_is_done(void **state)
+{
+    (void)state;
+    struct recorder *recorder = recorder_new(1, 1);
+    struct shape shape = {.id = 7};
+    struct recorder_span span;
+    second(recorder, &shape, 0, 0);
+    shape.users = 30; // most of them wait
+    for (int at_s = 1; at_s < 5; at_s++) {
+        second(recorder, &shape, 3000000 * at_s, at_s);
+    }
+    recorder_sum(recorder, 0, 2000000, &span);
+    assert_true(recorder_mean(&span.shapes[0], &span) == 2);
+    shape.count = 3;
+    shape.held_us = 15000000;
+    second(recorder, &shape, 0, 5);
+    recorder_sum(recorder, 0, 5000000, &span);
+    assert_true(recorder_mean(&span.shapes[0], &span) == 5);
+    recorder_sum(recorder, 4000000, 5000000, &span);
+    assert_true(recorder_mean(&span.shapes[0], &span) == 5);
+    assert_true(recorder_mean(NULL, &span) == 0);
+    recorder_free(recorder);
+}
+
 static void another_shape_in_a_place_begins_anew(void **state)
 {
     (void)state;
@@ -139,6 +164,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_runs_counts_while_it_runs),
+        cmocka_unit_test(what_one_takes_is_known_when_it_is_done),
         cmocka_unit_test(another_shape_in_a_place_begins_anew),
         cmocka_unit_test(the_ring_keeps_the_latest),
         cmocka_unit_test(the_busy_keep_their_places),
