@@ -7,8 +7,7 @@
 
 #define USED_WARNING 0.8
 #define USED_CRITICAL 0.95
-#define SMALLEST_LIMIT 100 // connections that a server may be limited to
-#define NEW_A_SECOND 5.0   // drivers keep their connections: what is above makes and drops them
+#define NEW_A_SECOND 5.0 // drivers keep their connections: what is above makes and drops them
 
 enum {
     MONITORING = 2, // connections of a driver to each server
@@ -116,23 +115,12 @@ static void check_tier(struct doctor_report *report, const char *server, int64_t
     }
 }
 
-// Some servers always say that there is room for none. No server has so small a limit, unless it
-// turns somebody away.
-static bool tells_limit(const struct server_status *status)
-{
-    int64_t current = status->connections.current;
-    int64_t available = status->connections.available;
-    bool known = current != UNKNOWN && available != UNKNOWN && current <= INT64_MAX - available;
-    return known &&
-           (available > 0 || current >= SMALLEST_LIMIT || status->connections.rejected > 0);
-}
-
 void check_connections(struct doctor_report *report, const char *server,
                        const struct server_status *status, const char *tier_by_limit,
                        const struct expectation *expectation)
 {
     int64_t current = status->connections.current;
-    if (!tells_limit(status)) {
+    if (!server_tells_limit(status)) {
         struct answer none = {.outcome = ANSWER_UNINTELLIGIBLE};
         check_unseen(report, CHECK_connections, server, &none);
         return;

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proxy/control/index_advice.h"
+
 #define LEAST_SCORE 0.1 // for a cause to be named at all
 
 void event_free(struct event *event)
@@ -38,21 +40,49 @@ static bool is_about_shape(const struct event *event)
     return event->evidence.shape != 0 && event->evidence.shape == event->verdict.shape;
 }
 
+// Seconds as people say them.
+static const char *duration(double seconds, char ret_text[24])
+{
+    snprintf(ret_text, 24,
+             seconds < 0.01 ? "%.1f ms"
+             : seconds < 1  ? "%.0f ms"
+                            : "%.1f s",
+             seconds < 1 ? seconds * 1e3 : seconds);
+    return ret_text;
+}
+
+static void say_plan(const struct event *event, char ret_says[ANSWER_NAME_BYTES + 32])
+{
+    const struct evidence *evidence = &event->evidence;
+    ret_says[0] = '\0';
+    if (is_about_shape(event) && evidence->scans) {
+        snprintf(ret_says, ANSWER_NAME_BYTES + 32, "; it scans the collection");
+    } else if (is_about_shape(event) && evidence->index_used[0]) {
+        snprintf(ret_says, ANSWER_NAME_BYTES + 32, "; it uses the index %s", evidence->index_used);
+    }
+}
+
+// In its first second the holders say what it was, later the time that each held.
 static void say_slow_shape(const struct event *event, char ret_says[EVENT_SAYS_BYTES])
 {
     const struct verdict *verdict = &event->verdict;
     char before[2][48] = {"", ""};
+    char mean[24];
+    char usual[24];
+    char plan[ANSWER_NAME_BYTES + 32];
+    say_plan(event, plan);
     if (verdict->usual_known) {
         snprintf(before[0], sizeof before[0], " (%.0f %% before)", verdict->part_before * 100);
     }
     if (verdict->usual_known && verdict->mean_before > 0) {
-        snprintf(before[1], sizeof before[1], " (%.0f ms before)", verdict->mean_before * 1e3);
+        snprintf(before[1], sizeof before[1], " (%s before)",
+                 duration(verdict->mean_before, usual));
     }
-    snprintf(ret_says, EVENT_SAYS_BYTES,
-             "a slow shape: %s held %.0f %% of the connection time%s, %.0f ms each%s%s",
-             event->shape[0] ? event->shape : "(forgotten)", verdict->part_during * 100, before[0],
-             verdict->mean_during * 1e3, before[1],
-             is_about_shape(event) && event->evidence.scans ? "; it scans the collection" : "");
+    snprintf(ret_says, EVENT_SAYS_BYTES, "a slow shape: %s held %.0f %% of the %s%s, %s each%s%s%s",
+             event->shape[0] ? event->shape : "(forgotten)", verdict->part_during * 100,
+             verdict->is_early ? "permits at its begin" : "connection time", before[0],
+             duration(verdict->mean_during, mean), verdict->mean_so_far ? " so far" : "", before[1],
+             plan);
 }
 
 void event_say(const struct event *event, enum cause cause, char ret_says[EVENT_SAYS_BYTES])
@@ -125,8 +155,15 @@ void event_verdict(const struct event *event, char ret_says[EVENT_SAYS_BYTES])
                  event->first.counts.queued);
     } else if (verdict_is_clear(&event->verdict)) {
         event_say(event, event->verdict.order[0], ret_says);
-    } else {
+    } else if (!event->verdict.is_early) {
         snprintf(ret_says, EVENT_SAYS_BYTES, "unclear: nothing that is known explains it (yet)");
+    } else if (event->ended_us == 0) {
+        snprintf(ret_says, EVENT_SAYS_BYTES, "unclear: it has just begun");
+    } else {
+        char lasted[24];
+        snprintf(ret_says, EVENT_SAYS_BYTES,
+                 "unclear: short, over within %s; nothing that is known explains it",
+                 duration((double)(event->ended_us - event->begun_us) / 1e6, lasted));
     }
 }
 
@@ -136,13 +173,7 @@ struct remedy {
     const char *type;
 };
 
-static const struct remedy look_at_plan = {
-    CAUSE_SLOW_SHAPE, "see how it is executed, then give it an index: equality, sort, range",
-    "db.COLLECTION.explain('executionStats').find(FILTER)"};
-
 static const struct remedy remedies[] = {
-    {CAUSE_SLOW_SHAPE, "until then, refuse it, for 15 minutes",
-     "weir ctl rule add --deny --shape "},
     {CAUSE_SPIKE, "throttle the tenant", "weir ctl rule add --help"},
     {CAUSE_SPIKE, "fail fast until it is over", "weir ctl emergency on"},
     {CAUSE_LEAK, "see whose they are",
@@ -214,43 +245,52 @@ static void append_remedy(bson_t *list, unsigned *count, const char *what, const
     close_element(&element, list);
 }
 
-// What the server has said makes it one to type.
-static void append_index_remedy(const struct event *event, bson_t *list, unsigned *count)
+// What to do about a shape's plan, by what the server has said of it. A server that is slow at what
+// an index finds has another trouble.
+static void append_plan_remedy(const struct event *event, bson_t *list, unsigned *count)
 {
     const struct evidence *evidence = &event->evidence;
-    char what[ANSWER_NAME_BYTES + 160];
-    if (is_about_shape(event) && evidence->index_to_make[0]) {
-        append_remedy(list, count,
-                      evidence->sort_is_free
-                          ? "give it an index, with the directions of your sort, which a shape "
-                            "does not tell"
-                          : "give it an index",
-                      evidence->index_to_make);
-    } else if (is_about_shape(event) && evidence->scans && evidence->index_there[0]) {
+    bool known = is_about_shape(event);
+    char look[INDEX_COMMAND_BYTES];
+    char what[2 * ANSWER_NAME_BYTES + 160] =
+        "see how it is executed, then give it an index: equality, sort, range";
+    if (!explain_command_print(event->shape, look, sizeof look)) {
+        snprintf(look, sizeof look, "db.COLLECTION.explain(\"executionStats\").find(FILTER)");
+    }
+    if (known && evidence->index_to_make[0]) {
+        snprintf(what, sizeof what, "%s%s%sgive it an index%s",
+                 evidence->index_used[0] ? "it uses the index " : "", evidence->index_used,
+                 evidence->index_used[0] ? ", which finds only part of it: " : "",
+                 evidence->sort_is_free
+                     ? ", with the directions of your sort, which a shape does not tell"
+                     : "");
+        append_remedy(list, count, what, evidence->index_to_make);
+        return;
+    }
+    if (known && evidence->index_used[0]) {
+        snprintf(what, sizeof what,
+                 "it uses the index %s: see what the server is slow at (locks, the disk, how many "
+                 "documents it examines)",
+                 evidence->index_used);
+    } else if (known && evidence->scans && evidence->index_there[0]) {
         snprintf(what, sizeof what,
                  "the index %s would serve it, and is not used: look for a collation or a hint",
                  evidence->index_there);
-        append_remedy(list, count, what, look_at_plan.type);
-    } else {
-        append_remedy(list, count, look_at_plan.what, look_at_plan.type);
     }
+    append_remedy(list, count, what, look);
 }
 
-// One that ends so is about the shape that held so much.
-static void append_fixed_remedy(const struct event *event, const struct remedy *remedy,
-                                bson_t *list, unsigned *count)
+// What an index finds may be what the app lives on: it is let through, a few at a time.
+static void append_rule_remedy(const struct event *event, bson_t *list, unsigned *count)
 {
-    static const char about_shape[] = "--shape ";
-    char type[160];
-    size_t len = strlen(remedy->type);
-    size_t end = sizeof about_shape - 1;
-    bool shape = len >= end && strcmp(remedy->type + len - end, about_shape) == 0;
-    if (shape) {
-        snprintf(type, sizeof type, "%s%016" PRIx64, remedy->type, event->verdict.shape);
-    } else {
-        snprintf(type, sizeof type, "%s", remedy->type);
-    }
-    append_remedy(list, count, remedy->what, type);
+    bool indexed = is_about_shape(event) && event->evidence.index_used[0];
+    char type[96];
+    snprintf(type, sizeof type, "weir ctl rule add %s --shape %016" PRIx64,
+             indexed ? "--at-once 2" : "--deny", event->verdict.shape);
+    append_remedy(list, count,
+                  indexed ? "until then, let two of it at once, for 15 minutes"
+                          : "until then, refuse it, for 15 minutes",
+                  type);
 }
 
 static void put_remedies(const struct event *event, struct row *row)
@@ -261,11 +301,12 @@ static void put_remedies(const struct event *event, struct row *row)
     unsigned count = 0;
     row_open_list(row, STATE_exhaustions_remedies, &list);
     if (clear && cause == CAUSE_SLOW_SHAPE) {
-        append_index_remedy(event, &list, &count);
+        append_plan_remedy(event, &list, &count);
+        append_rule_remedy(event, &list, &count);
     }
     for (size_t i = 0; i < sizeof remedies / sizeof remedies[0]; i++) {
         if (clear && remedies[i].cause == cause) {
-            append_fixed_remedy(event, &remedies[i], &list, &count);
+            append_remedy(&list, &count, remedies[i].what, remedies[i].type);
         }
     }
     row_close_list(row, &list);

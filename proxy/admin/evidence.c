@@ -65,7 +65,8 @@ static void put_status(const struct server_status *status, bson_t *document)
     bson_t part;
     bson_append_document_begin(document, "connections", -1, &part);
     append_known(&part, "current", status->connections.current);
-    append_known(&part, "available", status->connections.available);
+    append_known(&part, "available",
+                 server_tells_limit(status) ? status->connections.available : UNKNOWN);
     append_known(&part, "active", status->connections.active);
     append_known(&part, "rejected", status->connections.rejected);
     bson_append_document_end(document, &part);
@@ -180,9 +181,25 @@ static void put_found(const struct consult *consult, bson_t *document)
 
 // --- all of it ----------------------------------------------------------------------------------
 
+// Not every server calls it by its name.
+static void take_index_used(struct evidence *evidence, const struct consultation *found)
+{
+    const struct explanation *explanation = &found->explanation;
+    bool by_id = strstr(explanation->plan, "IDHACK") != NULL;
+    const char *name = explanation->index[0]                  ? explanation->index
+                       : by_id                                ? "_id_"
+                       : !strstr(explanation->plan, "IXSCAN") ? ""
+                       : found->index_there[0]                ? found->index_there
+                                                              : "(it does not say which)";
+    snprintf(evidence->index_used, sizeof evidence->index_used, "%s", name);
+}
+
 static void take_advice(struct evidence *evidence, const struct consultation *found)
 {
     evidence->scans = found->explanation_answer.outcome == ANSWER_GIVEN && found->explanation.scans;
+    if (found->explanation_answer.outcome == ANSWER_GIVEN && !found->explanation.scans) {
+        take_index_used(evidence, found);
+    }
     evidence->sort_is_free = !found->directions_known;
     if (found->indexes_answer.outcome == ANSWER_GIVEN) {
         memcpy(evidence->index_there, found->index_there, sizeof evidence->index_there);

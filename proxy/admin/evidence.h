@@ -15,6 +15,7 @@ struct evidence {
     bson_t *document;                        // for the record; NULL: nothing has been answered yet
     uint64_t shape;                          // that the following is about; 0: none
     bool scans;                              // the collection
+    char index_used[ANSWER_NAME_BYTES];      // by its plan; "": none, or not known
     bool sort_is_free;                       // its directions in the index are the query's to say
     char index_to_make[INDEX_COMMAND_BYTES]; // as to type it; "": none would help, or there is one
     char index_there[ANSWER_NAME_BYTES];

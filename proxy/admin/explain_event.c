@@ -279,8 +279,11 @@ static void print_deployment(const bson_t *record, FILE *out)
     print_line(out, INDENT, "%s%s%s", field_text(&deployment, "state"), answered ? ", " : "",
                answered ? date(number_of(&deployment, "at"), at) : "");
     if (field_find(&deployment, "connections", &part)) {
-        print_line(out, INDENT, "%.0f connections, %.0f more possible", number_of(&part, "current"),
-                   number_of(&part, "available"));
+        char more[48] = "how many are possible it does not tell";
+        if (bson_has_field(&part, "available")) {
+            snprintf(more, sizeof more, "%.0f more possible", number_of(&part, "available"));
+        }
+        print_line(out, INDENT, "%.0f connections, %s", number_of(&part, "current"), more);
     }
     print_plan(&deployment, out);
     if (field_find(&deployment, "operations", &part)) {

@@ -8,6 +8,8 @@
 #include "wire/op_msg.h"
 #include "wire/shape.h"
 
+#define SMALLEST_LIMIT 100 // connections that a server may be limited to
+
 enum { LEVELS_MAX = 24 };
 #define NUMBER_MAX INT64_C(1000000000000000)
 
@@ -188,6 +190,15 @@ bool server_status_read(const bson_t *reply, struct server_status *ret_status)
     int64_t expiry_ms = date_ms(reply, "security.SSLServerCertificateExpirationDate");
     status->certificate_expiry_s = expiry_ms == UNKNOWN ? UNKNOWN : expiry_ms / 1000;
     return status->version[0] != '\0' || status->connections.current != UNKNOWN;
+}
+
+bool server_tells_limit(const struct server_status *status)
+{
+    int64_t current = status->connections.current;
+    int64_t available = status->connections.available;
+    bool known = current != UNKNOWN && available != UNKNOWN && current <= INT64_MAX - available;
+    return known &&
+           (available > 0 || current >= SMALLEST_LIMIT || status->connections.rejected > 0);
 }
 
 // --- $currentOp ---------------------------------------------------------------------------------

@@ -77,6 +77,10 @@ struct server_status {
 // False: it has nothing of it.
 bool server_status_read(const bson_t *reply, struct server_status *ret_status);
 
+// Whether it says how many connections it takes. Some servers always say that there is room for
+// none; no server has so small a limit, unless it turns somebody away.
+bool server_tells_limit(const struct server_status *status);
+
 // --- $currentOp ---------------------------------------------------------------------------------
 
 struct operation {

@@ -131,21 +131,29 @@ void index_keys_print(const struct index_keys *keys, char *ret_text, size_t capa
     print_keys(&out, keys);
 }
 
+// db.getSiblingDB("shop").getCollection("orders"); false: there is no such namespace.
+static bool print_collection(struct printout *out, const char *ns)
+{
+    const char *dot = strchr(ns, '.');
+    if (dot) {
+        print(out, "db.getSiblingDB(");
+        print_quoted(out, ns, (size_t)(dot - ns));
+        print(out, ").getCollection(");
+        print_quoted(out, dot + 1, strlen(dot + 1));
+        print(out, ")");
+    }
+    return dot != NULL;
+}
+
 bool index_command_print(const char *ns, const struct index_keys *keys, char *ret_text,
                          size_t capacity)
 {
     struct printout out = {ret_text, capacity, 0};
-    const char *dot = strchr(ns, '.');
-    if (dot) {
-        print(&out, "db.getSiblingDB(");
-        print_quoted(&out, ns, (size_t)(dot - ns));
-        print(&out, ").getCollection(");
-        print_quoted(&out, dot + 1, strlen(dot + 1));
-        print(&out, ").createIndex(");
-        print_keys(&out, keys);
-        print(&out, ")");
-    }
-    bool whole = dot && out.used < capacity;
+    bool named = print_collection(&out, ns);
+    print(&out, ".createIndex(");
+    print_keys(&out, keys);
+    print(&out, ")");
+    bool whole = named && out.used < capacity;
     ret_text[0] = whole ? ret_text[0] : '\0';
     return whole;
 }
@@ -635,4 +643,35 @@ bool index_is_prefix(const struct index_keys *shorter, const struct index_keys *
         }
     }
     return true;
+}
+
+// --- explaining ---------------------------------------------------------------------------------
+
+bool explain_command_print(const char *shape, char *ret_text, size_t capacity)
+{
+    static const char *const calls[][2] = {
+        {"find", "find(FILTER)"},
+        {"count", "count(FILTER)"},
+        {"distinct", "distinct(FIELD, FILTER)"},
+        {"aggregate", "aggregate(PIPELINE)"},
+        {"update", "update(FILTER, UPDATE)"},
+        {"delete", "remove(FILTER)"},
+        {"findAndModify", "findAndModify({query: FILTER, update: UPDATE})"},
+    };
+    struct printout out = {ret_text, capacity, 0};
+    struct query_needs needs;
+    char ns[INDEX_TEXT_BYTES] = "";
+    size_t word = strcspn(shape, " ");
+    bool printed = false;
+    ret_text[0] = '\0';
+    (void)query_needs_of_shape(shape, &needs, ns, sizeof ns);
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        if (strlen(calls[i][0]) == word && strncmp(calls[i][0], shape, word) == 0) {
+            printed = print_collection(&out, ns);
+            print(&out, ".explain(\"executionStats\").%s", calls[i][1]);
+        }
+    }
+    bool whole = printed && out.used < capacity;
+    ret_text[0] = whole ? ret_text[0] : '\0';
+    return whole;
 }

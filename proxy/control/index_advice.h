@@ -83,4 +83,9 @@ void index_keys_print(const struct index_keys *keys, char *ret_text, size_t capa
 bool index_command_print(const char *ns, const struct index_keys *keys, char *ret_text,
                          size_t capacity);
 
+// The command that tells how a server executes what has this shape, with words in place of the
+// values, which a shape does not have. False: there is none, or no room for all of it; then the
+// text is empty.
+bool explain_command_print(const char *shape, char *ret_text, size_t capacity);
+
 #endif

@@ -282,6 +282,30 @@ static void what_is_to_be_typed_is_quoted(void **state)
     assert_string_equal(text, "");
 }
 
+static void what_explains_a_shape_names_its_collection(void **state)
+{
+    static const char *const shapes[][2] = {
+        {"find shop.orders {status} sort{at} limit", "explain(\"executionStats\").find(FILTER)"},
+        {"count shop.orders {n}", "explain(\"executionStats\").count(FILTER)"},
+        {"distinct shop.orders key:status", "explain(\"executionStats\").distinct(FIELD, FILTER)"},
+        {"delete shop.orders {n}", "explain(\"executionStats\").remove(FILTER)"},
+    };
+    char text[256];
+    char want[256];
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        snprintf(want, sizeof want, "db.getSiblingDB(\"shop\").getCollection(\"orders\").%s",
+                 shapes[i][1]);
+        assert_true(explain_command_print(shapes[i][0], text, sizeof text));
+        assert_string_equal(text, want);
+    }
+    assert_false(explain_command_print("getMore shop.orders", text, sizeof text));
+    assert_false(explain_command_print("find", text, sizeof text));
+    assert_false(explain_command_print("", text, sizeof text));
+    assert_false(explain_command_print(shapes[0][0], text, 40));
+    assert_string_equal(text, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -296,6 +320,7 @@ int main(void)
         cmocka_unit_test(prefixes),
         cmocka_unit_test(printing_is_cut),
         cmocka_unit_test(what_is_to_be_typed_is_quoted),
+        cmocka_unit_test(what_explains_a_shape_names_its_collection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
