@@ -13,6 +13,7 @@
 #include "proxy/mem.h"
 #include "proxy/reload.h"
 #include "proxy/succession.h"
+#include "proxy/trouble.h"
 #include "proxy/weir_inner.h"
 
 #define ORDER_PAUSES 5000 // of 1 ms
@@ -65,9 +66,17 @@ struct status {
 
 static void append_counts(const struct server_counts *counts, bson_t *item)
 {
+    char trouble[TROUBLE_BYTES];
+    trouble_say(counts, trouble);
     BSON_APPEND_INT64(item, "cap", counts->cap);
     BSON_APPEND_INT64(item, "inFlight", counts->gate.in_flight);
-    BSON_APPEND_INT64(item, "queued", (int64_t)counts->gate.queued);
+    BSON_APPEND_INT64(item, "limit", counts->gate.limit);
+    BSON_APPEND_INT64(item, "inFlightSlow", counts->gate.in_flight_slow);
+    BSON_APPEND_INT64(item, "slowLimit", counts->gate.slow_limit);
+    BSON_APPEND_INT64(item, "waiting", (int64_t)counts->gate.queued);
+    BSON_APPEND_INT64(item, "shed", (int64_t)gate_counts_refused(&counts->gate));
+    BSON_APPEND_UTF8(item, "trouble", trouble);
+    BSON_APPEND_DOUBLE(item, "exhaustedFor", (double)counts->exhausted_us / 1e6);
     BSON_APPEND_INT64(item, "waitingForUpstream", counts->waiters);
     BSON_APPEND_INT64(item, "upstreamsOpening", counts->opening);
     BSON_APPEND_INT64(item, "upstreamsOpen", counts->open);
@@ -92,7 +101,7 @@ static void append_server(struct server *server, void *arg)
     if (server->name[0]) { // the lobby has a queue and nothing else
         append_counts(&counts, &item);
     } else {
-        BSON_APPEND_INT64(&item, "queued", (int64_t)counts.gate.queued);
+        BSON_APPEND_INT64(&item, "waiting", (int64_t)counts.gate.queued);
     }
     bson_append_document_end(list, &item);
 }

@@ -876,7 +876,10 @@ void server_count(struct server *server, int64_t now_us, struct server_counts *r
         .kind = server->info.kind,
         .known = server->known,
         .failing = server->failing,
+        .away = server->info.away,
+        .failure = server->failure,
         .exhausted = server->exhaustion.going_on,
+        .exhausted_us = server->exhaustion.going_on ? now_us - server->exhaustion.begun_us : 0,
         .opened = server->opened,
         .open_failures = server->open_failures,
         .exhaustions = server->exhaustions,
@@ -1055,6 +1058,7 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
     server->opening_us += upstream->opening_us;
     server->login_us += upstream->login_us;
     server->failing = false;
+    server->failure = (struct server_failure){0};
     update_availability(server, &outcomes, now_us);
     bool gone = atomic_load(&server->is_gone);
     if (!gone) {
@@ -1084,13 +1088,22 @@ static void leave(struct server *server, struct outcomes *outcomes, int64_t now_
     }
 }
 
+// The time is that of the first of several.
+static void note_reason(struct server *server, const char *reason)
+{
+    struct server_failure *failure = &server->failure;
+    failure->since_s = server->failing && failure->since_s > 0 ? failure->since_s : time(NULL);
+    snprintf(failure->reason, sizeof failure->reason, "%s", reason ? reason : "");
+}
+
 // Returns whether it has made the breaker open.
-static bool note_failure_to_open(struct server *server, struct worker *worker,
+static bool note_failure_to_open(struct server *server, struct worker *worker, const char *reason,
                                  struct outcomes *outcomes, int64_t now_us)
 {
     ledger_failed(&server->ledger, worker_random(worker), now_us);
     server->open_failures++;
     server->failing = server->ledger.open == 0;
+    note_reason(server, reason);
     update_availability(server, outcomes, now_us);
     return note_failure(server, now_us, outcomes, now_us) &&
            !atomic_load(&server->is_gone); // it may be freed from the unlock on
@@ -1106,7 +1119,7 @@ static void note_refusal_of_login(struct server *server, int identity, struct ou
 }
 
 void server_not_opened(struct server *server, struct worker *worker, int identity,
-                       enum not_opened why, int64_t now_us)
+                       enum not_opened why, const char *reason, int64_t now_us)
 {
     struct servers *servers = server->servers; // the server may be gone with its last upstream
     struct outcomes outcomes;
@@ -1116,7 +1129,7 @@ void server_not_opened(struct server *server, struct worker *worker, int identit
     pthread_mutex_lock(&server->lock);
     server->wants[identity].opening--;
     if (why == NOT_OPENED_FAILED) {
-        tripped = note_failure_to_open(server, worker, &outcomes, now_us);
+        tripped = note_failure_to_open(server, worker, reason, &outcomes, now_us);
     } else if (why == NOT_OPENED_REFUSED) {
         note_refusal_of_login(server, identity, &outcomes, now_us);
     } else {
@@ -1397,6 +1410,7 @@ static bool learn(struct server *server, const struct topology *topology,
     }
     if (changed && server->known) { // it has been away, or asleep: what failed then says nothing
         server->failing = false;
+        server->failure = (struct server_failure){0};
         ledger_forgive(&server->ledger);
         note_reply(server);
     }

@@ -106,15 +106,16 @@ struct server {
     int pinned_count;
     int pinning; // requests under way that may become like that
     int pinned_limit;
-    uint64_t opened;         // upstreams
-    uint64_t open_failures;  // likewise
-    int64_t opening_us;      // that those took which were opened
-    int64_t login_us;        // of that, to log in
-    uint64_t exhaustions;    // that have begun
-    bool known;              // it can be sent requests, as far as the newest snapshot knows
-    bool failing;            // the last attempt to connect failed, and nothing is open
-    uint64_t seen;           // generation of the newest snapshot
-    struct server_info info; // of that snapshot
+    uint64_t opened;               // upstreams
+    uint64_t open_failures;        // likewise
+    int64_t opening_us;            // that those took which were opened
+    int64_t login_us;              // of that, to log in
+    uint64_t exhaustions;          // that have begun
+    bool known;                    // it can be sent requests, as far as the newest snapshot knows
+    bool failing;                  // the last attempt to connect failed, and nothing is open
+    struct server_failure failure; // why, since it does
+    uint64_t seen;                 // generation of the newest snapshot
+    struct server_info info;       // of that snapshot
 };
 
 // The limits come from the configuration.
@@ -175,7 +176,7 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
 enum not_opened { NOT_OPENED_FAILED, NOT_OPENED_DROPPED, NOT_OPENED_REFUSED };
 
 void server_not_opened(struct server *server, struct worker *worker, int identity,
-                       enum not_opened why, int64_t now_us);
+                       enum not_opened why, const char *reason, int64_t now_us);
 
 // An open upstream is gone.
 void server_closed(struct server *server, struct upstream *upstream, struct worker *worker,
@@ -244,7 +245,10 @@ struct server_counts {
     enum server_kind kind;
     bool known;
     bool failing;
+    struct server_failure away; // as SDAM has it, of one that is not known
+    struct server_failure failure;
     bool exhausted;
+    int64_t exhausted_us; // for how long
     uint64_t opened;
     uint64_t open_failures;
     uint64_t exhaustions;

@@ -37,6 +37,11 @@ struct server_pulse {
     atomic_bool failing;                  // the last attempt to connect failed, nothing is open
 };
 
+struct server_failure {
+    char reason[200]; // "": there is none
+    int64_t since_s;  // since 1970
+};
+
 // Versions and limits are the server's own; of an unknown server those it had when it was last
 // known; all 0 if it never was, and of a load balancer.
 struct server_info {
@@ -52,6 +57,7 @@ struct server_info {
     int session_timeout_minutes; // -1: no sessions
     size_t address_count;        // 0: not known yet, or its name cannot be resolved
     struct address addresses[ADDRESS_MAX];
+    struct server_failure away;      // why it cannot be sent anything
     uint8_t tags[SERVER_TAGS_BYTES]; // the document `tags` of its hello; all 0: none
     // Filled in by servers_adopt.
     uint32_t id; // of no other server, ever; 0 before

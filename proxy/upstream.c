@@ -565,7 +565,7 @@ void upstream_close(struct upstream *upstream, const char *reason, bool loud)
     worker->dead_upstreams = upstream;
     if (upstream->opening) {
         server_not_opened(upstream->server, worker, upstream->identity, why_not_opened(upstream),
-                          now_us);
+                          reason, now_us);
     } else {
         server_closed(upstream->server, upstream, worker, now_us);
     }

@@ -540,6 +540,9 @@ static void put_calm(struct server *server, const struct judgement *judgement)
     event->worst_time = time_now();
     memcpy(event->first.server, server->name, sizeof event->first.server);
     (void)server_peek(server, &event->first, look->now_us);
+    struct server_counts counts;
+    server_count(server, look->now_us, &counts);
+    trouble_say(&counts, event->trouble);
     event->first.exhaustion = (struct exhaustion){0};
     event->worst = event->first;
     event->last = event->first;

@@ -12,6 +12,7 @@
 #include "proxy/admin/control_client.h"
 #include "proxy/admin/explain_event.h"
 #include "proxy/admin/fields.h"
+#include "proxy/admin/printed.h"
 #include "proxy/config_loader.h"
 #include "proxy/mem.h"
 #include "proxy/rule_text.h"
@@ -19,7 +20,7 @@
 
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-enum { NAME_BYTES = 64 };
+enum { NAME_BYTES = 64, LINE_BYTES = 2048 };
 
 static const char usage[] =
     "Usage: weir ctl [--socket PATH | --port N] [--json] ORDER\n"
@@ -274,13 +275,17 @@ static void print_rule(const bson_t *rule)
 static void print_server(const bson_t *server)
 {
     if (!bson_has_field(server, "cap")) {
-        printf("%-40s queued %lld\n", field_text(server, "server"),
-               (long long)number_of(server, "queued"));
+        printf("%s\n    waiting %lld\n", field_text(server, "server"),
+               (long long)number_of(server, "waiting"));
         return;
     }
-    printf("%-40s cap %lld, in flight %lld, queued %lld, connections %lld (idle %lld)\n",
-           field_text(server, "server"), (long long)number_of(server, "cap"),
-           (long long)number_of(server, "inFlight"), (long long)number_of(server, "queued"),
+    printf("%s\n", field_text(server, "server"));
+    printf("    in flight %lld (slow %lld of %lld), limit %lld, cap %lld\n",
+           (long long)number_of(server, "inFlight"), (long long)number_of(server, "inFlightSlow"),
+           (long long)number_of(server, "slowLimit"), (long long)number_of(server, "limit"),
+           (long long)number_of(server, "cap"));
+    printf("    waiting %lld, shed since start %lld, connections %lld (idle %lld)\n",
+           (long long)number_of(server, "waiting"), (long long)number_of(server, "shed"),
            (long long)number_of(server, "upstreamsOpen"),
            (long long)number_of(server, "upstreamsIdle"));
 }
@@ -385,7 +390,8 @@ static void print_answer(const bson_t *answer)
         } else if (strcmp(key, "draining") == 0 && bson_iter_as_bool(&iter)) {
             puts("DRAINING");
         } else if (BSON_ITER_HOLDS_INT(&iter)) {
-            printf("%s %lld\n", key, (long long)bson_iter_as_int64(&iter));
+            printf("%s %lld\n", strcmp(key, "ended") == 0 ? "asked to end" : key,
+                   (long long)bson_iter_as_int64(&iter));
         } else {
             continue;
         }
@@ -396,12 +402,87 @@ static void print_answer(const bson_t *answer)
     }
 }
 
-static int show(const struct wish *wish, const struct buffer *line)
+// --- the first lines of the status --------------------------------------------------------------
+
+// Of those of now the one of that server; NULL: there is none that goes on.
+static const char *verdict_of(const bson_t *answer, const char *server)
+{
+    bson_t state;
+    bson_t list;
+    bson_t verdict;
+    bson_iter_t iter;
+    bool some = answer && field_find(answer, "state", &state) &&
+                field_find(&state, "verdicts", &list) && bson_iter_init(&iter, &list);
+    while (some && bson_iter_next(&iter)) {
+        if (field_open(&iter, &verdict) && strcmp(field_text(&verdict, "server"), server) == 0 &&
+            strcmp(field_text(&verdict, "cause"), "none") != 0) {
+            return field_text(&verdict, "verdict");
+        }
+    }
+    return NULL;
+}
+
+// Returns whether there is something to say of the server.
+static bool print_trouble(const bson_t *server, const bson_t *verdicts)
+{
+    char line[LINE_BYTES];
+    const char *name = field_text(server, "server");
+    const char *trouble = field_text(server, "trouble");
+    const char *verdict = verdict_of(verdicts, name);
+    bson_iter_t iter;
+    double lasts =
+        bson_iter_init_find(&iter, server, "exhaustedFor") ? bson_iter_as_double(&iter) : 0;
+    if (lasts > 0) {
+        snprintf(line, sizeof line, "EXHAUSTED for %.0f s, %s: %s%s%s", lasts, name, trouble,
+                 verdict ? "; " : "", verdict ? verdict : "");
+    } else if (trouble[0]) {
+        snprintf(line, sizeof line, "NOT USABLE, %s: %s", name, trouble);
+    } else {
+        return false;
+    }
+    print_wrapped(0, "", line, stdout);
+    return true;
+}
+
+static void print_troubles(const bson_t *status, const bson_t *verdicts)
+{
+    bson_t list;
+    bson_t server;
+    bson_iter_t iter;
+    bool any = false;
+    bool some = field_find(status, "servers", &list) && bson_iter_init(&iter, &list);
+    while (some && bson_iter_next(&iter)) {
+        any |= field_open(&iter, &server) && print_trouble(&server, verdicts);
+    }
+    puts(any ? "" : "ok");
+}
+
+// The verdict may be late, and the status is told without it then.
+static void print_status(const bson_t *status, const char *path)
+{
+    char error[CONTROL_CLIENT_ERROR_BYTES];
+    struct buffer line = {0};
+    bson_t order = BSON_INITIALIZER;
+    BSON_APPEND_UTF8(&order, "order", "verdict");
+    bson_t *verdicts =
+        control_client_ask(path, &order, &line, error) ? control_client_read(&line, error) : NULL;
+    print_troubles(status, verdicts);
+    print_answer(status);
+    bson_destroy(verdicts);
+    bson_destroy(&order);
+    buffer_fini(&line);
+}
+
+// ------------------------------------------------------------------------------------------------
+
+static int show(const struct wish *wish, const struct buffer *line, const char *path)
 {
     char error[CONTROL_CLIENT_ERROR_BYTES];
     bson_t *answer = control_client_read(line, error);
     if (wish->json) {
         printf("%.*s", (int)buffer_held(line), (const char *)buffer_at(line));
+    } else if (answer && strcmp(wish->order, "status") == 0) {
+        print_status(answer, path);
     } else if (answer) {
         print_answer(answer);
     } else {
@@ -446,7 +527,7 @@ static int ask(struct wish *wish)
     struct buffer answer = {0};
     bson_t order = BSON_INITIALIZER;
     write_order(wish, &order);
-    status = control_client_ask(path, &order, &answer, error) ? show(wish, &answer)
+    status = control_client_ask(path, &order, &answer, error) ? show(wish, &answer, path)
                                                               : complain(EXIT_FAILURE, "%s", error);
     bson_destroy(&order);
     buffer_fini(&answer);

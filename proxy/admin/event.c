@@ -148,7 +148,9 @@ void event_say(const struct event *event, enum cause cause, char ret_says[EVENT_
 
 void event_verdict(const struct event *event, char ret_says[EVENT_SAYS_BYTES])
 {
-    if (event->is_calm) {
+    if (event->is_calm && event->trouble[0]) {
+        snprintf(ret_says, EVENT_SAYS_BYTES, "%s: %s", event->first.server, event->trouble);
+    } else if (event->is_calm) {
         snprintf(ret_says, EVENT_SAYS_BYTES,
                  "nothing has run out: %d of %d permits are in use, %zu requests wait",
                  event->first.counts.in_flight, event->first.counts.limit,

@@ -10,6 +10,7 @@
 #include "proxy/admin/owners.h"
 #include "proxy/admin/state.h"
 #include "proxy/exhaustion_log.h"
+#include "proxy/trouble.h"
 
 #define EVENT_SHAPES 8
 #define EVENT_TENANTS 8
@@ -35,9 +36,10 @@ struct event {
     char tenant[DEMAND_NAME_BYTES];                // likewise
     struct owners owners;                          // when most was left alone
     struct evidence evidence;
-    bool is_calm;        // it is none: what the server is like now
-    bool is_asking;      // for more of it
-    bool is_unpublished; // although it has ended: it waits for that
+    bool is_calm;                // it is none: what the server is like now
+    char trouble[TROUBLE_BYTES]; // of such a one
+    bool is_asking;              // for more of it
+    bool is_unpublished;         // although it has ended: it waits for that
 };
 
 void event_free(struct event *event);

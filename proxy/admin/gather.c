@@ -16,6 +16,7 @@
 #include "proxy/mem.h"
 #include "proxy/net/tls.h"
 #include "proxy/request.h"
+#include "proxy/trouble.h"
 
 #define COPIED_AT_ONCE 128 // under a lock
 
@@ -158,6 +159,7 @@ static void put_gate(struct row *row, const struct gate_counts *gate, int waiter
     row_int(row, STATE_servers_limit, gate->limit);
     row_int(row, STATE_servers_inFlight, gate->in_flight);
     row_int(row, STATE_servers_inFlightSlow, gate->in_flight_slow);
+    row_int(row, STATE_servers_slowLimit, gate->slow_limit);
     row_int(row, STATE_servers_inFlightStreams, gate->in_flight_streams);
     row_int(row, STATE_servers_waiting, (int64_t)gate->queued);
     row_int(row, STATE_servers_waitingForUpstream, waiters);
@@ -179,6 +181,7 @@ struct visit {
 static void put_server(struct server *server, const struct visit *visit)
 {
     struct server_counts counts;
+    char trouble[TROUBLE_BYTES];
     struct row row;
     server_count(server, visit->gathering->now_us, &counts);
     row_begin(&row, visit->picture, STATE_servers);
@@ -186,6 +189,8 @@ static void put_server(struct server *server, const struct visit *visit)
     row_text(&row, STATE_servers_kind, kind_text(counts.kind));
     row_bool(&row, STATE_servers_usable, counts.known && !counts.failing);
     row_bool(&row, STATE_servers_failing, counts.failing);
+    trouble_say(&counts, trouble);
+    row_text(&row, STATE_servers_trouble, trouble);
     row_bool(&row, STATE_servers_tripped, atomic_load(&server->pulse.tripped_until_us) > 0);
     row_real(&row, STATE_servers_slowness, counts.gate.slowness);
     row_bool(&row, STATE_servers_exhausted, counts.exhausted);

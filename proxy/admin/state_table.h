@@ -87,6 +87,8 @@
         "Whether requests can be sent to it, as far as is known.")                                 \
     FIELD(servers, failing, BOOL, "", "weir_server_failing",                                       \
         "Whether the last attempt to connect failed and no connection is open.")                   \
+    FIELD(servers, trouble, TEXT, "", NULL, "What is wrong with it, in words: why it cannot be "    \
+        "reached and since when, what of it is full; empty: nothing.")                             \
     FIELD(servers, tripped, BOOL, "", "weir_server_breaker_open",                                  \
         "Whether its breaker is open: what is sent there only fails, so nearly nothing is.")       \
     FIELD(servers, slowness, REAL, "", "weir_server_slowness_ratio",                               \
@@ -114,6 +116,8 @@
         "Requests that hold a permit.")                                                            \
     FIELD(servers, inFlightSlow, INT, "", "weir_server_requests_in_flight_slow",                   \
         "Of these, those in the slow lane.")                                                       \
+    FIELD(servers, slowLimit, INT, "", "weir_server_permits_slow_max",                             \
+        "The most requests that are let into the slow lane now.")                                  \
     FIELD(servers, inFlightStreams, INT, "", "weir_server_requests_in_flight_streams",             \
         "Of these, waiting change streams and tailable cursors.")                                  \
     FIELD(servers, waiting, INT, "", "weir_server_requests_waiting",                               \

@@ -325,6 +325,7 @@ static void inherit(struct member *member, const struct member *before)
 {
     struct server_info *info = &member->seen.info;
     const struct server_info *was = &before->seen.info;
+    info->away = was->away;
     info->address_count = was->address_count;
     memcpy(info->addresses, was->addresses, sizeof info->addresses);
     member->resolve_at_us = was->kind == SERVER_UNKNOWN ? 0 : before->resolve_at_us;
@@ -430,6 +431,7 @@ static bool same_server(const struct server_info *a, const struct server_info *b
            a->max_write_batch == b->max_write_batch &&
            a->session_timeout_minutes == b->session_timeout_minutes &&
            memcmp(a->tags, b->tags, sizeof a->tags) == 0 &&
+           strcmp(a->away.reason, b->away.reason) == 0 &&
            same_addresses(a, b->addresses, b->address_count);
 }
 
@@ -448,9 +450,20 @@ static bool is_published(const struct control *control)
     return true;
 }
 
+// Since when is since the first reason: what follows may be another one.
+static void note_failure(struct member *member)
+{
+    struct server_failure *away = &member->seen.info.away;
+    snprintf(away->reason, sizeof away->reason, "%.199s", member->seen.reason);
+    away->since_s = away->reason[0] == '\0' ? 0 : away->since_s > 0 ? away->since_s : time(NULL);
+}
+
 static void publish(struct control *control)
 {
     struct members *members = control->members;
+    for (size_t i = 0; i < members->count; i++) {
+        note_failure(&members->list[i]);
+    }
     if (is_published(control) || !call_begin(control)) {
         return;
     }

@@ -89,7 +89,9 @@ struct figures {
     double cap, open, idle;
     double limit, in_flight, slow, streams;
     double waiting, longest_wait_s;
-    double exhausted; // servers
+    double exhausted;    // servers
+    const char *trouble; // of one that cannot be used; NULL: there is none
+    const char *trouble_at;
     struct exhaustion_seen exhaustion;
     double served_rate, shed_rate, failed_rate;
     struct quantiles wait, service;

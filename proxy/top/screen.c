@@ -223,8 +223,16 @@ static void draw_exhaustion(struct screen *screen, const struct figures *figures
 {
     const struct exhaustion_seen *seen = &figures->exhaustion;
     bool going_on = figures->exhausted > 0 || seen->going_on;
-    struct line *line = next_line(screen, view, going_on ? LOOK_ALARM : LOOK_PLAIN);
+    bool away = !going_on && figures->trouble;
+    struct line *line = next_line(screen, view, going_on || away ? LOOK_ALARM : LOOK_PLAIN);
     int column = 0;
+    if (away) {
+        put(line, &column, "%-*s ", LABEL_COLUMNS, "TROUBLE");
+        put_text(line, &column, figures->trouble_at, view->width - column, false);
+        put(line, &column, ": ");
+        put_text(line, &column, figures->trouble, view->width - column, false);
+        return;
+    }
     char lasted[16];
     char ago[16];
     write_seconds(lasted, seen->lasted_s);

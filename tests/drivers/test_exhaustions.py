@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import threading
 
@@ -194,8 +195,14 @@ def test_the_verdict_of_now():
         done = proxy.ctl("verdict")
         assert done.returncode == 0 and f"Exhaustion {exhausted.begin['id']} of" in done.stdout
         assert " so far; cap 1" in done.stdout and "count test.orders {n}" in done.stdout
+        status = " ".join(proxy.ctl("status").stdout.split())
+        assert re.match(
+            r"EXHAUSTED for \d+ s, 127.0.0.1:\d+: all permits are held \(1 of 1\); \w", status
+        )
+        assert "in flight 1 (slow " in status and " shed since start 1," in status
         exhausted.release()
         proxy.wait_for("exhaustion_end")
+        assert proxy.ctl("status").stdout.startswith("ok\n")
         started = proxy.order("state")["state"]["totals"][0]["startTime"]
         for verdict in verdicts(proxy):
             assert (verdict["_id"], verdict["cause"], verdict["remedies"]) == ("now", "none", [])
@@ -204,6 +211,28 @@ def test_the_verdict_of_now():
             assert verdict["begin"] >= started
         assert "Now, at 127.0.0.1:" in proxy.ctl("verdict").stdout
         assert proxy.ctl("verdict", "--why", "x").returncode == 1
+
+
+def test_a_deployment_that_is_not_there_is_named_everywhere():
+    """With since when, and why."""
+    address = f"127.0.0.1:{servers.free_port()}"
+    with weir.Weir(f"mongodb://{address}/") as proxy:
+        proxy.wait_for("server_down", server=address)
+        says = re.compile(
+            r"cannot be reached since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: \w+"
+        )
+        with pymongo.MongoClient(proxy.uri) as client:
+            server = client.weir.servers.find_one({"_id": address})
+            (verdict,) = client.weir.command("verdict")["verdicts"]
+        assert says.match(server["trouble"]) and not server["usable"]
+        assert verdict["verdict"] == f"{address}: {server['trouble']}"
+        for command in (("status",), ("verdict",)):
+            told = " ".join(proxy.ctl(*command).stdout.split())
+            assert f"{address}: {server['trouble']}" in told, told
+        assert proxy.ctl("status").stdout.startswith(f"NOT USABLE, {address}: ")
+        top = [str(weir.default_binary()), "top", "--port", str(proxy.port), "--once"]
+        shown = subprocess.run(top, capture_output=True, text=True, timeout=20).stdout
+        assert f"TROUBLE    {address}: cannot be reached since" in shown, shown
 
 
 def test_what_cannot_be_explained(proxy, tmp_path):
