@@ -151,7 +151,10 @@ static void copy_labels(struct server *server, struct event *event)
 static void judge(struct server *server, struct track *track, int64_t now_us)
 {
     struct event *event = track->event;
-    int64_t until_us = event->ended_us > 0 ? event->ended_us : now_us;
+    // Of one that goes on as well: what only waits for its quiet time to pass has lasted no longer.
+    int64_t until_us = event->is_calm        ? now_us
+                       : event->ended_us > 0 ? event->ended_us
+                                             : event->last.exhaustion.last_seen_us;
     server_copy_demand(server, &event->asked);
     verdict_find(track->recorder, &event->first.majority, event->begun_us, until_us,
                  &event->verdict);

@@ -163,9 +163,10 @@ void event_verdict(const struct event *event, char ret_says[EVENT_SAYS_BYTES])
         snprintf(ret_says, EVENT_SAYS_BYTES, "unclear: it has just begun");
     } else {
         char lasted[24];
-        snprintf(ret_says, EVENT_SAYS_BYTES,
-                 "unclear: short, over within %s; nothing that is known explains it",
-                 duration((double)(event->ended_us - event->begun_us) / 1e6, lasted));
+        int64_t lasted_us = event->ended_us - event->begun_us;
+        snprintf(ret_says, EVENT_SAYS_BYTES, "unclear: too short to tell, over %s%s",
+                 lasted_us < 1000 ? "at once" : "within ",
+                 lasted_us < 1000 ? "" : duration((double)lasted_us / 1e6, lasted));
     }
 }
 

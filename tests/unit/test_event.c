@@ -134,8 +134,7 @@ static void one_that_was_short_says_so(void **state)
     event->begun_us = S;
     event->ended_us = S + 52700;
     event_verdict(event, says);
-    assert_string_equal(says,
-                        "unclear: short, over within 53 ms; nothing that is known explains it");
+    assert_string_equal(says, "unclear: too short to tell, over within 53 ms");
     assert_string_equal(event_cause(event), "unclear");
 }
 
