@@ -31,10 +31,10 @@ static bool all_have_seen(const struct weir *weir, uint64_t generation)
 }
 
 // Each worker gets a reference of its own.
-void orders_rules_changed(void *arg, struct rules *rules, bool emergency)
+void orders_rules_changed(void *arg, struct rules *rules, const struct emergency *emergency)
 {
     struct weir *weir = arg;
-    servers_restrain(weir->shared.servers, emergency);
+    servers_restrain(weir->shared.servers, emergency->on);
     uint64_t generation = ++weir->rules_generation;
     pthread_mutex_lock(&weir->posting);
     for (int i = 0; i < weir->worker_count && !weir->ending; i++) {

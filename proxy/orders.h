@@ -15,7 +15,7 @@ struct control_desk orders_desk(struct weir *weir);
 
 // The rulebook's reader, on whichever thread has the book: puts the rules in force. `arg` is the
 // weir.
-void orders_rules_changed(void *arg, struct rules *rules, bool emergency);
+void orders_rules_changed(void *arg, struct rules *rules, const struct emergency *emergency);
 
 // From the main thread: what came of an order, and of those before it: `wanted` is how many of it
 // there had been.

@@ -85,6 +85,7 @@ static void append_failed(const struct gathering *gathering, bson_t *document)
 
 static void gather_totals(const struct gathering *gathering, struct picture *picture)
 {
+    const struct emergency *emergency = &gathering->emergency;
     struct shared *shared = gathering->shared;
     struct row row;
     bson_t counts;
@@ -106,7 +107,11 @@ static void gather_totals(const struct gathering *gathering, struct picture *pic
     row_open(&row, STATE_totals_failed, &counts);
     append_failed(gathering, &counts);
     row_close(&row, &counts);
-    row_bool(&row, STATE_totals_emergency, gathering->emergency);
+    row_bool(&row, STATE_totals_emergency, emergency->on);
+    row_text(&row, STATE_totals_emergencyWhy, emergency->why);
+    row_seconds(&row, STATE_totals_emergencyEndsIn,
+                emergency->ends_us > gathering->now_us ? emergency->ends_us - gathering->now_us
+                                                       : 0);
     row_bool(&row, STATE_totals_draining, atomic_load(&gathering->shared->draining));
     row_bool(&row, STATE_totals_paused, servers_are_paused(shared->servers));
     row_int(&row, STATE_totals_upstreams, atomic_load(&shared->servers->open_total));

@@ -5,6 +5,7 @@
 #ifndef PROXY_ADMIN_GATHER_H
 #define PROXY_ADMIN_GATHER_H
 
+#include "proxy/admin/rulebook.h"
 #include "proxy/admin/state.h"
 #include "proxy/show.h"
 #include "proxy/worker.h"
@@ -16,7 +17,7 @@ struct gathering {
     struct worker **workers;
     int worker_count;
     struct rules *rules; // in force; NULL before the first
-    bool emergency;
+    struct emergency emergency;
     double start_time; // seconds since 1970
     int64_t now_us;
     struct chronicle *chronicle;

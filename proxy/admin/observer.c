@@ -204,7 +204,7 @@ static void take_gone(struct observer *observer, struct client_gone *gone)
 struct observer_rules {
     struct mail mail;
     struct rules *rules;
-    bool emergency;
+    struct emergency emergency;
 };
 
 static void take_rules(struct gathering *gathering, struct observer_rules *news)
@@ -368,11 +368,12 @@ void observer_ask(struct observer *observer, struct question *question)
     mailbox_post(observer->mailbox, &question->mail);
 }
 
-void observer_tell_rules(struct observer *observer, struct rules *rules, bool emergency)
+void observer_tell_rules(struct observer *observer, struct rules *rules,
+                         const struct emergency *emergency)
 {
     struct observer_rules *news = xcalloc(1, sizeof *news);
     news->rules = rules_keep(rules);
-    news->emergency = emergency;
+    news->emergency = *emergency;
     news->mail.kind = OBSERVER_RULES;
     mailbox_post(observer->mailbox, &news->mail);
 }

@@ -11,6 +11,7 @@
 #ifndef PROXY_ADMIN_OBSERVER_H
 #define PROXY_ADMIN_OBSERVER_H
 
+#include "proxy/admin/rulebook.h"
 #include "proxy/inquiry.h"
 #include "proxy/worker.h"
 
@@ -32,7 +33,8 @@ const struct chronicle *observer_chronicle(const struct observer *observer);
 void observer_ask(struct observer *observer, struct question *question);
 
 // From any thread: the rules in force, of which it takes a reference of its own.
-void observer_tell_rules(struct observer *observer, struct rules *rules, bool emergency);
+void observer_tell_rules(struct observer *observer, struct rules *rules,
+                         const struct emergency *emergency);
 
 // From any thread: there is another configuration. Adds one to *taken when it holds nothing of
 // former ones any more.

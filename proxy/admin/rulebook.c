@@ -38,7 +38,7 @@ static void publish(struct rulebook *book)
     const struct rule_bounds none = {0};
     const struct rule_bounds *bounds = book->emergency.on ? &book->in_emergency : &none;
     book->reader.changed(book->reader.arg, rules_new(book->rules, book->count, bounds),
-                         book->emergency.on);
+                         &book->emergency);
 }
 
 // --- rules --------------------------------------------------------------------------------------

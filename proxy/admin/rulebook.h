@@ -30,7 +30,7 @@ struct emergency {
 
 // Who is told of each change; takes the reference.
 struct rulebook_reader {
-    void (*changed)(void *arg, struct rules *rules, bool emergency);
+    void (*changed)(void *arg, struct rules *rules, const struct emergency *emergency);
     void *arg;
 };
 

@@ -65,6 +65,9 @@
         "Requests that weir answered with an error of its own, by reason.")                        \
     FIELD(totals, emergency, BOOL, "", "weir_emergency", "Whether there is an emergency "          \
         "(`weir ctl emergency`).")                                                                 \
+    FIELD(totals, emergencyWhy, TEXT, "", NULL, "Why, as who began it said.")                      \
+    FIELD(totals, emergencyEndsIn, REAL, "seconds", NULL, "When it ends by itself; 0: when it is " \
+        "switched off.")                                                                           \
     FIELD(totals, draining, BOOL, "", "weir_draining", "Whether it drains, and takes nobody new.") \
     FIELD(totals, paused, BOOL, "", "weir_paused", "Whether what is new waits (`weir ctl pause`).")  \
     FIELD(totals, upstreams, INT, "", "weir_upstreams",                                            \

@@ -37,7 +37,7 @@ void log_end(struct log_line *line)
 
 // ------------------------------------------------------------------------------------------------
 
-static void changed(void *arg, struct rules *rules, bool emergency)
+static void changed(void *arg, struct rules *rules, const struct emergency *emergency)
 {
     (void)arg, (void)emergency;
     rules_drop(published);

@@ -4,7 +4,7 @@
 // the history is asked again.
 
 import { recordParts } from "./record.js";
-import { $, at, duration, element, short, showFigures, sum, tableRow, whole } from "./words.js";
+import { $, at, duration, element, short, showFigures, sum, tableRow, when, whole } from "./words.js";
 
 const SECONDS = 900;
 const LEAST_SECONDS = 120; // drawn of a young weir
@@ -101,7 +101,7 @@ function makePanel(id) {
     id, article,
     past: Object.fromEntries(LISTS.map((list) => [list, times.map(() => 0)])),
     title: element("h2"), pills: element("span"), kind: element("small"),
-    marks: element("div", "marks"),
+    marks: element("div", "marks"), trouble: element("p", "alarm"),
     figures: element("dl", "figures"), levels: element("div", "chart"), refusals: element("div", "chart"),
     charts: null,
   };
@@ -112,7 +112,7 @@ function makePanel(id) {
     legend.append(element("li", name, text));
   }
   article.append(
-    panel.title, panel.figures, legend,
+    panel.title, panel.trouble, panel.figures, legend,
     element("p", "unit", "Requests at one time; shaded while exhausted, ▲ opens the record"), panel.marks, panel.levels,
     element("p", "unit", "Requests shed a second"), panel.refusals,
   );
@@ -124,8 +124,9 @@ function makePanel(id) {
 const panelOf = (id) => panels.get(id) ?? makePanel(id);
 
 function statesOf(server) {
-  const bad = [["exhausted", "exhausted"], ["tripped", "breaker open"], ["failing", "cannot connect"]]
+  const bad = [["tripped", "breaker tripped"], ["failing", "cannot connect"]]
     .filter(([key]) => server[key]).map(([, text]) => text);
+  if (server.exhausted) bad.unshift(`exhausted: ${server.trouble}`);
   if (!server.usable && !server.failing) bad.push("not usable");
   return bad.length ? bad : ["usable"];
 }
@@ -141,17 +142,19 @@ function showServer(server) {
   panel.article.hidden = server._id === "(none)" && !panel.past.waiting.some(Boolean) && !panel.past.shed.some(Boolean);
   panel.kind.textContent = server.kind;
   showPills(panel, statesOf(server));
+  panel.trouble.textContent = server.exhausted ? "" : server.trouble; // else a pill has it
   showFigures(panel.figures, [
     ["inFlight", "in flight", whole.format(server.inFlight)],
-    ["limit", "limit now", whole.format(server.limit)],
+    ["limit", "limit just now", whole.format(server.limit)],
     ["cap", "cap", whole.format(server.cap)],
     ["waiting", "waiting for a permit", whole.format(server.waiting)],
     ["refused", "shed since start", whole.format(sum(server.refused))],
     ["granted", "let in since start", whole.format(server.granted)],
     ["inFlightSlow", "in the slow lane", whole.format(server.inFlightSlow)],
+    ["slowLimit", "slow lane's limit", whole.format(server.slowLimit)],
     ["inFlightStreams", "streams", whole.format(server.inFlightStreams)],
     ["open", "connections open", whole.format(server.open)],
-    ["tripped", "breaker", server.tripped ? "open" : "closed"],
+    ["tripped", "breaker", server.tripped ? "tripped" : "not tripped"],
     ["slowness", "slower than unloaded", `${short.format(server.slowness)} ×`],
     ["roundTrip", "round trip", server.roundTrip > 0 ? duration(server.roundTrip) : "–"],
     ["lag", "replication lag", duration(server.lag)],
@@ -180,8 +183,8 @@ const items = new Map(); // by the event's id: its place in the list, and what i
 const words = (cause) => cause.replaceAll("_", " ");
 
 function showHead(item, event) {
-  const end = event.end > 0 ? at(event.end) : "now";
-  const line = `${at(event.begin)} – ${end} · ${event.server} · ${duration(event.duration)} `;
+  const end = event.end > 0 ? when(event.end) : "now";
+  const line = `${when(event.begin)} – ${end} · ${event.server} · ${duration(event.duration)} `;
   item.summary.replaceChildren(line, element("span", event.end > 0 ? "pill past" : "pill bad", words(event.cause)), element("p", "", event.verdict));
 }
 
@@ -337,14 +340,16 @@ function showMost(name, lists, many) {
 // --- what comes ---
 
 function showTotals(totals) {
-  $("#about").textContent = `weir ${totals.version} · up since ${new Date(1000 * totals.startTime).toLocaleString()}`;
+  $("#about").textContent = `weir ${totals.version} · up since ${when(totals.startTime)}`;
   showFigures($("#totals"), [
     ["clients", "connections of apps", whole.format(totals.clients)],
     ["upstreams", "connections to servers", whole.format(totals.upstreams)],
     ["pins", "cursors and transactions", whole.format(totals.pins)],
     ["failed", "errors by weir since start", whole.format(sum(totals.failed))],
-    ["emergency", "emergency", totals.emergency ? "on" : "off"],
   ]);
+  const ends = totals.emergencyEndsIn > 0 ? `for ${duration(totals.emergencyEndsIn)} more` : "until it is switched off";
+  const why = totals.emergencyWhy ? `: ${totals.emergencyWhy}` : "";
+  $("#emergency").textContent = totals.emergency ? `▲ Emergency ${ends}${why}` : "";
 }
 
 async function learnHistory() {

@@ -3,7 +3,7 @@
 // The record of an exhaustion, as a document: what is known has words and units, and what a newer
 // weir has besides is shown all the same.
 
-import { at, duration, element, short, showFigures, tableRow, whole } from "./words.js";
+import { duration, element, short, showFigures, tableRow, when, whole } from "./words.js";
 
 const TITLES = {
   causes: "Why: each known cause by its evidence",
@@ -37,7 +37,7 @@ const word = (key) => WORDS[key] ?? key.replace(/[A-Z_]/g, (letter) => ` ${lette
 function told(key, value) {
   if (value === "" || value === null) return "–";
   if (typeof value === "boolean") return value ? "yes" : "no";
-  if (TIMES.includes(key) && typeof value === "number") return value > 0 ? at(value) : "–";
+  if (TIMES.includes(key) && typeof value === "number") return value > 0 ? when(value) : "–";
   if (SECONDS.includes(key) && typeof value === "number") return duration(value);
   if (typeof value === "number") return (Number.isInteger(value) ? whole : short).format(value);
   if (typeof value === "object") return JSON.stringify(value);
@@ -114,7 +114,15 @@ function parts(document, name) {
   return plain.length > 0 ? [list, ...sections] : sections;
 }
 
-export function recordParts(record) {
+const sameHolders = (a, b) => a.length === b.length &&
+  a.every((holder, i) => holder.client === b[i].client && holder.shape === b[i].shape);
+
+export function recordParts(all) {
+  const record = { ...all };
+  if (record.worst?.holders && sameHolders(record.worst.holders, record.holders ?? [])) {
+    const { holders, ...rest } = record.worst;
+    record.worst = { ...rest, heldBy: "the same as at the begin" };
+  }
   const foot = element("p", "foot", `${record._id} · `);
   const link = element("a", "", "as JSON");
   link.href = `exhaustions/${encodeURIComponent(record._id)}`;

@@ -18,6 +18,13 @@ const clock = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", 
 
 export const at = (seconds) => clock.format(new Date(1000 * seconds));
 
+// With the day, unless that is today.
+export function when(seconds) {
+  const day = (date) => date.toLocaleDateString("sv"); // 2026-11-27
+  const date = new Date(1000 * seconds);
+  return day(date) === day(new Date()) ? at(seconds) : `${day(date)} ${at(seconds)}`;
+}
+
 export function duration(seconds) {
   if (seconds === 0) return "0 s";
   if (seconds < 0.001) return `${short.format(1e6 * seconds)} µs`;
