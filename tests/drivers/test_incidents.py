@@ -252,24 +252,19 @@ INCIDENTS = (
 )
 
 
-def play(incident) -> None:
-    """A machine that stands still is a cause of its own: what it spoils is played once more."""
-    try:
-        incident()
-    except AssertionError as error:
-        print(f"{incident.__name__}, the first time: {error}")
-        incident()
-
-
 @pytest.fixture(scope="module")
 def played():
     """They mostly wait: three at a time."""
     if reason := servers.why_not("secantus"):
         pytest.skip(f"secantus: {reason}")
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        yield {incident: pool.submit(play, incident) for incident in INCIDENTS}
+        yield {incident: pool.submit(incident) for incident in INCIDENTS}
 
 
 @pytest.mark.parametrize("incident", INCIDENTS, ids=lambda incident: incident.__name__)
 def test_incident(played, incident):
-    played[incident].result()
+    first = played.pop(incident, None)
+    if first:
+        first.result()
+    else:  # repeated, as CONTRIBUTING.md says
+        incident()
