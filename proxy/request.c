@@ -38,6 +38,7 @@
 #include "proxy/log.h"
 #include "proxy/mem.h"
 #include "proxy/packing.h"
+#include "proxy/relay.h"
 #include "proxy/route.h"
 #include "proxy/selection.h"
 #include "proxy/servers.h"
@@ -1024,127 +1025,6 @@ static enum request_step step_send(struct request *request)
 
 // --- RECEIVE ------------------------------------------------------------------------------------
 
-static void pass_on(struct request *request, const uint8_t *at, size_t len)
-{
-    if (request->client && !request->no_reply && len > 0) {
-        request->reply_begun = true;
-        client_send(request->client, at, len);
-    }
-}
-
-// Labels that must not reach the driver. NoWritesPerformed on an error that the driver does not
-// retry makes some Go drivers report success; only retryable writes, commit and abort may carry it.
-static unsigned labels_to_drop(const struct request *request)
-{
-    const struct reply_view *reply = &request->scan.view;
-    bool retried = !request->in_doubt && (reply->labels & LABEL_RETRYABLE_WRITE) &&
-                   (command_is_retryable_write(&request->command) ||
-                    command_ends_transaction(&request->command));
-    return retried ? 0 : reply->labels & LABEL_NO_WRITES_PERFORMED;
-}
-
-// Of nearly every reply it is clear at once that it does not.
-static bool says_state_changed(const struct reply_view *reply)
-{
-    if (reply->code == 0 && reply->write_concern_code == 0) {
-        return false;
-    }
-    return reply_is_state_change(reply->code) || reply_is_state_change(reply->write_concern_code);
-}
-
-static bool is_not_primary(int32_t code)
-{
-    return code == 10107 || code == 13435 || code == 10058;
-}
-
-static const struct server_info *info_of_server(const struct request *request)
-{
-    const struct topology *topology = request->worker->topology;
-    return topology ? topology_find(topology, request->server->id) : NULL;
-}
-
-// The one member that the URI names, which is no primary and has never been taken for one: who
-// writes there is told what the member says, as if there were no weir.
-static bool is_known_for_it(const struct server_info *info)
-{
-    return server_is_direct_member(info) && info->kind != SERVER_PRIMARY;
-}
-
-// To be compressed, a reply must be in one piece.
-static void pass_on_message(struct request *request, struct bytes message)
-{
-    struct buffer packed = {0};
-    bool wanted = request->compressor && request->client && !request->no_reply;
-    if (wanted && packing_pack_reply(request, message, &packed)) {
-        message = (struct bytes){buffer_at(&packed), buffer_held(&packed)};
-    }
-    pass_on(request, message.at, message.len);
-    if (wanted) {
-        buffer_fini(&packed);
-    }
-}
-
-// A whole reply, in one piece.
-static void pass_on_whole(struct request *request, struct bytes reply)
-{
-    const struct reply_view *view = &request->scan.view;
-    if (request->split && cursor_split_take(request->split, reply)) {
-        return;
-    }
-    bool fine = view->ok && view->write_concern_code == 0;
-    bool changed = !fine && says_state_changed(view);
-    unsigned drop_labels = fine ? 0 : labels_to_drop(request);
-    if (!changed && drop_labels == 0) {
-        pass_on_message(request, reply);
-        return;
-    }
-    const struct server_info *info = changed ? info_of_server(request) : NULL;
-    bool is_no_news = info && is_known_for_it(info) && is_not_primary(view->code);
-    struct buffer out = {0};
-    reply_rewrite(reply, drop_labels, is_no_news, &out);
-    pass_on_message(request, (struct bytes){buffer_at(&out), buffer_held(&out)});
-    buffer_fini(&out);
-}
-
-// Passes on what came: a reply that is not large in one piece, so that it can still be changed and
-// nothing of a reply that makes no sense is seen; a large one as it comes, unless it is held to be
-// compressed.
-static void relay(struct request *request, const uint8_t *at, size_t len, bool done)
-{
-    struct buffer *held = &request->held;
-    bool header = request->reply_bytes >= FRAME_HEADER_BYTES;
-    bool large =
-        header && request->scan.view.frame.length > WORKER_SCRATCH_BYTES && !packing_holds(request);
-    bool first = buffer_held(held) == 0;
-    if (large) {
-        pass_on(request, buffer_at(held), buffer_held(held));
-        buffer_consume(held, buffer_held(held));
-        pass_on(request, at, len);
-    } else if (done && first) {
-        pass_on_whole(request, (struct bytes){at, len});
-    } else {
-        buffer_append(held, at, len);
-        if (done) {
-            pass_on_whole(request, (struct bytes){buffer_at(held), buffer_held(held)});
-        }
-    }
-}
-
-// Whether the reply says that the server is not what it was taken for. A standalone is what it is;
-// and what reads from a secondary by choice, and is not for one, says nothing of the secondary.
-static bool denies_its_role(const struct request *request)
-{
-    const struct reply_view *reply = &request->scan.view;
-    const struct server_info *info = says_state_changed(reply) ? info_of_server(request) : NULL;
-    if (!info || info->kind == SERVER_STANDALONE || is_known_for_it(info)) {
-        return false;
-    }
-    struct selection selection;
-    selection_read(&request->command, &selection);
-    bool by_choice = info->kind == SERVER_SECONDARY && selection.mode != READ_PRIMARY;
-    return !by_choice || !is_not_primary(reply->code);
-}
-
 // The reply's last byte has come: permit and upstream go back, whether or not the client has read
 // it.
 static void received(struct request *request, bool in_step)
@@ -1155,7 +1035,7 @@ static void received(struct request *request, bool in_step)
     if (request->client_id != 0) {
         affinity_note(affinity, request, &request->scan.view);
     }
-    bool changed = denies_its_role(request);
+    bool changed = relay_denies_role(request);
     bool balancer = upstream->keeps_pins;
     request->upstream = NULL;
     upstream->request = NULL;
@@ -1203,7 +1083,7 @@ static bool must_look_elsewhere(const struct request *request)
     int64_t serverless_us = request->ticket.serverless_us;
     int64_t waited_us = serverless_us > 0 ? request->now_us - serverless_us : 0;
     bool tried = request->was_lost && request->upstream->keeps_pins;
-    return denies_its_role(request) && may_send_again(request) && !tried &&
+    return relay_denies_role(request) && may_send_again(request) && !tried &&
            waited_us < request->worker->shared->config->server_wait_us;
 }
 
@@ -1230,7 +1110,7 @@ static enum request_step take_plain_reply(struct request *request, const uint8_t
     if (status == REPLY_DONE && must_look_elsewhere(request)) {
         return look_elsewhere(request, taken == len);
     }
-    relay(request, at, taken, status == REPLY_DONE);
+    relay_part(request, at, taken, status == REPLY_DONE);
     return status == REPLY_DONE ? answered(request, taken == len) : STEP_RECEIVE;
 }
 
@@ -1247,7 +1127,7 @@ static enum request_step take_inflated_reply(struct request *request, bool in_st
     if (must_look_elsewhere(request)) {
         return look_elsewhere(request, in_step);
     }
-    pass_on_whole(request, reply);
+    relay_whole(request, reply);
     return answered(request, in_step);
 }
 

@@ -258,6 +258,8 @@ void server_count(struct server *server, int64_t now_us, struct server_counts *r
 // The lane that a request counts in, or last did.
 enum lane server_lane(struct server *server, const struct request *request);
 
+#define SERVER_SHAPES_MAX 4096
+
 // Copies the shapes in up to `count` places from `first` on. Returns how many there were: fewer
 // than `count` if those are the last. Labels are cut.
 #define SERVER_LABEL_BYTES 256

@@ -15,7 +15,6 @@
 #include "proxy/mem.h"
 
 #define EVENTS 64
-#define SHAPES_MAX 4096
 #define IDLE_US INT64_C(10000000)   // what was left alone for so long may be a leak
 #define LATELY_US INT64_C(10000000) // what a verdict of now is about at most
 #define COPIED_AT_ONCE 128
@@ -82,7 +81,7 @@ static struct track *find_track(struct chronicle *chronicle, uint32_t server_id)
     if (!track) {
         track = xcalloc(1, sizeof *track);
         track->server_id = server_id;
-        track->recorder = recorder_new(SHAPES_MAX, DEMAND_PLACES);
+        track->recorder = recorder_new(SERVER_SHAPES_MAX, DEMAND_PLACES);
         track->next = chronicle->tracks;
         chronicle->tracks = track;
         chronicle->track_count++;
