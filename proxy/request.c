@@ -225,6 +225,7 @@ static enum request_step message_read(struct request *request)
     put_back_surplus(request);
     if (request->is_refused) {
         struct bytes message = {buffer_at(&request->message), buffer_held(&request->message)};
+        assert(message.at && message.len >= FRAME_HEADER_BYTES);
         request->arrived_us = request->now_us;
         request->no_reply = expects_no_reply(message);
         request->command.info = command_at(0);
