@@ -160,7 +160,7 @@ static void count_server(struct figures *figures, const bson_t *server)
     figures->slow += number_of(server, "inFlightSlow");
     figures->streams += number_of(server, "inFlightStreams");
     figures->exhausted += number_of(server, "exhausted") > 0;
-    if (!number_of(server, "usable") && field_text(server, "trouble")[0]) {
+    if (number_of(server, "usable") == 0 && field_text(server, "trouble")[0]) {
         figures->trouble = field_text(server, "trouble");
         figures->trouble_at = field_text(server, "_id");
     }
