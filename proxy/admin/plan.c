@@ -319,14 +319,22 @@ static void print_cap(const char *what, long cap, long in_all)
         return;
     }
     long most = at_most(DEFAULT_CAP, cap);
-    printf("  %s: --max-connections %ld each, %ld to each server in all (at most %ld each).\n",
-           what, most, in_all * (most + WEIRS_OWN), cap);
+    printf("  %s: --max-connections %ld each, %ld to each server in all.\n", what, most,
+           in_all * (most + WEIRS_OWN));
+    if (cap > most) {
+        printf("    Each may have up to %ld.\n", cap);
+    }
 }
 
 static void print_with_weir(const struct plan *plan)
 {
     printf("\nWith weir the pools may stay as they are: what counts is its cap.\n");
     print_cap("One in each dyno", cap_for(plan, plan->dynos), plan->dynos);
+    long side_by_side = cap_for(plan, 2 * plan->dynos);
+    if (side_by_side < DEFAULT_CAP) {
+        printf("    %ld if old and new dynos run side by side (preboot, rolling deploys).\n",
+               side_by_side);
+    }
     char shared[64];
     snprintf(shared, sizeof shared, "%ld that all dynos share", plan->weirs);
     print_cap(shared, cap_for(plan, plan->weirs), plan->weirs);
@@ -371,7 +379,8 @@ static void print_json(const struct plan *plan)
         BCON_BOOL(wanted <= plan->usable), "dynosThatFit", BCON_INT64(dynos_that_fit(plan)),
         "poolThatFits", BCON_INT64(pool_that_fits(plan)), "tierThatFits",
         BCON_UTF8(tier ? tier->name : ""), "capOfSidecars", BCON_INT64(cap_for(plan, plan->dynos)),
-        "weirs", BCON_INT64(plan->weirs), "capOfShared", BCON_INT64(cap_for(plan, plan->weirs)));
+        "capOfSidecarsSideBySide", BCON_INT64(cap_for(plan, 2 * plan->dynos)), "weirs",
+        BCON_INT64(plan->weirs), "capOfShared", BCON_INT64(cap_for(plan, plan->weirs)));
     char *text = bson_as_relaxed_extended_json(answer, NULL);
     puts(text);
     bson_free(text);

@@ -47,6 +47,9 @@ def test_the_bounds_it_names_are_bounds(tier):
 def test_weirs_with_the_caps_it_names_fit():
     said = answer("--limit", "500", "--dynos", "9", "--weirs", "3")
     assert 0 < 9 * (said["capOfSidecars"] + 4) <= 500
+    assert 0 < 2 * 9 * (said["capOfSidecarsSideBySide"] + 4) <= 500
+    told = f"{said['capOfSidecarsSideBySide']} if old and new dynos run side by side"
+    assert told in plan("--limit", "500", "--dynos", "9", "--weirs", "3").stdout
     assert 0 < 3 * (said["capOfShared"] + 4) <= 500
 
 
