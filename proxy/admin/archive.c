@@ -15,7 +15,7 @@
 #include "proxy/admin/outbox.h"
 #include "proxy/mem.h"
 
-enum { NAME_BYTES = PATH_MAX + 64 };
+enum { NAME_BYTES = PATH_MAX + HOST_NAME_MAX + 64, NAMESAKES_MAX = 100 };
 
 struct archive {
     struct outbox *outbox;
@@ -23,10 +23,13 @@ struct archive {
 
 // --- files --------------------------------------------------------------------------------------
 
-// One for each process: what one that was killed leaves behind is not many files.
+// One for each process, of whichever container: what one that was killed leaves behind is not many
+// files.
 static void name_temporary(const char *path, const char *what, char ret_name[NAME_BYTES])
 {
-    snprintf(ret_name, NAME_BYTES, "%s/.weir-%ld.%s", path, (long)getpid(), what);
+    char host[HOST_NAME_MAX + 1] = "";
+    (void)gethostname(host, sizeof host - 1);
+    snprintf(ret_name, NAME_BYTES, "%s/.weir-%s-%ld.%s", path, host, (long)getpid(), what);
 }
 
 static int open_temporary(const char *name)
@@ -63,13 +66,25 @@ static bool write_all(int fd, const char *text)
     return true;
 }
 
+// False with errno. Another weir that writes there may have chosen the same ID: no record takes
+// another one's place.
+static bool give_name(const char *temporary, const struct outgoing *outgoing)
+{
+    char name[NAME_BYTES];
+    snprintf(name, sizeof name, "%s/%s.json", outgoing->to, outgoing->id);
+    int failed = link(temporary, name);
+    for (int i = 2; failed && errno == EEXIST && i <= NAMESAKES_MAX; i++) {
+        snprintf(name, sizeof name, "%s/%s.%d.json", outgoing->to, outgoing->id, i);
+        failed = link(temporary, name);
+    }
+    return !failed;
+}
+
 // False with errno. Who reads the directory finds all of a record or nothing.
 static bool write_file(const struct outgoing *outgoing)
 {
     char temporary[NAME_BYTES];
-    char name[NAME_BYTES];
     name_temporary(outgoing->to, "tmp", temporary);
-    snprintf(name, sizeof name, "%s/%s.json", outgoing->to, outgoing->id);
     int fd = open_temporary(temporary);
     if (fd < 0) {
         return false;
@@ -77,16 +92,14 @@ static bool write_file(const struct outgoing *outgoing)
     bool good = write_all(fd, outgoing->json) && write_all(fd, "\n") && fsync(fd) == 0;
     int error = errno;
     close(fd);
-    if (good && rename(temporary, name) == 0) {
-        return true;
-    }
+    bool kept = good && give_name(temporary, outgoing);
     error = good ? errno : error;
     (void)unlink(temporary);
     errno = error;
-    return false;
+    return kept;
 }
 
-// Whether a file is one of ours: 20261124T091500Z-1.json. Others are left alone.
+// Whether a file is one of ours: 20261124T091500Z-1.json, or -1.2.json. Others are left alone.
 static int is_record(const struct dirent *entry)
 {
     static const char pattern[] = "00000000T000000Z-0";
@@ -96,7 +109,11 @@ static int is_record(const struct dirent *entry)
             return 0;
         }
     }
-    return strcmp(at + strspn(at, "0123456789"), ".json") == 0;
+    at += strspn(at, "0123456789");
+    if (*at == '.' && isdigit((unsigned char)at[1])) {
+        at += 1 + strspn(at + 1, "0123456789");
+    }
+    return strcmp(at, ".json") == 0;
 }
 
 // By name, which begins with the time.

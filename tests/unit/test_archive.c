@@ -86,6 +86,7 @@ static void test_the_oldest_go(void **state)
         snprintf(file, sizeof file, "20250101T000000Z-%d.json", i);
         make(place, file);
     }
+    make(place, "20240101T000000Z-1.2.json");
     make(place, "20240101T000000Z-1.json.bak");
     make(place, "0.json");
     struct archive *archive = archive_new();
@@ -94,6 +95,7 @@ static void test_the_oldest_go(void **state)
     assert_int_equal(count_files(place->path, false), ARCHIVE_FILES + 2);
     assert_true(is_there(place, "0.json"));
     assert_true(is_there(place, "20240101T000000Z-1.json.bak"));
+    assert_false(is_there(place, "20240101T000000Z-1.2.json"));
     assert_false(is_there(place, "20250101T000000Z-10.json"));
     assert_true(is_there(place, "20250101T000000Z-11.json"));
     char name[128];
@@ -103,6 +105,20 @@ static void test_the_oldest_go(void **state)
     assert_true(fread(text, 1, sizeof text - 1, in) > 0);
     fclose(in);
     assert_string_equal(text, "{\"a\": 1}\n");
+}
+
+// Two weirs that write there may choose one ID in the same second.
+static void test_none_takes_anothers_place(void **state)
+{
+    const struct place *place = *state;
+    for (int i = 0; i < 2; i++) {
+        struct archive *archive = archive_new();
+        archive_keep(archive, place->path, NEWEST, i == 0 ? "{}" : "{\"a\": 1}");
+        archive_free(archive);
+    }
+    assert_int_equal(count_files(place->path, false), 2);
+    assert_true(is_there(place, NEWEST ".json"));
+    assert_true(is_there(place, NEWEST ".2.json"));
 }
 
 static void test_what_cannot_be_written_leaves_nothing(void **state)
@@ -135,6 +151,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_the_oldest_go, enter, leave),
+        cmocka_unit_test_setup_teardown(test_none_takes_anothers_place, enter, leave),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_written_leaves_nothing, enter, leave),
         cmocka_unit_test_setup_teardown(test_a_directory_is_tried, enter, leave),
     };
