@@ -596,12 +596,13 @@ void config_free(struct config *config)
     }
 }
 
-void config_each(const struct config *config,
+void config_each(const struct config *config, bool only_given,
                  void (*each)(void *context, const char *name, const char *value), void *context)
 {
     for (int i = 0; i < CONFIG_OPTION_COUNT; i++) {
         char value[CONFIG_VALUE_BYTES];
-        if (!option_has_value(&option_rows[i], config)) {
+        bool given = config->origins[i].source != CONFIG_FROM_DEFAULT;
+        if (!option_has_value(&option_rows[i], config) || (only_given && !given)) {
             continue;
         }
         option_show(&option_rows[i], config, value, sizeof value);

@@ -140,9 +140,9 @@ void config_describe(const struct config *config, enum config_option option,
 void config_blame(const struct config *config, enum config_option option, const char *error,
                   char *ret_error, size_t capacity);
 
-// Calls each for every setting that has a value, default or not, with its name in the file and its
-// value as a user would write it, secrets masked. Both texts live for the call.
-void config_each(const struct config *config,
+// Calls each for every setting that has a value, default or not (`only_given`: not), with its name
+// in the file and its value as a user would write it, secrets masked. Both texts live for the call.
+void config_each(const struct config *config, bool only_given,
                  void (*each)(void *context, const char *name, const char *value), void *context);
 
 // Writes uri without what is secret in it: the password, and options that hold passwords or tokens.

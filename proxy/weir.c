@@ -300,7 +300,7 @@ static void log_start(const struct config *config)
     log_begin(&line, LOG_INFO, "start");
     log_str(&line, "version", WEIR_VERSION);
     log_int(&line, "pid", getpid());
-    config_each(config, log_setting, &line);
+    config_each(config, true, log_setting, &line);
     log_end(&line);
 }
 

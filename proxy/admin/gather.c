@@ -599,7 +599,7 @@ void gather(const struct gathering *gathering, unsigned collections, struct pict
         chronicle_put_verdicts(gathering, &picture->verdicts);
     }
     if (collections & STATE_BIT(STATE_config)) {
-        config_each(gathering->shared->config, put_setting, picture);
+        config_each(gathering->shared->config, false, put_setting, picture);
     }
     if (collections & STATE_BIT(STATE_log)) {
         log_lines_put(picture);

@@ -83,7 +83,7 @@ static void note_setting(void *context, const char *name, const char *value)
 static struct settings settings_of(const struct config *config)
 {
     struct settings settings = {.flags = {strdup("weir")}, .count = 1};
-    config_each(config, note_setting, &settings);
+    config_each(config, false, note_setting, &settings);
     return settings;
 }
 

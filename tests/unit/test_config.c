@@ -663,7 +663,7 @@ static void test_each(void **state)
         size_t size;
         FILE *out = open_memstream(&shown[round], &size);
         struct config *config = load_fine(&start);
-        config_each(config, write_setting, out);
+        config_each(config, false, write_setting, out);
         config_free(config);
         assert_int_equal(fclose(out), 0);
         start = (struct start){.file = shown[0]};
@@ -678,6 +678,21 @@ static void test_each(void **state)
     assert_string_equal(shown[0], shown[1]);
     free(shown[0]);
     free(shown[1]);
+}
+
+static void test_each_that_was_given(void **state)
+{
+    (void)state;
+    struct start start = FLAGS("mongodb://h", "--max-wait=1500ms");
+    char *shown;
+    size_t size;
+    FILE *out = open_memstream(&shown, &size);
+    struct config *config = load_fine(&start);
+    config_each(config, true, write_setting, out);
+    config_free(config);
+    assert_int_equal(fclose(out), 0);
+    assert_string_equal(shown, "upstream.uri: mongodb://h\nadmission.maxWait: 1500ms\n");
+    free(shown);
 }
 
 static void test_masks(void **state)
@@ -759,7 +774,7 @@ static void test_each_masks(void **state)
     size_t size;
     FILE *out = open_memstream(&shown, &size);
     struct config *config = load_fine(&start);
-    config_each(config, write_setting, out);
+    config_each(config, false, write_setting, out);
     config_free(config);
     assert_int_equal(fclose(out), 0);
     assert_null(strstr(shown, "s3cret"));
@@ -864,6 +879,7 @@ int main(void)
         cmocka_unit_test(test_variables_of_others),
         cmocka_unit_test(test_describe),
         cmocka_unit_test(test_each),
+        cmocka_unit_test(test_each_that_was_given),
         cmocka_unit_test(test_masks),
         cmocka_unit_test(test_url_masks),
         cmocka_unit_test(test_mask_cuts),
