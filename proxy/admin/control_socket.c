@@ -435,6 +435,9 @@ static struct listener *listen_on(struct control_socket *socket, const char *pat
     struct listener *listener =
         listener_open(socket->loop, &address, accepted, socket, ret_error, CONTROL_ERROR_BYTES);
     umask(former);
+    if (listener) {
+        listener_take_file(listener); // a predecessor's, which leaves it to us
+    }
     return listener;
 }
 

@@ -254,6 +254,11 @@ int listener_fd(const struct listener *listener)
     return listener->io.fd;
 }
 
+void listener_take_file(struct listener *listener)
+{
+    listener->is_inherited = false;
+}
+
 void listener_share(struct listener *listener, bool shared)
 {
     listener->is_shared = shared;

@@ -36,6 +36,10 @@ void listener_free(struct listener *listener);
 int listener_fd(const struct listener *listener);
 void listener_share(struct listener *listener, bool shared);
 
+// The file of an inherited Unix socket is this process's own from now on: of one that only weirs
+// hand on.
+void listener_take_file(struct listener *listener);
+
 // Whether only this machine reaches it: a Unix socket, or loopback.
 bool listener_is_near(const struct listener *listener);
 

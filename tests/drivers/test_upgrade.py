@@ -444,6 +444,8 @@ def test_what_listens_goes_over_and_the_service_manager_is_told(tmp_path):
             with pymongo.MongoClient(proxy.unix_uri) as client:  # its file is there yet
                 assert client.admin.command("ping")["ok"] == 1.0
             assert proxy.order("status")["clients"] >= 0
+        opened = [event for event in proxy.events if event["event"] == "control_socket"]
+        assert len(opened) == 2 and not Path(opened[-1]["path"]).exists()
 
 
 def activated(tmp_path: Path, *addresses: tuple[str, int]) -> Path:
