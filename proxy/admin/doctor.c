@@ -17,6 +17,7 @@
 #include "proxy/admin/doctor_checks.h"
 #include "proxy/admin/plan.h"
 #include "proxy/control/control.h"
+#include "proxy/control/direct.h"
 #include "proxy/control/library.h"
 #include "proxy/control/questions.h"
 #include "proxy/mem.h"
@@ -443,12 +444,36 @@ static void check_way(struct doctor *doctor)
     }
 }
 
+// Whoever is not let in sees nothing else.
+static bool is_let_in(struct doctor *doctor)
+{
+    bson_error_t error = {0};
+    bson_t *ping = BCON_NEW("ping", BCON_INT32(1));
+    mongoc_read_prefs_t *any = mongoc_read_prefs_new(MONGOC_READ_NEAREST);
+    bool done = mongoc_client_command_simple(doctor->client, "admin", ping, any, NULL, &error);
+    bool rejected = !done && direct_is_rejected(&error);
+    mongoc_read_prefs_destroy(any);
+    bson_destroy(ping);
+    if (rejected) {
+        struct finding *finding =
+            doctor_find(&doctor->report, CHECK_servers, SEVERITY_CRITICAL, "the deployment");
+        say(finding->found, "It does not let the URI's user in: nothing else could be looked at.");
+        say(finding->evidence, "%s", error.message);
+        say(finding->remedy, "The user, the password and authSource of the URI; what is no "
+                             "letter or digit is written by its code there, as %%40 for @.");
+    }
+    return !rejected;
+}
+
 static void examine(struct doctor *doctor, const char *weir)
 {
     struct interview interview;
     char error[CONTROL_CLIENT_ERROR_BYTES] = "";
     meet_servers(doctor);
     check_way(doctor);
+    if (!is_let_in(doctor)) {
+        return;
+    }
     for (int i = 0; i < doctor->member_count; i++) {
         look_at_server(doctor, doctor->members[i].name);
     }

@@ -56,6 +56,11 @@ static void check_pools(struct doctor_report *report, const char *server, int64_
     if (expectation->dynos == 0) {
         return;
     }
+    if (limit == 0) { // nor did anybody say which tier it is
+        struct answer none = {.outcome = ANSWER_UNINTELLIGIBLE};
+        check_unseen(report, CHECK_pools, server, &none);
+        return;
+    }
     int64_t wanted =
         (int64_t)expectation->dynos * expectation->processes * (expectation->pool + MONITORING);
     bool fits = wanted <= limit;
@@ -123,6 +128,7 @@ void check_connections(struct doctor_report *report, const char *server,
     if (!server_tells_limit(status)) {
         struct answer none = {.outcome = ANSWER_UNINTELLIGIBLE};
         check_unseen(report, CHECK_connections, server, &none);
+        check_pools(report, server, expectation->tier_limit, expectation);
         return;
     }
     int64_t limit = current + status->connections.available;

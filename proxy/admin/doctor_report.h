@@ -13,7 +13,8 @@
 //   CHECK  name, what is looked at, what it takes to see it, when it warns and when it is critical
 #define DOCTOR_CHECKS(CHECK)                                                                       \
     CHECK(servers, "Which servers there are, and whether there is a primary.", "hello",            \
-        "Warning: a server does not answer. Critical: none takes writes.")                         \
+        "Warning: a server does not answer. Critical: none takes writes, or "       \
+        "the URI's user is not let in.")                         \
     CHECK(connections, "Connections open against what a server takes, the tier, how often new "    \
         "ones are made, how many were refused. (The peak is nothing that a server tells: only "    \
         "now.)", "serverStatus (clusterMonitor)",                                                  \

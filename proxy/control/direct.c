@@ -80,6 +80,12 @@ static bool connects(mongoc_client_t *client, bson_error_t *ret_error)
     return found;
 }
 
+bool direct_is_rejected(const bson_error_t *error)
+{
+    return error->domain == MONGOC_ERROR_SCRAM || (error->domain == MONGOC_ERROR_CLIENT &&
+                                                   error->code == MONGOC_ERROR_CLIENT_AUTHENTICATE);
+}
+
 mongoc_client_t *direct_open(const mongoc_uri_t *deployment, const char *server,
                              bson_error_t *ret_error)
 {

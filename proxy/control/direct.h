@@ -16,4 +16,7 @@ struct _mongoc_uri_t;    // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cer
 struct _mongoc_client_t *direct_open(const struct _mongoc_uri_t *deployment, const char *server,
                                      bson_error_t *ret_error);
 
+// Whether that is what the server said to the URI's user and password: it will say so again.
+bool direct_is_rejected(const bson_error_t *error);
+
 #endif

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "proxy/control/clock.h"
+#include "proxy/control/direct.h"
 #include "proxy/mem.h"
 
 // How often libmongoc asks a server that does not push (before 4.4, and some that are no mongod),
@@ -462,9 +463,7 @@ static bool log_in(struct discovery *discovery, int64_t until_us, const atomic_b
     bool refused = false;
     do {
         done = ping(discovery, ret_error);
-        refused = ret_error->domain == MONGOC_ERROR_SCRAM ||
-                  (ret_error->domain == MONGOC_ERROR_CLIENT &&
-                   ret_error->code == MONGOC_ERROR_CLIENT_AUTHENTICATE);
+        refused = direct_is_rejected(ret_error);
     } while (!done && !refused && !is_over(until_us, given_up));
     return done;
 }

@@ -11,7 +11,7 @@ import bson
 import pytest
 import servers
 import weir
-from stubset import StubSet, dispatch
+from stubset import StubSet, User, dispatch
 
 FINE, WARNING, CRITICAL, NOTHING_ASKED = 0, 1, 2, 3
 NOW = datetime.datetime.now(datetime.timezone.utc)
@@ -198,6 +198,25 @@ def test_without_privileges_it_says_what_it_could_not_see():
     for check in ("connections", "operations", "replication", "drivers", "indexes"):
         assert "may not see it" in of(findings, check, "unseen"), check
     assert "clusterMonitor" in of(findings, "connections", "unseen")
+
+
+def test_a_password_that_is_wrong_is_critical():
+    with StubSet(members=1, users=[User("app", "secret")]) as stub:
+        uri = stub.uri.replace("mongodb://", "mongodb://app:s3cret@")
+        status, findings = found(uri)
+    assert status == CRITICAL
+    assert "does not let the URI's user in" in of(findings, "servers", "critical")
+    assert "s3cret" not in json.dumps(findings)
+
+
+def test_pools_by_the_tier_where_the_server_tells_no_limit(monkeypatch):
+    answers(monkeypatch, "serverStatus", lambda context: {"version": "8.0.4"})
+    many = ("--dynos", "12", "--pool", "150")
+    with StubSet(members=1) as stub:
+        status, findings = found(stub.uri, *many, "--tier", "M10")
+        assert status == CRITICAL
+        assert "may open 1824 connections, of 1500" in of(findings, "pools", "critical")
+        assert of(found(stub.uri, *many)[1], "pools", "unseen")
 
 
 NONSENSE = (
