@@ -34,6 +34,8 @@ enum {
     SAID_MAX_BYTES = 160,
 };
 
+enum { AUTHENTICATION_FAILED = 18 };
+
 enum mechanism { MECHANISM_NONE, SCRAM_SHA_1, SCRAM_SHA_256, MONGODB_X509, PLAIN, MECHANISM_COUNT };
 
 static const char *const mechanism_names[MECHANISM_COUNT] = {
@@ -78,6 +80,7 @@ struct auth {
     size_t first_bytes; // that message, kept while its key is derived
     char first[PAYLOAD_MAX_BYTES];
     char error[512];
+    bool is_rejected;
 };
 
 static bool key_name_equal(const struct key_name *a, const struct key_name *b)
@@ -230,6 +233,11 @@ void auth_free(struct auth *auth)
     }
     gsasl_finish(auth->session);
     free(auth);
+}
+
+bool auth_is_rejected(const struct auth *auth)
+{
+    return auth->is_rejected;
 }
 
 const char *auth_error(const struct auth *auth)
@@ -497,6 +505,7 @@ static enum auth_status refused(struct auth *auth, const bson_t *reply)
     if (bson_iter_init_find(&iter, reply, "code") && BSON_ITER_HOLDS_NUMBER(&iter)) {
         code = bson_iter_as_int64(&iter);
     }
+    auth->is_rejected = code == AUTHENTICATION_FAILED;
     const char *user = auth->credential->username;
     snprintf(auth->error, sizeof auth->error,
              "the server refused %s%s by %s on %s: %.*s (code %lld)",

@@ -71,4 +71,8 @@ void auth_derive(struct auth *auth);
 // but NUL. Borrowed; "" if it did not fail.
 const char *auth_error(const struct auth *auth);
 
+// Whether it failed because the server does not take this user and password (AuthenticationFailed),
+// and not for what may pass by itself.
+bool auth_is_rejected(const struct auth *auth);
+
 #endif

@@ -27,7 +27,10 @@ static void describe_no_server(const struct request *request, struct reply_error
         return;
     }
     error->code = request->command.cursor_id ? 43 : 6;
-    error->message = "weir: the server cannot be reached; nothing was sent";
+    error->message =
+        request->identity == 0 && atomic_load(&request->server->locked_out)
+            ? "weir: cannot log in to the server (weir's log says why); nothing was sent"
+            : "weir: the server cannot be reached; nothing was sent";
     error->labels = labels_when_lost(request);
     if (error->labels & LABEL_RETRYABLE_WRITE) {
         error->labels |= LABEL_NO_WRITES_PERFORMED;

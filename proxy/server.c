@@ -620,6 +620,13 @@ static struct tenant_use *place_tenant(struct server *server, struct request *re
     return &server->tenants.uses[request->tenant_place];
 }
 
+// Whether waiting is of no use until somebody has seen to the password. It is tried all the same:
+// open_if_needed.
+static bool is_locked_out(const struct server *server, int identity)
+{
+    return identity == 0 && server->known && atomic_load(&server->locked_out);
+}
+
 enum gate_answer server_admit(struct server *server, struct request *request, uint64_t shape_id,
                               struct gate_ask ask, int64_t now_us)
 {
@@ -630,7 +637,7 @@ enum gate_answer server_admit(struct server *server, struct request *request, ui
     struct tenant_use *use = place_tenant(server, request, now_us);
     ask.pins = may_pin(server, request);
     bool pinned = ask.pins && server->pinned_count >= server->pinned_limit;
-    if (pinned || breaker_forbids(server, now_us)) {
+    if (pinned || is_locked_out(server, request->identity) || breaker_forbids(server, now_us)) {
         gate_turn_away(server->gate, &request->ticket, pinned ? REFUSED_PINNED : REFUSED_NO_SERVER);
         use->shed++;
         pthread_mutex_unlock(&server->lock);
@@ -874,6 +881,13 @@ static void log_upstream_up(const struct server *server)
     log_end(&line);
 }
 
+static void end_failure(struct server *server)
+{
+    server->failing = false;
+    atomic_store(&server->locked_out, false);
+    server->failure = (struct server_failure){0};
+}
+
 void server_opened(struct server *server, struct upstream *upstream, int64_t now_us)
 {
     struct outcomes outcomes;
@@ -890,8 +904,7 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
     server->opened++;
     server->opening_us += upstream->opening_us;
     server->login_us += upstream->login_us;
-    server->failing = false;
-    server->failure = (struct server_failure){0};
+    end_failure(server);
     update_availability(server, &outcomes, now_us);
     bool gone = atomic_load(&server->is_gone);
     if (!gone) {
@@ -930,14 +943,18 @@ static void note_reason(struct server *server, const char *reason)
 }
 
 // Returns whether it has made the breaker open.
-static bool note_failure_to_open(struct server *server, struct worker *worker, const char *reason,
-                                 struct outcomes *outcomes, int64_t now_us)
+static bool note_failure_to_open(struct server *server, struct worker *worker, enum not_opened why,
+                                 const char *reason, struct outcomes *outcomes, int64_t now_us)
 {
     ledger_failed(&server->ledger, worker_random(worker), now_us);
     server->open_failures++;
     server->failing = server->ledger.open == 0;
+    atomic_store(&server->locked_out, server->failing && why == NOT_OPENED_LOCKED_OUT);
     note_reason(server, reason);
     update_availability(server, outcomes, now_us);
+    if (is_locked_out(server, 0)) {
+        evict(server, outcomes, now_us);
+    }
     return note_failure(server, now_us, outcomes, now_us) &&
            !atomic_load(&server->is_gone); // it may be freed from the unlock on
 }
@@ -961,8 +978,9 @@ void server_not_opened(struct server *server, struct worker *worker, int identit
 
     pthread_mutex_lock(&server->lock);
     server->wants[identity].opening--;
-    if (why == NOT_OPENED_FAILED) {
-        tripped = note_failure_to_open(server, worker, reason, &outcomes, now_us);
+    bool failed = why == NOT_OPENED_FAILED || why == NOT_OPENED_LOCKED_OUT;
+    if (failed) {
+        tripped = note_failure_to_open(server, worker, why, reason, &outcomes, now_us);
     } else if (why == NOT_OPENED_REFUSED) {
         note_refusal_of_login(server, identity, &outcomes, now_us);
     } else {
@@ -974,7 +992,7 @@ void server_not_opened(struct server *server, struct worker *worker, int identit
     if (tripped) {
         log_breaker(server, "breaker_open", "no connection can be opened");
     }
-    if (why == NOT_OPENED_FAILED) {
+    if (failed) {
         control_request_scan(worker->shared->control);
     }
     deliver(server, worker, &outcomes);
@@ -992,6 +1010,18 @@ static void wake_bound(struct server *server, uint64_t upstream, struct outcomes
             tell(outcomes, request, NEWS_GRANTED);
         }
     }
+}
+
+void server_try(struct server *server, struct worker *worker, int64_t now_us)
+{
+    struct outcomes outcomes;
+    outcomes_init(&outcomes);
+    pthread_mutex_lock(&server->lock);
+    if (server->known && count_entered(server) == 0) {
+        (void)enter(server, 0, &outcomes, now_us);
+    }
+    unlock(server);
+    deliver(server, worker, &outcomes);
 }
 
 void server_closed(struct server *server, struct upstream *upstream, struct worker *worker,
@@ -1242,8 +1272,7 @@ static bool learn(struct server *server, const struct topology *topology,
         learn_info(server, info);
     }
     if (changed && server->known) { // it has been away, or asleep: what failed then says nothing
-        server->failing = false;
-        server->failure = (struct server_failure){0};
+        end_failure(server);
         ledger_forgive(&server->ledger);
         note_reply(server);
     }

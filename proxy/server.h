@@ -113,6 +113,7 @@ struct server {
     uint64_t exhaustions;          // that have begun
     bool known;                    // it can be sent requests, as far as the newest snapshot knows
     bool failing;                  // the last attempt to connect failed, and nothing is open
+    atomic_bool locked_out;        // likewise, as the server refused the URI's login
     struct server_failure failure; // why, since it does
     uint64_t seen;                 // generation of the newest snapshot
     struct server_info info;       // of that snapshot
@@ -172,11 +173,20 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
 
 // Why one did not open: it failed, and the next attempt follows after a pause if somebody waits; we
 // gave it up ourselves; the server refused its login, as an identity that users have beside the
-// URI's, which is nothing that the others have to suffer from.
-enum not_opened { NOT_OPENED_FAILED, NOT_OPENED_DROPPED, NOT_OPENED_REFUSED };
+// URI's, which is nothing that the others have to suffer from; or it refused the URI's, which is a
+// failure, too, but none that anybody should wait for.
+enum not_opened {
+    NOT_OPENED_FAILED,
+    NOT_OPENED_DROPPED,
+    NOT_OPENED_REFUSED,
+    NOT_OPENED_LOCKED_OUT,
+};
 
 void server_not_opened(struct server *server, struct worker *worker, int identity,
                        enum not_opened why, const char *reason, int64_t now_us);
+
+// Opens an upstream if it has none and may, to learn whether the server lets us in.
+void server_try(struct server *server, struct worker *worker, int64_t now_us);
 
 // An open upstream is gone.
 void server_closed(struct server *server, struct upstream *upstream, struct worker *worker,

@@ -544,6 +544,9 @@ static enum not_opened why_not_opened(const struct upstream *upstream)
     if (upstream->opening->refused && upstream->identity > 0) {
         return NOT_OPENED_REFUSED;
     }
+    if (upstream->opening->refused && auth_is_rejected(upstream->opening->auth)) {
+        return NOT_OPENED_LOCKED_OUT;
+    }
     return upstream->opening->dropped ? NOT_OPENED_DROPPED : NOT_OPENED_FAILED;
 }
 

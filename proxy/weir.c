@@ -33,6 +33,7 @@
 #include "proxy/reload.h"
 #include "proxy/report.h"
 #include "proxy/succession.h"
+#include "proxy/trouble.h"
 #include "proxy/weir_inner.h"
 
 #define EXIT_REFUSED 2
@@ -325,12 +326,26 @@ static void log_event(const char *event)
     log_end(&line);
 }
 
-// Without the deployment as well: what apps ask for waits for it.
-static void log_ready(bool found)
+// What is wrong with a server, if something is.
+static void look_for_trouble(struct server *server, void *arg)
 {
+    char *says = arg;
+    struct server_counts counts;
+    server_count(server, now_us(), &counts);
+    if (server->id != 0 && says[0] == '\0') {
+        trouble_say(&counts, says);
+    }
+}
+
+// Without the deployment as well: what apps ask for waits for it.
+static void log_ready(struct weir *weir, bool found)
+{
+    char trouble[TROUBLE_BYTES] = "";
     struct log_line line;
-    log_begin(&line, found ? LOG_INFO : LOG_WARN, "ready");
+    servers_visit(weir->shared.servers, look_for_trouble, trouble);
+    log_begin(&line, found && trouble[0] == '\0' ? LOG_INFO : LOG_WARN, "ready");
     log_str(&line, "deployment", found ? "found" : "not_found");
+    log_str(&line, "trouble", trouble[0] ? trouble : NULL);
     log_end(&line);
 }
 
@@ -447,6 +462,28 @@ static bool wait_for_deployment(struct weir *weir, int seconds)
     return found;
 }
 
+static void look_at_opening(struct server *server, void *arg)
+{
+    int *opening = arg;
+    struct server_counts counts;
+    server_count(server, now_us(), &counts);
+    *opening += counts.opening;
+}
+
+// A password that is wrong is to be known before an app meets it: /readyz, event=ready.
+static void try_to_log_in(struct weir *weir)
+{
+    static const struct timespec pause = {.tv_nsec = 5000000};
+    int64_t until_us = now_us() + FIRST_LOOK_S * INT64_C(1000000);
+    worker_post(weir->workers[0], &weir->first_try.mail, MAIL_TRY);
+    int opening = 1;
+    while (opening > 0 && now_us() < until_us) {
+        nanosleep(&pause, NULL);
+        opening = !atomic_load(&weir->first_try.taken);
+        servers_visit(weir->shared.servers, look_at_opening, &opening);
+    }
+}
+
 // Whether what the predecessor can do can be done here as well.
 static bool can_take_over(struct weir *weir)
 {
@@ -490,6 +527,9 @@ static bool start(struct weir *weir, bool *ret_found)
     observer_start(weir->observer, weir->control_socket);
     acceptor_start(weir->acceptor, weir->workers, weir->worker_count, weir->http);
     *ret_found = wait_for_deployment(weir, FIRST_LOOK_S);
+    if (*ret_found) {
+        try_to_log_in(weir);
+    }
     acceptor_open(weir->acceptor);
     return true;
 }
@@ -846,7 +886,7 @@ int weir_run(struct weir_source source, struct app *app)
     if (!start(&weir, &found)) {
         _exit(EXIT_REFUSED); // it has nothing that is not its predecessor's
     }
-    log_ready(found);
+    log_ready(&weir, found);
     if (!succession_has_predecessor(&weir)) {
         notify("READY=1");
     }

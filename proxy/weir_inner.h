@@ -92,6 +92,7 @@ struct weir {
     pthread_mutex_t talking;
     struct successor *successor;
     struct predecessor *predecessor;
+    struct try_mail first_try;
     struct affinity_relay relay; // between us and that one
 };
 

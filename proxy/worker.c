@@ -352,6 +352,20 @@ static void take_reloaded(struct worker *worker, struct reloaded_mail *mail)
     atomic_fetch_add(&worker->reloads_taken, 1);
 }
 
+// One that takes writes, if there is one.
+static void try_a_server(struct worker *worker)
+{
+    const struct topology *topology = worker->topology;
+    const struct server_info *found = topology ? topology_writable(topology) : NULL;
+    for (size_t i = 0; topology && !found && i < topology->server_count; i++) {
+        const struct server_info *info = &topology->servers[i];
+        found = server_is_usable(info) ? info : NULL;
+    }
+    if (found) {
+        server_try(found->server, worker, loop_now_us(worker->loop));
+    }
+}
+
 static void begin_to_end(struct worker *worker)
 {
     worker->ending = true;
@@ -415,6 +429,10 @@ static void deliver(void *arg, struct mail *mail)
     case MAIL_ORPHANS:
         free(mail);
         affinity_tick(&worker->shared->affinity, worker, loop_now_us(worker->loop));
+        break;
+    case MAIL_TRY:
+        try_a_server(worker);
+        atomic_store(&CONTAINER(mail, struct try_mail)->taken, true);
         break;
     case MAIL_REPORT:
         report_add(CONTAINER(mail, struct report_mail)->report, worker);

@@ -67,6 +67,7 @@ enum worker_mail {
     MAIL_RELOADED,   // struct reloaded_mail: there is another configuration
     MAIL_ADAPT,      // struct servers': their bounds have changed
     MAIL_ORPHANS,    // struct mail: some pins are nobody's now
+    MAIL_TRY,        // struct try_mail: a first upstream is to be opened
     MAIL_REPORT,     // struct report_mail
     MAIL_SHOW,       // struct show
     MAIL_ANSWERED,   // struct inquiry, come back
@@ -79,6 +80,11 @@ struct new_client {
     struct mail mail;
     int fd;
     int door; // where it came in: the listener's place
+};
+
+struct try_mail {
+    struct mail mail;
+    atomic_bool taken;
 };
 
 struct topology_mail {

@@ -6,11 +6,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import bson
 import pytest
 import raw
+import servers
 import weir
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -123,16 +126,22 @@ def test_one_request_alone_proves_no_silence():
 
 
 def test_nobody_can_log_in():
-    """What is asked first waits, as for a server that is not there; then all are answered at once."""
+    """Known from the start, and nobody waits; and so is that it goes again, though nobody asks."""
     with StubSet("standalone", users=[User("app", "secret")]) as stub:
         uri = stub.uri.replace("mongodb://", "mongodb://app:wrong@")
-        with weir.Weir(uri, "--server-wait", "10s") as proxy:
+        port = servers.free_port()
+        with weir.Weir(uri, "--server-wait", "10m", "--http-port", str(port)) as proxy:
+            assert "refused user app" in proxy.wait_for("ready")["trouble"]
+            ready = f"http://127.0.0.1:{port}/readyz"
+            with pytest.raises(urllib.error.HTTPError, match="503"):
+                urllib.request.urlopen(ready)
             with connect(proxy) as app:
-                first = app.ask(FIND)
-                assert first["code"] == 6 and "nothing was sent" in first["errmsg"]
-                assert "opened" in proxy.wait_for("breaker_open", timeout=WITHIN_S)["reason"]
-                refused = [app.ask(FIND) for _ in range(20)]
-                assert {reply["code"] for reply in refused} == {6}
+                for reply in [app.ask(FIND) for _ in range(20)]:
+                    assert reply["code"] == 6 and "cannot log in" in reply["errmsg"]
+                stub.users = (User("app", "wrong"),)
+                proxy.wait_for("upstream_up", timeout=WITHIN_S)
+                assert urllib.request.urlopen(ready).status == 200
+                assert is_ok(app.ask(FIND))
 
 
 @pytest.mark.parametrize("kind", ("errors", "overload"))
