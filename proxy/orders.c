@@ -136,41 +136,54 @@ void orders_done(struct weir *weir, struct main_order *order, unsigned wanted, b
 void orders_upgraded(struct weir *weir, bool good, const char *said)
 {
     orders_done(weir, &weir->upgrade, atomic_load(&weir->upgrade.wanted), good, said);
+    control_socket_call(weir->control_socket);
 }
 
-static bool have_done(struct weir *weir, struct main_order *order,
-                      char ret_said[CONTROL_SAID_BYTES])
+static bool is_done(struct weir *weir, struct main_order *order, bool *ret_good,
+                    char ret_said[CONTROL_SAID_BYTES])
 {
-    static const struct timespec pause = {.tv_nsec = 1000000};
-    unsigned wanted = atomic_fetch_add(&order->wanted, 1) + 1;
-    kill(getpid(), ORDER_SIGNAL);
-    for (int i = 0; i < ORDER_PAUSES && atomic_load(&order->done) < wanted; i++) {
-        take_turn(weir);
-        nanosleep(&pause, NULL);
-    }
-    if (atomic_load(&order->done) < wanted) {
-        snprintf(ret_said, CONTROL_SAID_BYTES, "it takes long; the log will say what came of it");
+    if (atomic_load(&order->done) < atomic_load(&order->wanted)) {
         return false;
     }
     pthread_mutex_lock(&weir->posting);
     snprintf(ret_said, CONTROL_SAID_BYTES, "%s", order->said);
     pthread_mutex_unlock(&weir->posting);
-    return atomic_load(&order->good);
+    *ret_good = atomic_load(&order->good);
+    return true;
 }
 
 // It may have to ask a name server.
 static bool order_reload(void *arg, char ret_said[CONTROL_SAID_BYTES])
 {
+    static const struct timespec pause = {.tv_nsec = 1000000};
     struct weir *weir = arg;
-    return have_done(weir, &weir->reload, ret_said);
+    bool good = false;
+    atomic_fetch_add(&weir->reload.wanted, 1);
+    kill(getpid(), ORDER_SIGNAL);
+    for (int i = 0; i < ORDER_PAUSES; i++) {
+        if (is_done(weir, &weir->reload, &good, ret_said)) {
+            return good;
+        }
+        take_turn(weir);
+        nanosleep(&pause, NULL);
+    }
+    snprintf(ret_said, CONTROL_SAID_BYTES, "it takes long; the log will say what came of it");
+    return false;
 }
 
-// It takes as long as another process needs to start.
-static bool order_upgrade(void *arg, int64_t within_us, char ret_said[CONTROL_SAID_BYTES])
+// It takes as long as another process needs to start, and to find the deployment.
+static void order_upgrade(void *arg, int64_t within_us)
 {
     struct weir *weir = arg;
+    atomic_fetch_add(&weir->upgrade.wanted, 1);
     atomic_store(&weir->upgrade_order_us, within_us);
-    return have_done(weir, &weir->upgrade, ret_said);
+    kill(getpid(), ORDER_SIGNAL);
+}
+
+static bool is_upgraded(void *arg, bool *ret_good, char ret_said[CONTROL_SAID_BYTES])
+{
+    struct weir *weir = arg;
+    return is_done(weir, &weir->upgrade, ret_good, ret_said);
 }
 
 // The main thread does it.
@@ -213,6 +226,7 @@ struct control_desk orders_desk(struct weir *weir)
         .reload = order_reload,
         .drain = order_drain,
         .upgrade = order_upgrade,
+        .is_upgraded = is_upgraded,
         .kill = kill_all,
         .set_cap = set_cap,
         .set_limit = set_limit,

@@ -15,13 +15,28 @@
 
 #define ERROR_BYTES CONTROL_CLIENT_ERROR_BYTES
 
-enum { PATIENCE_S = 10, PIECE_BYTES = 65536, ANSWER_BYTES = 1 << 28, WEIRS_MAX = 64 };
+enum {
+    PATIENCE_S = 10,
+    UPGRADE_S = 90,
+    PIECE_BYTES = 65536,
+    ANSWER_BYTES = 1 << 28,
+    WEIRS_MAX = 64
+};
+
+// Another process may take a minute until it is ready: then weir itself gives it up.
+static int patience_for(const bson_t *order)
+{
+    bson_iter_t iter;
+    bool upgrades = bson_iter_init_find(&iter, order, "order") && BSON_ITER_HOLDS_UTF8(&iter) &&
+                    strcmp(bson_iter_utf8(&iter, NULL), "upgrade") == 0;
+    return upgrades ? UPGRADE_S : PATIENCE_S;
+}
 
 // -1 with errno.
-static int connect_to(const char *path)
+static int connect_to(const char *path, int patience_s)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct timeval patience = {.tv_sec = PATIENCE_S};
+    struct timeval patience = {.tv_sec = patience_s};
     if (strlen(path) >= sizeof address.sun_path) {
         errno = ENAMETOOLONG;
         return -1;
@@ -77,7 +92,7 @@ static int find_weirs(const char *directory, char ret_path[CONTROL_PATH_BYTES], 
         if (port < 0 || !control_path_of_port(port, path)) {
             continue;
         }
-        int fd = connect_to(path);
+        int fd = connect_to(path, PATIENCE_S);
         if (fd >= 0) {
             size_t used = strlen(ret_ports);
             snprintf(ret_ports + used, size - used, "%s%d", count > 0 ? ", " : "", port);
@@ -160,7 +175,7 @@ static bool send_all(int fd, const char *text, size_t len)
 
 int control_client_send(const char *path, const bson_t *order, char ret_error[ERROR_BYTES])
 {
-    int fd = connect_to(path);
+    int fd = connect_to(path, patience_for(order));
     if (fd < 0) {
         snprintf(ret_error, ERROR_BYTES, "%s: no weir listens there: %s", path, strerror(errno));
         return -1;

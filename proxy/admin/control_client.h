@@ -33,7 +33,8 @@ int control_client_send(const char *path, const bson_t *order,
 // false with *ret_over: there is no more to come.
 bool control_client_receive(int fd, struct buffer *answer, bool *ret_over);
 
-// Sends an order and waits for the answer. False: the reason.
+// Sends an order and waits for the answer, for as long as an upgrade may take if it is one. False:
+// the reason.
 bool control_client_ask(const char *path, const bson_t *order, struct buffer *answer,
                         char ret_error[CONTROL_CLIENT_ERROR_BYTES]);
 

@@ -234,17 +234,34 @@ static void drain(struct order *order)
 
 static void upgrade(struct order *order)
 {
-    char said[CONTROL_SAID_BYTES];
     int64_t within_us = 0;
+    char said[CONTROL_SAID_BYTES];
+    bool good;
     if (!each_field(order, take_drain_field, &within_us)) {
         return;
     }
-    if (!order->desk->upgrade(order->desk->arg, within_us, said)) {
-        fail(order, "%s", said);
-        return;
+    if (order->desk->is_upgraded(order->desk->arg, &good, said)) {
+        order->desk->upgrade(order->desk->arg, within_us);
+    } else {
+        fail(order, "another one is taking over already");
     }
-    succeed(order);
-    BSON_APPEND_UTF8(order->reply, "upgraded", said);
+}
+
+bool control_order_tell_upgrade(const struct control_desk *desk, bson_t *reply)
+{
+    struct order order = {.reply = reply};
+    char said[CONTROL_SAID_BYTES];
+    bool good;
+    if (!desk->is_upgraded(desk->arg, &good, said)) {
+        return false;
+    }
+    if (good) {
+        succeed(&order);
+        BSON_APPEND_UTF8(reply, "upgraded", said);
+    } else {
+        fail(&order, "%s", said);
+    }
+    return true;
 }
 
 static void tell_status(struct order *order)

@@ -37,8 +37,10 @@ struct control_desk {
     // Says what was done, or why nothing was: false.
     bool (*reload)(void *arg, char ret_said[CONTROL_SAID_BYTES]);
     void (*drain)(void *arg, int64_t within_us); // 0: as configured
-    // Another process takes over, and this one drains. Says likewise.
-    bool (*upgrade)(void *arg, int64_t within_us, char ret_said[CONTROL_SAID_BYTES]);
+    // Another process is to take over, and this one to drain: what came of it, later, likewise.
+    // False: nothing yet.
+    void (*upgrade)(void *arg, int64_t within_us);
+    bool (*is_upgraded)(void *arg, bool *ret_good, char ret_said[CONTROL_SAID_BYTES]);
     // False: a worker is late.
     bool (*kill)(void *arg, const struct cull_wish *wish, struct cull_counts *ret_counts);
     void (*set_cap)(void *arg, int cap);     // -1: as configured
@@ -49,12 +51,16 @@ struct control_desk {
 };
 
 // Does what the order says, in the name of `by`, and appends the answer. Any bytes are allowed.
-// Returns of which collections (as bits) the answer is to have the state beside.
+// Returns of which collections (as bits) the answer is to have the state beside. An empty answer is
+// that of an upgrade: control_order_tell_upgrade when there is something to tell.
 unsigned control_order_answer(const struct control_desk *desk, const char *text, size_t len,
                               const char *by, int64_t now_us, bson_t *reply);
 
 // The same of an order that is a document already.
 unsigned control_order_obey(const struct control_desk *desk, const bson_t *document, const char *by,
                             int64_t now_us, bson_t *reply);
+
+// False: not yet.
+bool control_order_tell_upgrade(const struct control_desk *desk, bson_t *reply);
 
 #endif

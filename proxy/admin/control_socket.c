@@ -52,6 +52,7 @@ struct conversation {
     struct state_asked *asked; // NULL: nothing is waited for
     int64_t begun_us;
     bool shaken;
+    bool upgrades; // the answer will come
     char by[RULEBOOK_NOTE_BYTES];
 };
 
@@ -174,6 +175,9 @@ static void answer(struct conversation *talk, size_t len)
         refuse(talk, "weir is ending");
     } else if (state) {
         ask_observer(talk, state);
+    } else if (bson_empty(&reply)) {
+        talk->upgrades = true;
+        stream_watch(talk->stream, 0);
     } else {
         put_answer(talk, &reply);
     }
@@ -209,7 +213,7 @@ static bool listen_to(struct conversation *talk, bool *ret_over)
 // Returns whether it is over.
 static bool speak(struct conversation *talk)
 {
-    if (talk->asked) {
+    if (talk->asked || talk->upgrades) {
         return false; // the answer will come
     }
     while (buffer_held(&talk->answer) > 0) {
@@ -267,6 +271,24 @@ static void take_state(struct state_asked *asked)
     buffer_fini(&asked->json);
     free(asked);
     socket->asked_count--;
+}
+
+// To whoever has ordered it.
+static void tell_upgrade(struct control_socket *socket)
+{
+    struct conversation *next;
+    for (struct conversation *talk = socket->conversations; talk; talk = next) {
+        bson_t reply = BSON_INITIALIZER;
+        next = talk->next;
+        if (talk->upgrades && control_order_tell_upgrade(&socket->desk, &reply)) {
+            talk->upgrades = false;
+            put_answer(talk, &reply);
+            if (speak(talk)) {
+                end(talk);
+            }
+        }
+        bson_destroy(&reply);
+    }
 }
 
 // --- the other door -----------------------------------------------------------------------------
@@ -401,7 +423,7 @@ static void end_those_begun_by(struct control_socket *socket, int64_t at_us)
     struct conversation *next;
     for (struct conversation *talk = socket->conversations; talk; talk = next) {
         next = talk->next;
-        if (talk->begun_us <= at_us) {
+        if (talk->begun_us <= at_us && (!talk->upgrades || at_us == INT64_MAX)) {
             end(talk);
         }
     }
@@ -449,6 +471,7 @@ static void deliver(void *arg, struct mail *mail)
     } else if (mail->kind == SOCKET_CALL) {
         free(mail);
         socket->desk.take_turn(socket->desk.arg);
+        tell_upgrade(socket);
     } else if (mail->kind == SOCKET_ORDER) {
         take_order(socket, (struct inquiry *)((char *)mail - offsetof(struct question, mail)));
     } else {

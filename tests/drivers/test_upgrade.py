@@ -295,6 +295,25 @@ def test_what_was_ordered_live_goes_over(tmp_path):
             until(lambda: len(proxy.order("status")["rules"]) == 5)
 
 
+def test_one_that_is_slow_to_start_is_waited_for():
+    """By who ordered it, and by nobody else."""
+    with StubSet("standalone") as stub, weir.Weir(stub.uri, *PATIENT) as proxy:
+        slow = [stub.fail(name, delay_s=6, times=None) for name in ("hello", "isMaster", "ismaster")]
+        done = []
+        ordering = threading.Thread(target=lambda: done.append(proxy.upgrade()))
+        ordering.start()
+        proxy.wait_for("upgrade_begun")
+        assert proxy.order("status")["ok"] and not done
+        refused = subprocess.run(
+            [weir.default_binary(), "ctl", "--port", str(proxy.port), "upgrade"],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert "another one is taking over already" in refused.stderr and not done
+        stub.wait_until(lambda: sum(one.delayed for one in slow) > 0)
+        ordering.join(60)
+        assert done[0].wait(60) == 0
+
+
 def test_who_cannot_be_replaced_says_what_to_do():
     with StubServer() as stub, weir.Weir(stub.uri) as proxy:
         proxy.order("setCap", "1")

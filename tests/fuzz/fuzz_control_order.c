@@ -56,10 +56,11 @@ static void drain(void *arg, int64_t within_us)
     (void)within_us;
 }
 
-static bool upgrade(void *arg, int64_t within_us, char ret_said[CONTROL_SAID_BYTES])
+static bool is_upgraded(void *arg, bool *ret_good, char ret_said[CONTROL_SAID_BYTES])
 {
     snprintf(ret_said, CONTROL_SAID_BYTES, "process 1 has taken over");
-    return within_us == 0 || arg != NULL;
+    *ret_good = true;
+    return arg == NULL;
 }
 
 static void tell_status(void *arg, int64_t now_us, bson_t *reply)
@@ -132,8 +133,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct config config = {.emergency_max_time_us = 5000000};
     struct rulebook *book = rulebook_new(&config, (struct rulebook_reader){.changed = changed});
-    const struct control_desk desk = {book,      tell_status, reload,    drain, upgrade, kill_all,
-                                      set_bound, set_bound,   pause_all, NULL,  NULL};
+    const struct control_desk desk = {book,      tell_status, reload,   drain,
+                                      drain,     is_upgraded, kill_all, set_bound,
+                                      set_bound, pause_all,   NULL,     NULL};
     int64_t now_us = 1000000;
     while (size > 0) {
         const uint8_t *newline = memchr(data, '\n', size);
@@ -143,6 +145,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const struct rules *before = published;
         unsigned told = control_order_answer(&desk, line, len, "fuzz", now_us, &reply);
         MUST((told & ~STATE_ALL) == 0);
+        MUST(!bson_empty(&reply) || control_order_tell_upgrade(&desk, &reply));
         check_answer(&reply, before);
         check_rulebook(book);
         judge(now_us);

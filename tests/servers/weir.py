@@ -270,7 +270,8 @@ class Weir:
         before = self.count("took_over")
         former = self._child
         done = self.ctl("upgrade", *arguments)
-        with self._changed:  # the order's patience may be shorter than a start takes
+        assert done.returncode == 0, f"{done}{self.tail()}"
+        with self._changed:
             self._changed.wait_for(lambda: self.count("took_over") > before, START_TIMEOUT_S)
         assert self.count("took_over") > before, f"{done}{self.tail()}"
         self._child = Adopted(int(self.last("replaced")["pid"]))
