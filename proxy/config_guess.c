@@ -8,6 +8,8 @@
 #include <ctype.h>
 #include <string.h>
 
+enum { BEGINNING = 4 }; // letters
+
 static size_t least(size_t a, size_t b)
 {
     return a < b ? a : b;
@@ -57,9 +59,20 @@ void guess_init(struct guess *guess, const char *typed)
     guess->match[0] = '\0';
 }
 
+// Whether the name was broken off: --max-conn.
+static bool begins(const char *name, const char *typed)
+{
+    char a[OPTION_NAME_BYTES], b[OPTION_NAME_BYTES];
+    size_t n = letters_of(typed, b);
+    return n >= BEGINNING && letters_of(name, a) > n && strncmp(a, b, n) == 0;
+}
+
 void guess_try(struct guess *guess, const char *candidate)
 {
     size_t distance = distance_between(guess->typed, candidate);
+    if (begins(candidate, guess->typed)) {
+        distance = least(distance, 2);
+    }
     if (distance_between(last_part(guess->typed), last_part(candidate)) == 0) {
         distance = least(distance, 1);
     }

@@ -200,6 +200,12 @@ static bool kill_all(void *arg, const struct cull_wish *wish, struct cull_counts
     return cull_end(cull_begin(weir->workers, weir->worker_count, wish), ret_counts);
 }
 
+static struct server_bounds tell_bounds(void *arg)
+{
+    struct weir *weir = arg;
+    return servers_bounds(weir->shared.servers);
+}
+
 static void set_cap(void *arg, int cap)
 {
     struct weir *weir = arg;
@@ -228,6 +234,7 @@ struct control_desk orders_desk(struct weir *weir)
         .upgrade = order_upgrade,
         .is_upgraded = is_upgraded,
         .kill = kill_all,
+        .tell_bounds = tell_bounds,
         .set_cap = set_cap,
         .set_limit = set_limit,
         .pause = pause_servers,

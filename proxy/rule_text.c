@@ -306,14 +306,14 @@ void rule_spec_words(const struct rule_spec *spec, char ret_words[RULE_WORDS_BYT
 
 void rule_end_words(const struct rule *rule, int64_t now_us, char ret_words[RULE_END_BYTES])
 {
-    int64_t seconds = (rule_ends_us(rule) - now_us) / 1000000;
+    int64_t seconds = (rule_ends_us(rule) - now_us + 999999) / 1000000;
     if (rule_ends_us(rule) == 0) {
         snprintf(ret_words, RULE_END_BYTES, "without end");
     } else if (seconds < 120) {
         snprintf(ret_words, RULE_END_BYTES, "ends in %llds",
                  (long long)(seconds > 0 ? seconds : 0));
     } else if (seconds < 7200) {
-        snprintf(ret_words, RULE_END_BYTES, "ends in %lldm", (long long)seconds / 60);
+        snprintf(ret_words, RULE_END_BYTES, "ends in %lldm", (long long)(seconds + 59) / 60);
     } else {
         snprintf(ret_words, RULE_END_BYTES, "ends in %lldh", (long long)seconds / 3600);
     }

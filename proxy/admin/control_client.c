@@ -173,11 +173,28 @@ static bool send_all(int fd, const char *text, size_t len)
     return true;
 }
 
+// Of the directory where each has its own, it is the port that people know.
+static void say_none_listens(const char *path, int error, char ret_error[ERROR_BYTES])
+{
+    char directory[CONTROL_PATH_BYTES] = "";
+    (void)control_directory(directory);
+    size_t length = strlen(directory);
+    int port = length > 0 && strncmp(path, directory, length) == 0 && path[length] == '/'
+                   ? read_port(path + length + 1, ".sock")
+                   : -1;
+    if (port >= 0 && (error == ENOENT || error == ECONNREFUSED)) {
+        snprintf(ret_error, ERROR_BYTES, "no weir of yours runs on port %d (%s: %s)", port, path,
+                 strerror(error));
+    } else {
+        snprintf(ret_error, ERROR_BYTES, "%s: no weir listens there: %s", path, strerror(error));
+    }
+}
+
 int control_client_send(const char *path, const bson_t *order, char ret_error[ERROR_BYTES])
 {
     int fd = connect_to(path, patience_for(order));
     if (fd < 0) {
-        snprintf(ret_error, ERROR_BYTES, "%s: no weir listens there: %s", path, strerror(errno));
+        say_none_listens(path, errno, ret_error);
         return -1;
     }
     if (!is_trusted(fd)) {

@@ -86,8 +86,12 @@ static void add_rule(struct order *order)
         return;
     }
     succeed(order);
+    const struct rule *rule = rulebook_find(order->desk->book, id);
+    char ends[RULE_END_BYTES];
+    rule_end_words(rule, order->now_us, ends);
     BSON_APPEND_INT64(order->reply, "id", id);
-    BSON_APPEND_UTF8(order->reply, "says", rule_words(rulebook_find(order->desk->book, id)));
+    BSON_APPEND_UTF8(order->reply, "says", rule_words(rule));
+    BSON_APPEND_UTF8(order->reply, "ends", ends);
 }
 
 static void remove_rule(struct order *order)
@@ -154,7 +158,8 @@ static void append_emergency(const struct order *order)
         BSON_APPEND_INT64(&item, "forSeconds", (order->now_us - emergency->since_us) / 1000000);
     }
     if (emergency->ends_us > 0) {
-        BSON_APPEND_INT64(&item, "endsInSeconds", (emergency->ends_us - order->now_us) / 1000000);
+        BSON_APPEND_INT64(&item, "endsInSeconds",
+                          (emergency->ends_us - order->now_us + 999999) / 1000000);
     }
     bson_append_document_end(order->reply, &item);
 }
@@ -394,36 +399,63 @@ static bool check_bound(struct order *order)
     return fine || fail(order, "%s: must be 1 to %d, or default", order->name, BOUND_MOST);
 }
 
+static void name_bound(int bound, char ret_text[16])
+{
+    snprintf(ret_text, 16, bound > 0 ? "%d" : "none", bound);
+}
+
+static void tell_bound(struct order *order, const char *name, int former, int now)
+{
+    char from[16];
+    char to[16];
+    char text[64];
+    name_bound(former, from);
+    name_bound(now, to);
+    snprintf(text, sizeof text, former == now ? "%s %s, as before" : "%s %s -> %s", name, from, to);
+    succeed(order);
+    BSON_APPEND_UTF8(order->reply, "now", text);
+}
+
+static void change_cap(struct order *order, int cap)
+{
+    const struct control_desk *desk = order->desk;
+    int former = desk->tell_bounds(desk->arg).cap;
+    desk->set_cap(desk->arg, cap);
+    log_bound(order, "cap_set", cap);
+    tell_bound(order, "cap", former, desk->tell_bounds(desk->arg).cap);
+}
+
+static void change_limit(struct order *order, int limit)
+{
+    const struct control_desk *desk = order->desk;
+    int former = desk->tell_bounds(desk->arg).limit;
+    desk->set_limit(desk->arg, limit);
+    log_bound(order, "limit_set", limit);
+    tell_bound(order, "limit", former, desk->tell_bounds(desk->arg).limit);
+}
+
 static void set_cap(struct order *order)
 {
     if (check_bound(order)) {
-        order->desk->set_cap(order->desk->arg, (int)order->id);
-        log_bound(order, "cap_set", (int)order->id);
-        succeed(order);
+        change_cap(order, (int)order->id);
     }
 }
 
 static void reset_cap(struct order *order)
 {
-    order->desk->set_cap(order->desk->arg, -1);
-    log_bound(order, "cap_set", 0);
-    succeed(order);
+    change_cap(order, -1);
 }
 
 static void set_limit(struct order *order)
 {
     if (check_bound(order)) {
-        order->desk->set_limit(order->desk->arg, (int)order->id);
-        log_bound(order, "limit_set", (int)order->id);
-        succeed(order);
+        change_limit(order, (int)order->id);
     }
 }
 
 static void reset_limit(struct order *order)
 {
-    order->desk->set_limit(order->desk->arg, 0);
-    log_bound(order, "limit_set", 0);
-    succeed(order);
+    change_limit(order, 0);
 }
 
 static void set_pause(struct order *order, bool paused)
@@ -580,6 +612,21 @@ static void list_seconds(const char *name, char ret_list[64])
     }
 }
 
+// The first words of all orders, once each: those that share one are together in the table.
+static void list_firsts(char ret_list[160])
+{
+    size_t used = 0;
+    for (size_t i = 0; i < KINDS; i++) {
+        size_t length = strcspn(kinds[i].name, " ");
+        bool again = i > 0 && strncmp(kinds[i].name, kinds[i - 1].name, length) == 0 &&
+                     strcspn(kinds[i - 1].name, " ") == length;
+        if (!again) {
+            used += (size_t)snprintf(ret_list + used, 160 - used, "%s%.*s", i > 0 ? ", " : "",
+                                     (int)length, kinds[i].name);
+        }
+    }
+}
+
 static void complain_of_name(struct order *order)
 {
     const struct kind *begun = kind_begun(order->name);
@@ -601,7 +648,9 @@ static void complain_of_name(struct order *order)
     } else if (near) {
         fail(order, "%.60s: unknown order, did you mean %s?", order->name, guess.match);
     } else {
-        fail(order, "%.60s: unknown order, see help", order->name);
+        char firsts[160];
+        list_firsts(firsts);
+        fail(order, "%.60s: unknown order; there are %s", order->name, firsts);
     }
 }
 

@@ -28,6 +28,7 @@
 
 #include "proxy/admin/rulebook.h"
 #include "proxy/cull.h"
+#include "proxy/server.h"
 
 enum { CONTROL_SAID_BYTES = 2048 }; // all settings' names
 
@@ -43,8 +44,9 @@ struct control_desk {
     bool (*is_upgraded)(void *arg, bool *ret_good, char ret_said[CONTROL_SAID_BYTES]);
     // False: a worker is late.
     bool (*kill)(void *arg, const struct cull_wish *wish, struct cull_counts *ret_counts);
-    void (*set_cap)(void *arg, int cap);     // -1: as configured
-    void (*set_limit)(void *arg, int limit); // 0: likewise
+    struct server_bounds (*tell_bounds)(void *arg); // of a server without a cap of its own
+    void (*set_cap)(void *arg, int cap);            // -1: as configured
+    void (*set_limit)(void *arg, int limit);        // 0: likewise
     void (*pause)(void *arg, bool paused);
     void (*take_turn)(void *arg); // what other threads want of the one that has the book
     void *arg;

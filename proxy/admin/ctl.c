@@ -330,7 +330,8 @@ static void print_emergency(const bson_iter_t *iter)
     printf("EMERGENCY for %llds [%s%s%s], ", (long long)number_of(&emergency, "forSeconds"),
            field_text(&emergency, "by"), why[0] ? ": " : "", why);
     if (ends_s > 0) {
-        printf("ends in %llds\n", ends_s);
+        printf(ends_s >= 120 ? "ends in %lldm\n" : "ends in %llds\n",
+               ends_s >= 120 ? (ends_s + 59) / 60 : ends_s);
     } else {
         puts("until weir ctl emergency off");
     }
@@ -382,9 +383,10 @@ static void print_answer(const bson_t *answer)
         } else if (strcmp(key, "emergency") == 0 && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
             print_emergency(&iter);
         } else if (strcmp(key, "id") == 0) {
-            printf("rule %lld: %s\n", (long long)bson_iter_as_int64(&iter),
-                   field_text(answer, "says"));
-        } else if ((strcmp(key, "reloaded") == 0 || strcmp(key, "upgraded") == 0) &&
+            printf("rule %lld: %s, %s\n", (long long)bson_iter_as_int64(&iter),
+                   field_text(answer, "says"), field_text(answer, "ends"));
+        } else if ((strcmp(key, "reloaded") == 0 || strcmp(key, "upgraded") == 0 ||
+                    strcmp(key, "now") == 0) &&
                    BSON_ITER_HOLDS_UTF8(&iter)) {
             puts(bson_iter_utf8(&iter, NULL));
         } else if (strcmp(key, "draining") == 0 && bson_iter_as_bool(&iter)) {

@@ -102,6 +102,7 @@ COMMANDS = [
     (["chekc", "x"], "weir: chekc: unknown command, did you mean weir check?"),
     (["explain_event"], "weir: URI: must begin with mongodb:// or mongodb+srv://"),
     (["app:s3same@doctor"], "weir: URI: must begin with mongodb:// or mongodb+srv://"),
+    (["--max-conn", "4", NOWHERE], "weir: --max-conn: unknown flag, did you mean --max-connections?"),
     (["help", "ctk"], "weir: ctk: unknown command, did you mean weir ctl?"),
     (["check"], "weir: check: needs a FILE"),
     (["exec", "true"], "weir: exec: say what is to be run"),

@@ -83,7 +83,7 @@ def ask(proxy: weir.Weir, order: dict) -> dict:
     ("arguments", "status", "says"),
     [
         ([], 2, "say what is to be done, see weir ctl --help"),
-        (["frobnicate"], 1, "frobnicate: unknown order, see help"),
+        (["frobnicate"], 1, "frobnicate: unknown order; there are rule, emergency, setCap, setLimit, re"),
         (["rule"], 1, "rule: needs add, list or remove"),
         (["rule", "frobnicate"], 1, "rule frobnicate: needs add, list or remove"),
         (["rule", "remove", "x"], 1, "rule remove x: needs an id, as rule list has it"),
@@ -163,15 +163,19 @@ def test_what_ctl_prints(proxy):
     assert "no rules" in proxy.ctl("rule", "list").stdout
     added = proxy.ctl("rule", "add", "--app", "x", "--at-once", "3", "--why", "a test")
     number = added.stdout.split()[1].rstrip(":")
-    assert added.stdout == f"rule {number}: app x: atOnce 3\n"
+    assert added.stdout == f"rule {number}: app x: atOnce 3, ends in 15m\n"
     assert "app x: atOnce 3" in proxy.ctl("rule", "list").stdout
     status = proxy.ctl("status").stdout
     assert "clients " in status and "cap 4" in status and "no emergency" in status
     assert proxy.ctl("rule", "remove", number).stdout == "done\n"
     assert "(none that suits)" in status and status.count("cap ") == 1  # that has none
+    for order, says in (("6", "cap 4 -> 6"), ("6", "cap 6, as before"), ("default", "cap 6 -> 4")):
+        assert proxy.ctl("setCap", order).stdout == f"{says}\n"
+    assert proxy.ctl("setLimit", "2").stdout == "limit none -> 2\n"
+    assert proxy.ctl("setLimit", "default").stdout == "limit 2 -> none\n"
     proxy.ctl("emergency", "on", "--for", "1h")
     again = proxy.ctl("emergency", "on", "--why", "still").stdout  # which does not end it later
-    assert again.startswith("EMERGENCY for ") and ": still], ends in 3" in again
+    assert again.startswith("EMERGENCY for ") and ": still], ends in 60m" in again
     assert "EMERGENCY" in proxy.ctl("status").stdout
     assert proxy.ctl("emergency", "off").stdout == "done\n"
 

@@ -76,7 +76,7 @@ def test_denied_for_a_time(proxy, client):
     reply = caught.value.details
     assert (reply["code"], reply["errorLabels"]) == (462, [OVERLOADED])
     assert "baseBackoffMS" not in reply
-    assert f"denied by rule {number} (no index; ends in 14m)" in reply["errmsg"]
+    assert f"denied by rule {number} (no index; ends in 15m)" in reply["errmsg"]
     client.test.others.find_one()
     seen = rule(proxy, number)
     assert (seen["hits"], seen["refused"], seen["by"]) == (1, 1, "ann")

@@ -245,7 +245,7 @@ def test_kill_asks_first(proxy, held):
     ("arguments", "status", "says"),
     [
         (["--port", "1"], 2, "this is no terminal: --once prints it once"),
-        (["--port", "1", "--once"], 1, "/1.sock: no weir listens there"),
+        (["--port", "1", "--once"], 1, "no weir of yours runs on port 1 ("),
         (["--socket", "/nowhere/x.sock", "--once"], 1, "/nowhere/x.sock: no weir listens there"),
         (["--json"], 2, "--json: only with --once"),
         (["--interval", "0"], 2, "--interval 0: must be 0.1 to 60 seconds"),

@@ -77,6 +77,12 @@ static bool kill_all(void *arg, const struct cull_wish *wish, struct cull_counts
     return true;
 }
 
+static struct server_bounds tell_bounds(void *arg)
+{
+    (void)arg;
+    return (struct server_bounds){.cap = 4};
+}
+
 static void set_bound(void *arg, int bound)
 {
     (void)arg;
@@ -133,9 +139,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct config config = {.emergency_max_time_us = 5000000};
     struct rulebook *book = rulebook_new(&config, (struct rulebook_reader){.changed = changed});
-    const struct control_desk desk = {book,      tell_status, reload,   drain,
-                                      drain,     is_upgraded, kill_all, set_bound,
-                                      set_bound, pause_all,   NULL,     NULL};
+    const struct control_desk desk = {
+        .book = book,
+        .tell_status = tell_status,
+        .reload = reload,
+        .drain = drain,
+        .upgrade = drain,
+        .is_upgraded = is_upgraded,
+        .kill = kill_all,
+        .tell_bounds = tell_bounds,
+        .set_cap = set_bound,
+        .set_limit = set_bound,
+        .pause = pause_all,
+    };
     int64_t now_us = 1000000;
     while (size > 0) {
         const uint8_t *newline = memchr(data, '\n', size);
