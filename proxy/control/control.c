@@ -544,6 +544,19 @@ static bool is_writable(const struct control *control)
     return control->published != NULL && topology_writable(control->published) != NULL;
 }
 
+// Where discovery gives no reason: there is nothing wrong with any server, or it is waiting yet.
+static const char *guess_reason(const struct members *members)
+{
+    for (size_t i = 0; i < members->count; i++) {
+        if (members->list[i].seen.info.kind != SERVER_UNKNOWN) {
+            return "there is no primary: what answers takes no writes";
+        }
+    }
+    return members->count == 0
+               ? "no server is left: is replicaSet what the servers say?"
+               : "no server has answered yet: does it have TLS if the URI has, and not if not?";
+}
+
 // Members may all answer, and none take writes: their own lines do not say that.
 static void log_silence(struct control *control, const char *reason)
 {
@@ -554,10 +567,9 @@ static void log_silence(struct control *control, const char *reason)
         return;
     }
     control->silent_since_us = INT64_MAX;
-    if (control->members->count == 0) {
-        reason = "no server is left: is replicaSet what the servers say?";
-    }
-    log_event(LOG_WARN, "no_writable_server", NULL, NULL, reason[0] == '\0' ? NULL : reason);
+    bool is_told = reason[0] != '\0' && control->members->count > 0;
+    log_event(LOG_WARN, "no_writable_server", NULL, NULL,
+              is_told ? reason : guess_reason(control->members));
 }
 
 static void scan(struct control *control)

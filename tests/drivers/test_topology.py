@@ -93,11 +93,15 @@ def test_a_recovering_member_is_left_alone_until_it_is_well():
         wait_until_read_from(stub, client, Secondary(), {1, 2})
 
 
-def test_the_wrong_set_is_named_in_the_log_and_to_the_app():
+@pytest.mark.parametrize(
+    ("options", "says"),
+    (("replicaSet=other", "replicaSet"), ("replicaSet=stub&tls=true", "no server has answered yet")),
+)
+def test_what_is_wrong_in_the_uri_is_named_in_the_log(options, says):
     stub = StubSet()
-    uri = stub.uri.replace("replicaSet=stub", "replicaSet=other")
+    uri = stub.uri.replace("replicaSet=stub", options)
     with weir_before(stub, *NO_WAIT, uri=uri) as proxy:
-        assert "replicaSet" in proxy.wait_for("no_writable_server")["reason"]
+        assert says in proxy.wait_for("no_writable_server")["reason"]
         with raw.Connection.to(proxy.address) as connection:
             assert connection.ask({"find": "things"})["code"] == 6
         assert members_asked(stub, "find") == set()
