@@ -3,14 +3,12 @@
 #include "proxy/store.h"
 
 #include <openssl/crypto.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proxy/mem.h"
-#include "proxy/net/address.h"
+#include "proxy/net/lookup.h"
 #include "proxy/net/stream.h"
 
 #define REACH_US 1500000   // the longest it may take to reach it
@@ -27,16 +25,6 @@ typedef size_t element_count;
 #else
 typedef int element_count;
 #endif
-
-// Its two owners are who asks and the thread that looks it up.
-struct lookup {
-    atomic_int owners;
-    atomic_bool done;
-    struct store_host host;
-    struct address found[ADDRESS_MAX];
-    size_t count;
-    const char *error;
-};
 
 struct store {
     struct store_options options;
@@ -110,67 +98,29 @@ static bool goes_on(struct store *store, enum stream_status status)
 
 // --- names --------------------------------------------------------------------------------------
 
-static void leave(struct lookup *lookup)
-{
-    if (atomic_fetch_sub(&lookup->owners, 1) == 1) {
-        free(lookup);
-    }
-}
-
-static atomic_int lookups; // under way
-
-static void *look_up(void *arg)
-{
-    struct lookup *lookup = arg;
-    lookup->count = address_resolve(lookup->host.name, lookup->host.port, lookup->found,
-                                    ADDRESS_MAX, &lookup->error);
-    atomic_store(&lookup->done, true);
-    atomic_fetch_sub(&lookups, 1);
-    leave(lookup);
-    return NULL;
-}
-
-// NULL, or why it was not begun. One that hangs keeps its thread.
-static const char *start_lookup(struct lookup *lookup)
-{
-    pthread_t thread;
-    bool few = atomic_fetch_add(&lookups, 1) < LOOKUPS_MAX;
-    if (few && pthread_create(&thread, NULL, look_up, lookup) == 0) {
-        pthread_detach(thread);
-        return NULL;
-    }
-    atomic_fetch_sub(&lookups, 1);
-    return few ? "the system has no thread to look its name up" : "name lookups hang";
-}
+static struct lookups lookups = {.most = LOOKUPS_MAX};
 
 // Returns how many addresses it has.
 static size_t find_addresses(struct store *store, const struct store_host *host, int64_t until_us,
                              struct address *ret_addresses)
 {
-    struct lookup *lookup = xcalloc(1, sizeof *lookup);
+    struct lookup *lookup = lookup_start(&lookups, host->name, host->port, NULL, NULL);
+    const char *error = NULL;
     size_t count = 0;
-    lookup->host = *host;
-    atomic_init(&lookup->owners, 2);
-    const char *why_not = start_lookup(lookup);
-    if (why_not) {
-        free(lookup);
-        hang_up(store, why_not);
-        return 0;
-    }
     bool in_time = true;
-    while (in_time && !atomic_load(&lookup->done)) {
+    while (in_time && !lookup_is_done(lookup)) {
         in_time =
             loop_now_us(store->loop) < until_us && wait(store, soon(store, LOOK_US, until_us));
     }
     if (!in_time) {
         hang_up(store, "its name could not be looked up in time");
-    } else if (lookup->count == 0) {
-        hang_up(store, lookup->error);
     } else {
-        count = lookup->count;
-        memcpy(ret_addresses, lookup->found, sizeof lookup->found);
+        count = lookup_found(lookup, ret_addresses, &error);
     }
-    leave(lookup);
+    if (in_time && count == 0) {
+        hang_up(store, error);
+    }
+    lookup_leave(lookup);
     return count;
 }
 

@@ -4,11 +4,12 @@
 //
 //      asleep --(job, news, scan asked for, time, stop)--> run_jobs --> follow --> asleep
 //
-//      follow:  open discovery -> take its newest picture -> resolve names -> publish if it differs
+//      follow:  open discovery -> take its newest picture -> look up names -> publish if it differs
 //                (again in 5 s)                             (of known servers)
 //
-// Only the names of servers that answer libmongoc are resolved, which has just done the same: so a
-// dead server's name holds up nobody.
+// Names are looked up on threads of their own (net/lookup.h), which wake this one: what is known of
+// the others is published meanwhile, so a name that hangs holds up no failover. A server that has
+// no address yet is published without one, and nothing is sent there.
 //
 // Whoever calls out of here (listener, job) does so between call_begin and call_end; control_stop
 // waits for that and lets none begin. So the thread may be left behind when it is stuck elsewhere.
@@ -27,6 +28,7 @@
 #include "proxy/control/library.h"
 #include "proxy/log.h"
 #include "proxy/mem.h"
+#include "proxy/net/lookup.h"
 
 enum {
     STOP_US = 600000,            // libmongoc's monitors look each 500 ms whether they should end
@@ -34,6 +36,8 @@ enum {
     SCAN_US = 500000,            // between checks that are asked for: libmongoc's own minimum
     RESOLVE_RETRY_US = 1000000,  // a name that was not found
     RESOLVE_AGAIN_US = 60000000, // a name that was: addresses behind it change
+    RESOLVE_SLOW_US = 5000000,   // until a lookup that hangs is worth a line
+    LOOKUPS_MAX = 64,            // that hang
     SILENCE_US = 1000000,        // how long nothing may be writable before it is worth a line
     KILLS_MAX = 1000,
     QUESTIONS_MAX = 64,
@@ -44,7 +48,8 @@ enum {
 // A server of the deployment, as control knows it.
 struct member {
     struct discovered_server seen; // its addresses are filled in here
-    int64_t resolve_at_us;
+    struct lookup *lookup;         // of its name, under way; NULL: none is
+    int64_t resolve_at_us;         // while one is: when it is said that it hangs
     int64_t quiet_until_us;
 };
 
@@ -62,7 +67,7 @@ struct control {
 
     pthread_mutex_t lock;
     pthread_cond_t turned; // something of these has changed
-    int references;        // the owner's and the thread's
+    int references;        // the owner's, the thread's, and one of each lookup
     bool stopping;
     bool finished;
     bool calling;
@@ -101,6 +106,14 @@ static void control_init_lock(struct control *control)
     assert(error == 0);
 }
 
+static void members_free(struct members *members)
+{
+    for (size_t i = 0; i < members->count; i++) {
+        lookup_leave(members->list[i].lookup);
+    }
+    free(members);
+}
+
 static void control_release(struct control *control)
 {
     pthread_mutex_lock(&control->lock);
@@ -115,7 +128,7 @@ static void control_release(struct control *control)
     free(control->uri);
     errands_free(control->kills);
     errands_free(control->questions);
-    free(control->members);
+    members_free(control->members);
     topology_drop(control->published);
     free(control);
 }
@@ -321,14 +334,17 @@ static void log_change(const struct member *before, struct member *now)
 }
 
 // Takes over what a picture does not have. A server that was away is resolved again.
-static void inherit(struct member *member, const struct member *before)
+static void inherit(struct member *member, struct member *before)
 {
     struct server_info *info = &member->seen.info;
     const struct server_info *was = &before->seen.info;
     info->away = was->away;
     info->address_count = was->address_count;
     memcpy(info->addresses, was->addresses, sizeof info->addresses);
-    member->resolve_at_us = was->kind == SERVER_UNKNOWN ? 0 : before->resolve_at_us;
+    member->lookup = before->lookup;
+    before->lookup = NULL;
+    bool is_back = was->kind == SERVER_UNKNOWN && !member->lookup;
+    member->resolve_at_us = is_back ? 0 : before->resolve_at_us;
     member->quiet_until_us = before->quiet_until_us;
 }
 
@@ -393,32 +409,74 @@ static bool same_addresses(const struct server_info *info, const struct address 
     return true;
 }
 
+static void log_unresolved(struct member *member, const char *reason)
+{
+    if (strcmp(member->seen.reason, reason) != 0) {
+        log_event(LOG_WARN, "server_unresolved", member->seen.info.name, NULL, reason);
+        snprintf(member->seen.reason, sizeof member->seen.reason, "%s", reason);
+    }
+}
+
 // Keeps the addresses there are if the name is not found any more.
-static void resolve(struct member *member)
+static void take_addresses(struct member *member)
 {
     struct server_info *info = &member->seen.info;
     struct address found[ADDRESS_MAX] = {0};
     const char *error = NULL;
-    size_t count = address_resolve(info->host, member->seen.port, found, ADDRESS_MAX, &error);
+    size_t count = lookup_found(member->lookup, found, &error);
+    lookup_leave(member->lookup);
+    member->lookup = NULL;
     member->resolve_at_us = now_us() + (count > 0 ? RESOLVE_AGAIN_US : RESOLVE_RETRY_US);
     if (count > 0 && !same_addresses(info, found, count)) {
         memcpy(info->addresses, found, sizeof found);
         info->address_count = count;
     }
-    const char *reason = count > 0 ? "" : error;
-    if (count == 0 && strcmp(member->seen.reason, reason) != 0) {
-        log_event(LOG_WARN, "server_unresolved", info->name, NULL, reason);
+    if (info->kind == SERVER_UNKNOWN) { // for want of a better reason
+        return;
     }
-    snprintf(member->seen.reason, sizeof member->seen.reason, "%s", reason);
+    if (count == 0) {
+        log_unresolved(member, error);
+    } else {
+        member->seen.reason[0] = '\0';
+    }
+}
+
+static void on_looked_up(void *arg)
+{
+    struct control *control = arg;
+    control_set(control, &control->changed);
+    control_release(control);
+}
+
+static void start_lookup(struct control *control, struct member *member)
+{
+    static struct lookups lookups = {.most = LOOKUPS_MAX};
+    pthread_mutex_lock(&control->lock);
+    control->references++;
+    pthread_mutex_unlock(&control->lock);
+    member->resolve_at_us = now_us() + RESOLVE_SLOW_US;
+    member->lookup =
+        lookup_start(&lookups, member->seen.info.host, member->seen.port, on_looked_up, control);
+}
+
+static void resolve(struct control *control, struct member *member)
+{
+    bool due = member->seen.info.kind != SERVER_UNKNOWN && member->resolve_at_us <= now_us();
+    if (due && !member->lookup) {
+        start_lookup(control, member);
+    } else if (due) {
+        log_unresolved(member, "the name servers have not answered yet");
+        member->resolve_at_us = INT64_MAX;
+    }
+    if (member->lookup && lookup_is_done(member->lookup)) {
+        take_addresses(member);
+    }
 }
 
 static void resolve_members(struct control *control)
 {
     for (size_t i = 0; i < control->members->count; i++) {
-        struct member *member = &control->members->list[i];
-        if (member->seen.info.kind != SERVER_UNKNOWN && member->resolve_at_us <= now_us()) {
-            resolve(member);
-        }
+        resolve(control, &control->members->list[i]);
     }
 }
 
@@ -609,7 +667,7 @@ static void follow(struct control *control)
     publish(control);
     if (former != NULL) { // said when it counts: the workers have been told
         log_changes(former, control->members);
-        free(former);
+        members_free(former);
     }
     take_beats(control);
     scan(control);
@@ -690,7 +748,7 @@ struct control *control_start(struct deployment *deployment, struct control_list
     control->direct = deployment->direct;
     control->members = xcalloc(1, sizeof *control->members);
     // What is gone before it is seen is told, too.
-    free(take_picture(control, discovery_seeds(deployment->uri)));
+    members_free(take_picture(control, discovery_seeds(deployment->uri)));
     control->kills = errands_new("weir-killer", KILLS_MAX);
     control->questions = errands_new("weir-questions", QUESTIONS_MAX);
     control->references = 2;

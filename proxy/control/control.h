@@ -74,7 +74,7 @@ void control_stop(struct control *control);
 
 // A piece of work that takes long: `run` is called on control's thread, then `job` is its owner's
 // again (run itself tells the owner, by mail). It comes after whatever the thread is blocked in: at
-// worst a name lookup that fails slowly. Any thread.
+// worst the SRV lookup of a mongodb+srv URI, at the start. Any thread.
 struct control_job {
     struct control_job *next;
     void (*run)(struct control_job *job);

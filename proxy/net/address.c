@@ -2,6 +2,7 @@
 
 #include "proxy/net/address.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -70,6 +71,16 @@ static void host_strip(const char *host, char *ret_name, size_t capacity)
     } else {
         snprintf(ret_name, capacity, "%s", host);
     }
+}
+
+bool address_is_name(const char *host)
+{
+    char name[NI_MAXHOST];
+    uint8_t bytes[sizeof(struct in6_addr)];
+    host_strip(host, name, sizeof name);
+    name[strcspn(name, "%")] = '\0'; // a scope
+    return !host_is_path(host) && inet_pton(AF_INET, name, bytes) != 1 &&
+           inet_pton(AF_INET6, name, bytes) != 1;
 }
 
 size_t address_resolve(const char *host, uint16_t port, struct address *ret_addresses,

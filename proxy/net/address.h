@@ -23,6 +23,9 @@ struct address {
 size_t address_resolve(const char *host, uint16_t port, struct address *ret_addresses,
                        size_t capacity, const char **ret_error);
 
+// Whether address_resolve asks anybody for it: it is no path and no literal address.
+bool address_is_name(const char *host);
+
 // As text, "127.0.0.1:27017", "[::1]:27017", "/tmp/weir.sock" or "unix"; cut to capacity, always
 // ended.
 void address_format(const struct address *address, char *ret_text, size_t capacity);

@@ -32,6 +32,7 @@ static void literals_are_told_as_they_came(void **state)
         char text[128];
         assert_int_equal(address_resolve(cases[i].host, 27017, &address, 1, &error), 1);
         assert_null(error);
+        assert_false(address_is_name(cases[i].host));
         address_format(&address, text, sizeof text);
         assert_string_equal(text, cases[i].text);
     }
@@ -64,6 +65,8 @@ static void localhost_gives_at_most_what_fits(void **state)
     (void)state;
     struct address addresses[ADDRESS_MAX];
     const char *error;
+    assert_true(address_is_name("localhost"));
+    assert_false(address_is_name("fe80::1%lo"));
     size_t count = address_resolve("localhost", 1, addresses, ADDRESS_MAX, &error);
     assert_in_range(count, 1, ADDRESS_MAX);
     assert_int_equal(address_resolve("localhost", 1, addresses, 1, &error), 1);

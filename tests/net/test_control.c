@@ -7,7 +7,9 @@
 #include "proxy/control/control.h"
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -379,6 +381,11 @@ static bool nothing_writable(const struct topology *topology, const void *arg)
     return topology_writable(topology) == NULL;
 }
 
+static bool any_writable(const struct topology *topology, const void *arg)
+{
+    return !nothing_writable(topology, arg);
+}
+
 static bool anything(const struct topology *topology, const void *arg)
 {
     (void)topology, (void)arg;
@@ -511,7 +518,7 @@ static void test_load_balancer_is_not_asked(void **state)
     struct watcher watcher;
     fake_start(&fake);
     watch(&watcher, "mongodb://localhost:%u/?loadBalanced=true", fake.port);
-    wait_until(&watcher, anything, NULL, 2000);
+    wait_until(&watcher, any_writable, NULL, 2000);
     sleep_ms(300);
     const struct server_info *server = topology_writable(watcher.topology);
     assert_non_null(server);
@@ -538,6 +545,118 @@ static void test_name_that_cannot_be_resolved(void **state)
     assert_int_equal(watcher.topology->servers[0].address_count, 0);
     assert_null(topology_writable(watcher.topology));
     unwatch(&watcher);
+}
+
+// ---- names that hang ----
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool hangs;
+    int waiting;
+} resolver = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0};
+
+static void wait_while_it_hangs(void)
+{
+    pthread_mutex_lock(&resolver.lock);
+    resolver.waiting++;
+    pthread_cond_broadcast(&resolver.changed);
+    while (resolver.hangs) {
+        pthread_cond_wait(&resolver.changed, &resolver.lock);
+    }
+    resolver.waiting--;
+    pthread_cond_broadcast(&resolver.changed);
+    pthread_mutex_unlock(&resolver.lock);
+}
+
+static void resolver_hang(bool hangs)
+{
+    pthread_mutex_lock(&resolver.lock);
+    resolver.hangs = hangs;
+    pthread_cond_broadcast(&resolver.changed);
+    pthread_mutex_unlock(&resolver.lock);
+}
+
+static void wait_for_lookups(int count)
+{
+    pthread_mutex_lock(&resolver.lock);
+    while (resolver.waiting != count) {
+        pthread_cond_wait(&resolver.changed, &resolver.lock);
+    }
+    pthread_mutex_unlock(&resolver.lock);
+}
+
+// In the place of libc's. What hangs is weir's own question for "localhost", for which libmongoc
+// asks in another way: its monitor reaches the server all the same.
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                struct addrinfo **ret_list)
+{
+    union {
+        void *symbol;
+        int (*call)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    } real = {dlsym(RTLD_NEXT, "getaddrinfo")};
+    if (strcmp(node, "localhost") == 0 && hints->ai_flags == AI_NUMERICSERV) {
+        wait_while_it_hangs();
+    }
+    return real.call(node, service, hints, ret_list);
+}
+
+static bool localhost_is_there(const struct topology *topology, const void *arg)
+{
+    (void)arg;
+    for (size_t i = 0; i < topology->server_count; i++) {
+        const struct server_info *server = &topology->servers[i];
+        if (strncmp(server->name, "localhost:", 10) == 0) {
+            return server->kind == SERVER_SECONDARY && server->address_count > 0;
+        }
+    }
+    return false;
+}
+
+// Two change places while the third's name hangs: that is published at once. The third is when its
+// address has come.
+static void test_name_that_hangs_delays_no_failover(void **state)
+{
+    (void)state;
+    char hosts[96];
+    struct fake first = {.kind = "primary"}, second = {.kind = "secondary"},
+                third = {.kind = "secondary"};
+    struct watcher watcher;
+    fake_start(&first);
+    fake_start(&second);
+    fake_start(&third);
+    snprintf(hosts, sizeof hosts, "127.0.0.1:%u,127.0.0.1:%u,localhost:%u", first.port, second.port,
+             third.port);
+    first.hosts = second.hosts = third.hosts = hosts;
+    resolver_hang(true);
+    watch(&watcher, "mongodb://127.0.0.1:%u/?replicaSet=rs&heartbeatFrequencyMS=500", first.port);
+    wait_for_lookups(1);
+    wait_until(&watcher, writable_is, &first.port, 10000);
+    fake_become(&first, "secondary");
+    fake_become(&second, "primary");
+    wait_until(&watcher, writable_is, &second.port, 10000);
+    pthread_mutex_lock(&watcher.lock);
+    assert_false(localhost_is_there(watcher.topology, NULL));
+    pthread_mutex_unlock(&watcher.lock);
+    resolver_hang(false);
+    wait_until(&watcher, localhost_is_there, NULL, 10000);
+    unwatch(&watcher);
+    fake_stop(&first);
+    fake_stop(&second);
+    fake_stop(&third);
+}
+
+// Its thread ends by itself, and touches nothing that is gone.
+static void test_stops_while_a_name_hangs(void **state)
+{
+    (void)state;
+    struct watcher watcher;
+    resolver_hang(true);
+    watch(&watcher, "mongodb://localhost:%u/?loadBalanced=true", free_port());
+    wait_for_lookups(1);
+    unwatch(&watcher);
+    resolver_hang(false);
+    wait_for_lookups(0);
 }
 
 static void do_nothing(struct control_job *job)
@@ -822,11 +941,6 @@ static bool is_allowed(int fd)
     return ok;
 }
 
-static bool any_writable(const struct topology *topology, const void *arg)
-{
-    return !nothing_writable(topology, arg);
-}
-
 static void log_in_to(const struct server_info *server, const struct credential *credential,
                       bool speculate, bool expected)
 {
@@ -898,6 +1012,8 @@ int main(void)
         cmocka_unit_test(test_first_of_several_mongos),
         cmocka_unit_test(test_load_balancer_is_not_asked),
         cmocka_unit_test(test_name_that_cannot_be_resolved),
+        cmocka_unit_test(test_name_that_hangs_delays_no_failover),
+        cmocka_unit_test(test_stops_while_a_name_hangs),
         cmocka_unit_test(test_no_news_is_not_published),
         cmocka_unit_test(test_requested_scan),
         cmocka_unit_test(test_changes_are_logged_once),
