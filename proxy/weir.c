@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-//      main thread       waits for signals
-//      acceptor          listens; gives each new client to the worker that has the fewest
-//      control           follows the deployment; posts snapshots to all workers
-//      control socket    answers weir ctl; posts rules to all workers
-//      worker 0 … N-1    everything else
+// The whole, put together: start, run, stop. The main thread waits for signals, and carries out
+// what they and others ask for. Which threads there are beside it: ARCHITECTURE.md, Threads.
 
 #include "proxy/weir.h"
 

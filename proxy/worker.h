@@ -33,7 +33,9 @@
 
 // What all workers share. Immutable while they run, but for what says otherwise.
 struct shared {
-    struct approach *approach; // the newest. The main thread's: workers learn of another by mail
+    struct approach *approach; // the newest. The main thread's: workers learn of another by mail.
+                               // Of its deployment control sets two until the first snapshot
+                               // (control_start)
     const struct config *_Atomic config; // a reload puts another in its place; who has read the
                                          // pointer may go on by it until its loop's next turn
     struct control *control;
