@@ -5,6 +5,20 @@
 
 #include "proxy/mem.h"
 
+const char *server_kind_name(enum server_kind kind)
+{
+    static const char *const names[] = {
+        [SERVER_UNKNOWN] = "unknown",
+        [SERVER_STANDALONE] = "standalone",
+        [SERVER_MONGOS] = "mongos",
+        [SERVER_PRIMARY] = "primary",
+        [SERVER_SECONDARY] = "secondary",
+        [SERVER_OTHER] = "other",
+        [SERVER_LOAD_BALANCER] = "loadBalancer",
+    };
+    return names[kind];
+}
+
 struct topology *topology_new(uint64_t generation, size_t server_count)
 {
     struct topology *topology =

@@ -24,6 +24,9 @@ enum server_kind {
     SERVER_LOAD_BALANCER,
 };
 
+// A word for the log and for documents. Static.
+const char *server_kind_name(enum server_kind kind);
+
 #define SERVER_TAGS_BYTES 512
 
 // What changes too often for a snapshot: whoever learns it writes it, all read it.

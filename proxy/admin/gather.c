@@ -125,20 +125,6 @@ static void gather_totals(const struct gathering *gathering, struct picture *pic
 
 // --- of each server -----------------------------------------------------------------------------
 
-static const char *kind_text(enum server_kind kind)
-{
-    static const char *const texts[] = {
-        [SERVER_UNKNOWN] = "unknown",
-        [SERVER_STANDALONE] = "standalone",
-        [SERVER_MONGOS] = "mongos",
-        [SERVER_PRIMARY] = "primary",
-        [SERVER_SECONDARY] = "secondary",
-        [SERVER_OTHER] = "other",
-        [SERVER_LOAD_BALANCER] = "loadBalancer",
-    };
-    return texts[kind];
-}
-
 static void append_refused(const struct gate_counts *gate, bson_t *document)
 {
     for (int i = 0; i < REFUSAL_COUNT; i++) {
@@ -191,7 +177,7 @@ static void put_server(struct server *server, const struct visit *visit)
     server_count(server, visit->gathering->now_us, &counts);
     row_begin(&row, visit->picture, STATE_servers);
     row_text(&row, STATE_servers__id, shown_name(server));
-    row_text(&row, STATE_servers_kind, kind_text(counts.kind));
+    row_text(&row, STATE_servers_kind, server_kind_name(counts.kind));
     row_bool(&row, STATE_servers_usable, counts.known && !counts.failing);
     row_bool(&row, STATE_servers_failing, counts.failing);
     trouble_say(&counts, trouble);

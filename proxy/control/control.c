@@ -191,20 +191,6 @@ static void run_jobs(struct control *control)
     }
 }
 
-static const char *kind_name(enum server_kind kind)
-{
-    static const char *const names[] = {
-        [SERVER_UNKNOWN] = "unknown",
-        [SERVER_STANDALONE] = "standalone",
-        [SERVER_MONGOS] = "mongos",
-        [SERVER_PRIMARY] = "primary",
-        [SERVER_SECONDARY] = "secondary",
-        [SERVER_OTHER] = "other",
-        [SERVER_LOAD_BALANCER] = "load_balancer",
-    };
-    return names[kind];
-}
-
 // What to do about it; NULL where the reason says enough.
 static const char *advice_for(const char *reason)
 {
@@ -321,9 +307,9 @@ static void log_change(const struct member *before, struct member *now)
     enum server_kind kind = now->seen.info.kind;
     bool other_reason = strcmp(before == NULL ? "" : before->seen.reason, now->seen.reason) != 0;
     if (was != SERVER_UNKNOWN && kind != SERVER_UNKNOWN && was != kind) {
-        log_event(LOG_INFO, "server_changed", name, kind_name(kind), NULL);
+        log_event(LOG_INFO, "server_changed", name, server_kind_name(kind), NULL);
     } else if (was == SERVER_UNKNOWN && kind != was) {
-        log_event(LOG_INFO, "server_up", name, kind_name(kind), NULL);
+        log_event(LOG_INFO, "server_up", name, server_kind_name(kind), NULL);
     } else if (was != kind ||
                (kind == SERVER_UNKNOWN && other_reason && now->quiet_until_us <= now_us())) {
         bool replaced = was == SERVER_PRIMARY && now->seen.reason[0] == '\0';
