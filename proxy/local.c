@@ -11,6 +11,7 @@
 #include "proxy/login.h"
 #include "proxy/worker.h"
 #include "wire/bson_view.h"
+#include "wire/error_code.h"
 #include "wire/reply.h"
 
 #define MAX_WIRE_VERSION 27 // up to here we know what a driver may send
@@ -149,7 +150,7 @@ static void agree_on_compression(struct client *client, const struct command *co
 static void refuse_authentication(bson_t *document)
 {
     const struct reply_error error = {
-        .code = 18,
+        .code = CODE_AUTHENTICATION_FAILED,
         .message = "weir: Authentication failed: apps do not log in here; take the user name and "
                    "password out of the app's URI (weir itself logs in to the deployment)",
     };
@@ -182,7 +183,8 @@ static void drop_login(struct client *client)
 // All is over, and everybody is told the same.
 static void fail_login(struct client *client, const char *why, bson_t *document)
 {
-    const struct reply_error error = {.code = 18, .message = "Authentication failed."};
+    const struct reply_error error = {.code = CODE_AUTHENTICATION_FAILED,
+                                      .message = "Authentication failed."};
     log_refused(client, client->login, why);
     logins_failed(client->worker->shared->logins, client_ip(client),
                   loop_now_us(client->worker->loop));
@@ -216,11 +218,11 @@ static void go_on_with_login(struct client *client, enum login_status status, bs
         fail_login(client, login_why(client->login), document);
         return;
     case LOGIN_NO_MECHANISM:
-        error.code = 334;
+        error.code = CODE_MECHANISM_UNAVAILABLE;
         error.message = "weir: apps log in here by SCRAM-SHA-256, SCRAM-SHA-1 or MONGODB-X509";
         break;
     case LOGIN_OUT_OF_PLACE:
-        error.code = 17;
+        error.code = CODE_PROTOCOL_ERROR;
         error.message = "No SASL session state found";
         break;
     }

@@ -7,6 +7,7 @@
 #include "proxy/selection.h"
 #include "proxy/servers.h"
 #include "proxy/worker.h"
+#include "wire/error_code.h"
 
 static void pass_on(struct request *request, const uint8_t *at, size_t len)
 {
@@ -52,7 +53,8 @@ static bool says_state_changed(const struct reply_view *reply)
 
 static bool is_not_primary(int32_t code)
 {
-    return code == 10107 || code == 13435 || code == 10058;
+    return code == CODE_NOT_WRITABLE_PRIMARY || code == CODE_NOT_PRIMARY_NO_SECONDARY_OK ||
+           code == CODE_LEGACY_NOT_PRIMARY;
 }
 
 static const struct server_info *info_of_server(const struct request *request)

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 
+#include "wire/error_code.h"
 #include "wire/op_msg.h"
 
 unsigned reply_label(struct bytes text)
@@ -20,78 +21,31 @@ unsigned reply_label(struct bytes text)
 bool reply_is_state_change(int32_t code)
 {
     switch (code) {
-    case 91:    // ShutdownInProgress
-    case 189:   // PrimarySteppedDown
-    case 10058: // LegacyNotPrimary
-    case 10107: // NotWritablePrimary
-    case 11600: // InterruptedAtShutdown
-    case 11602: // InterruptedDueToReplStateChange
-    case 13435: // NotPrimaryNoSecondaryOk
-    case 13436: // NotPrimaryOrSecondary
+    case CODE_SHUTDOWN_IN_PROGRESS:
+    case CODE_PRIMARY_STEPPED_DOWN:
+    case CODE_LEGACY_NOT_PRIMARY:
+    case CODE_NOT_WRITABLE_PRIMARY:
+    case CODE_INTERRUPTED_AT_SHUTDOWN:
+    case CODE_INTERRUPTED_DUE_TO_REPL_STATE_CHANGE:
+    case CODE_NOT_PRIMARY_NO_SECONDARY_OK:
+    case CODE_NOT_PRIMARY_OR_SECONDARY:
         return true;
     default:
         return false;
     }
 }
 
-// Names as in src/mongo/base/error_codes.yml of the server, which calls the nameless ones Location.
-static const struct {
-    int32_t code;
-    const char *name;
-} codes[] = {
-    {1, "InternalError"},
-    {2, "BadValue"},
-    {6, "HostUnreachable"},
-    {7, "HostNotFound"},
-    {9, "FailedToParse"},
-    {11, "UserNotFound"},
-    {13, "Unauthorized"},
-    {14, "TypeMismatch"},
-    {17, "ProtocolError"},
-    {18, "AuthenticationFailed"},
-    {20, "IllegalOperation"},
-    {22, "InvalidBSON"},
-    {26, "NamespaceNotFound"},
-    {43, "CursorNotFound"},
-    {50, "MaxTimeMSExpired"},
-    {59, "CommandNotFound"},
-    {73, "InvalidNamespace"},
-    {115, "CommandNotSupported"},
-    {133, "FailedToSatisfyReadPreference"},
-    {160, "MaxStalenessOutOfRange"},
-    {183, "ClientMetadataMissingField"},
-    {184, "ClientMetadataAppNameTooLarge"},
-    {185, "ClientMetadataDocumentTooLarge"},
-    {186, "ClientMetadataCannotBeMutated"},
-    {223, "IllegalOpMsgFlag"},
-    {233, "TooManyDocumentSequences"},
-    {238, "NotImplemented"},
-    {288, "ChecksumMismatch"},
-    {334, "MechanismUnavailable"},
-    {352, "UnsupportedOpQueryCommand"},
-    {354, "LoadBalancerSupportMismatch"},
-    {411, "QueryRejectedBySettings"},
-    {462, "IngressRequestRateLimitExceeded"},
-    {10334, "BSONObjectTooLarge"},
-    {11601, "Interrupted"},
-    {40430, "Location40430"},
-    {40431, "Location40431"},
-    {40432, "Location40432"},
-    {40415, "IDLUnknownField"},
-    {40433, "Location40433"},
-    {40571, "Location40571"},
-    {40587, "Location40587"},
-    {40621, "Location40621"},
-};
-
 const char *reply_code_name(int32_t code)
 {
-    for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
-        if (codes[i].code == code) {
-            return codes[i].name;
-        }
+    switch (code) {
+#define X(name, number, text)                                                                      \
+    case name:                                                                                     \
+        return text;
+        ERROR_CODES(X)
+#undef X
+    default:
+        return "Error";
     }
-    return "Error";
 }
 
 static void append_labels(unsigned labels, bson_t *document)

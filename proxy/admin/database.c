@@ -12,17 +12,11 @@
 #include "proxy/config_loader.h"
 #include "proxy/mem.h"
 #include "wire/bson_view.h"
+#include "wire/error_code.h"
 #include "wire/reply.h"
 
 #define FIRST_BATCH 101 // documents, as a server
 #define BATCH_BYTES (1 << 20)
-
-#define CODE_BAD_VALUE 2
-#define CODE_UNAUTHORIZED 13
-#define CODE_NAMESPACE_NOT_FOUND 26
-#define CODE_CURSOR_NOT_FOUND 43
-#define CODE_NOT_SUPPORTED 115
-#define CODE_SHUTTING_DOWN 6 // as HostUnreachable: a driver may try another address
 
 struct view {
     int64_t id; // 0: free
@@ -325,7 +319,7 @@ static bool read_find(struct inquiry *inquiry, struct wish *wish)
     wish->counts = bytes_equal(element.key, "count");
     while (bson_walk_next(&walk, &element) == BSON_WALK_ELEMENT) {
         if (!take_field(&element, wish)) {
-            return complain(inquiry, CODE_NOT_SUPPORTED,
+            return complain(inquiry, CODE_COMMAND_NOT_SUPPORTED,
                             "weir: '%.*s' is not supported, or not with that value: find has "
                             "filter, sort, projection, skip, limit, batchSize, singleBatch; count "
                             "has query, skip, limit",
@@ -392,7 +386,7 @@ static bool read_aggregate(struct inquiry *inquiry, struct wish *wish)
         fine = take_stage(&stage, &rank, wish);
     }
     if (!fine || !wish->counts) {
-        return complain(inquiry, CODE_NOT_SUPPORTED,
+        return complain(inquiry, CODE_COMMAND_NOT_SUPPORTED,
                         "weir: of aggregations, only countDocuments() is supported; use find, with "
                         "filter, sort, projection, skip, limit%.*s",
                         (struct bytes){0});
@@ -823,7 +817,7 @@ static void complain_of_command(struct inquiry *inquiry, struct bytes name)
              "countDocuments, listCollections, orders, and help ({help: 1} shows them with "
              "examples); weir ctl has upgrade as well",
              some ? " (did you mean " : "", guess.match, some ? "?)" : "");
-    complain(inquiry, CODE_NOT_SUPPORTED, format, name);
+    complain(inquiry, CODE_COMMAND_NOT_SUPPORTED, format, name);
 }
 
 static bool dispatch(struct database *database, struct inquiry *inquiry,
@@ -863,7 +857,8 @@ bool database_take(struct database *database, struct inquiry *inquiry, int64_t n
         return true;
     }
     if (is_in_transaction(inquiry)) {
-        fail(inquiry, CODE_NOT_SUPPORTED, "weir: there are no transactions on the database weir");
+        fail(inquiry, CODE_COMMAND_NOT_SUPPORTED,
+             "weir: there are no transactions on the database weir");
         return true;
     }
     if (!read_name(inquiry, &first)) {
@@ -922,7 +917,8 @@ void database_answer(struct database *database, struct inquiry *inquiry,
         return;
     }
     if (!picture || inquiry->order) {
-        fail(inquiry, CODE_SHUTTING_DOWN, "weir: it is ending");
+        // A driver may try another address.
+        fail(inquiry, CODE_HOST_UNREACHABLE, "weir: it is ending");
         return;
     }
     bool named = read_name(inquiry, &first);

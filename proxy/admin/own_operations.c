@@ -12,17 +12,10 @@
 #include "proxy/users.h"
 #include "proxy/worker.h"
 #include "wire/bson_view.h"
+#include "wire/error_code.h"
 #include "wire/reply.h"
 
 #define REPLY_BYTES (15 << 20) // of documents; what goes beyond it is left out, as by a server
-
-#define CODE_BAD_VALUE 2
-#define CODE_SHUTTING_DOWN 6
-#define CODE_FAILED_TO_PARSE 9
-#define CODE_UNAUTHORIZED 13
-#define CODE_TYPE_MISMATCH 14
-#define CODE_INVALID_NAMESPACE 73
-#define CODE_NOT_SUPPORTED 115
 
 static const char all_users[] =
     "weir: not authorized: it asks for all users' operations; one's own are "
@@ -70,7 +63,7 @@ static bool read_command(struct inquiry *inquiry, struct wish *wish)
         if (bytes_equal(element.key, "$ownOps")) {
             own = bson_element_truth(&element);
         } else if (bytes_equal(element.key, "$all") && bson_element_truth(&element)) {
-            return fail(inquiry, CODE_NOT_SUPPORTED,
+            return fail(inquiry, CODE_COMMAND_NOT_SUPPORTED,
                         "weir: $all is not supported: idle "
                         "connections are not told of");
         } else if (!database_passes_over(element.key) && !bytes_equal(element.key, "$all") &&
@@ -114,7 +107,7 @@ static bool check_option(struct inquiry *inquiry, const struct bson_element *opt
         return fail(inquiry, CODE_TYPE_MISMATCH, "weir: options of $currentOp must be booleans");
     }
     if (more && bson_element_truth(option)) {
-        return fail(inquiry, CODE_NOT_SUPPORTED,
+        return fail(inquiry, CODE_COMMAND_NOT_SUPPORTED,
                     "weir: of $currentOp, idleConnections, idleCursors and backtrace are not "
                     "supported");
     }
@@ -229,7 +222,7 @@ static bool read_aggregate(struct inquiry *inquiry, struct wish *wish)
         status = take_stage(&stage, &rank, &wish->query) ? status : BSON_WALK_BAD;
     }
     return (status == BSON_WALK_END && !has_more(inquiry)) ||
-           fail(inquiry, CODE_NOT_SUPPORTED,
+           fail(inquiry, CODE_COMMAND_NOT_SUPPORTED,
                 "weir: behind $currentOp, supported are $match, $sort, $skip, $limit and $project, "
                 "each once and in this order, and no options but cursor");
 }
@@ -464,7 +457,8 @@ void own_operations_answer(struct inquiry *inquiry, const struct picture *pictur
     struct buffer all = {0};
     struct buffer found = {0};
     if (!picture) {
-        fail(inquiry, CODE_SHUTTING_DOWN, "weir: it is ending");
+        // A driver may try another address.
+        fail(inquiry, CODE_HOST_UNREACHABLE, "weir: it is ending");
         return;
     }
     if (first_of(inquiry, &first) && read_wish(inquiry, first.key, &wish)) {

@@ -232,6 +232,7 @@ static void codes_have_the_servers_names(void **state)
 {
     (void)state;
     assert_string_equal(reply_code_name(6), "HostUnreachable");
+    assert_string_equal(reply_code_name(251), "NoSuchTransaction");
     assert_string_equal(reply_code_name(462), "IngressRequestRateLimitExceeded");
     assert_string_equal(reply_code_name(10334), "BSONObjectTooLarge");
     assert_string_equal(reply_code_name(40571), "Location40571");
