@@ -872,12 +872,12 @@ int64_t server_backoff_ms(struct server *server, const struct request *request, 
 
 // --- an upstream's life -------------------------------------------------------------------------
 
-static void log_upstream_up(const struct server *server)
+static void log_upstream_up(const struct server *server, int cap)
 {
     struct log_line line;
     log_begin(&line, LOG_INFO, "upstream_up");
     log_str(&line, "server", server->name);
-    log_int(&line, "cap", server->ledger.cap);
+    log_int(&line, "cap", cap);
     log_end(&line);
 }
 
@@ -912,10 +912,11 @@ void server_opened(struct server *server, struct upstream *upstream, int64_t now
     }
     grant(server, &outcomes, now_us);
     open_if_needed(server, &outcomes, now_us);
+    int cap = server->ledger.cap;
     unlock(server);
 
     if (first) {
-        log_upstream_up(server);
+        log_upstream_up(server, cap);
     }
     struct worker *worker = upstream->worker;
     deliver(server, worker, &outcomes);
