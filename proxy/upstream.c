@@ -407,13 +407,10 @@ static bool is_unheard(const struct upstream *upstream, int64_t now_us)
 // What holds a place that is another weir's from now on.
 static void cut(struct upstream *upstream)
 {
-    if (upstream->opening) {
-        upstream->opening->dropped = true;
-        upstream_close(upstream, "over the cap", false);
-    } else if (upstream->request) {
+    if (upstream->request) {
         request_lose_upstream(upstream->request);
-    } else if (server_take_idle(upstream->server, upstream)) {
-        upstream_close(upstream, "over the cap", false);
+    } else if (upstream->opening || server_take_idle(upstream->server, upstream)) {
+        upstream_drop(upstream, "over the cap");
     }
 }
 
@@ -572,6 +569,14 @@ void upstream_close(struct upstream *upstream, const char *reason, bool loud)
     } else {
         server_closed(upstream->server, upstream, worker, now_us);
     }
+}
+
+void upstream_drop(struct upstream *upstream, const char *reason)
+{
+    if (upstream->opening) {
+        upstream->opening->dropped = true;
+    }
+    upstream_close(upstream, reason, false);
 }
 
 bool upstream_bury(struct upstream *upstream)

@@ -64,6 +64,9 @@ void upstream_key_derived(struct upstream *upstream);
 // Closes an upstream that no request uses, for a reason that goes to the log if `loud`.
 void upstream_close(struct upstream *upstream, const char *reason, bool loud);
 
+// The same by weir's own choice: of one that is opening yet, no failure of its server.
+void upstream_drop(struct upstream *upstream, const char *reason);
+
 // Frees what upstream_close left. False: not yet, control still works on it. Called at turn's end.
 bool upstream_bury(struct upstream *upstream);
 

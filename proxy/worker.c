@@ -527,7 +527,7 @@ void worker_free(struct worker *worker)
     while (worker->upstreams) {
         struct upstream *upstream = worker->upstreams;
         if (server_take_idle(upstream->server, upstream) || upstream->opening || upstream->broken) {
-            upstream_close(upstream, "weir is ending", false);
+            upstream_drop(upstream, "weir is ending"); // control has ended already
         }
     }
     bury_dead(worker);
