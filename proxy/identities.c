@@ -114,7 +114,9 @@ void identities_free(struct identity *identities, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         struct credential *credential = &identities[i].credential;
-        OPENSSL_cleanse(credential->password, strlen(credential->password));
+        if (credential->password) {
+            OPENSSL_cleanse(credential->password, strlen(credential->password));
+        }
         free(credential->password);
         free(credential->mechanism);
         free(credential->username);
