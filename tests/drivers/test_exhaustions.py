@@ -38,18 +38,25 @@ def proxy(locked, tmp_path):
         yield proxy
 
 
-def hold_one(uri: str) -> None:
-    with (
-        contextlib.suppress(PyMongoError),
-        pymongo.MongoClient(uri, retryReads=False, appName="re\x1bport") as client,
-    ):
+def reports(uri: str) -> pymongo.MongoClient:
+    return pymongo.MongoClient(uri, retryReads=False, appName="re\x1bport")
+
+
+def count_one(client: pymongo.MongoClient) -> None:
+    with contextlib.suppress(PyMongoError):
         client.test.command("count", "orders", query={"owner": "kanarienvogel"})
 
 
+def hold_one(uri: str) -> None:
+    with reports(uri) as client:
+        count_one(client)
+
+
 def exhaust(slow, proxy) -> dict[str, str]:
-    """Lets counts, which `slow` makes so, hold all permits while somebody else asks; the line of
-    the end."""
-    with pymongo.MongoClient(proxy.uri, appName="web", retryReads=False) as app:
+    """Lets counts, which `slow` makes so, hold all permits that slow ones may while somebody else
+    asks for the same, and for other things; the line of the end."""
+    web = pymongo.MongoClient(proxy.uri, appName="web", retryReads=False)
+    with web as app, reports(proxy.uri) as another:
         app.test.orders.insert_one({"owner": 1})
         for i in range(50):
             app.test.things.find_one({"a": i})
@@ -60,6 +67,7 @@ def exhaust(slow, proxy) -> dict[str, str]:
             while any(holder.is_alive() for holder in holders):
                 with contextlib.suppress(PyMongoError):
                     app.test.things.find_one({"a": 1})
+                count_one(another)
     return proxy.wait_for("exhaustion_end")
 
 
