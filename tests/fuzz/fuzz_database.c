@@ -9,7 +9,9 @@
 #include "proxy/admin/database.h"
 #include "proxy/admin/gather.h"
 #include "proxy/admin/own_operations.h"
+#include "proxy/cull.h"
 #include "proxy/users.h"
+#include "proxy/worker.h"
 
 static struct picture picture;
 
@@ -93,6 +95,37 @@ static void check_ownership(const struct inquiry *inquiry)
     }
 }
 
+// --- no workers: as many as are asked end something ----------------------------------------------
+
+void __wrap_cull_ask(struct worker *const *workers, int count, const struct cull_wish *wish,
+                     void (*done)(void *arg, const struct cull_counts *counts), void *arg);
+void __wrap_cull_log(const struct cull_wish *wish, const struct cull_counts *counts, const char *by,
+                     const char *why);
+void __wrap_worker_post(struct worker *worker, struct mail *mail, enum worker_mail kind);
+
+void __wrap_cull_ask(struct worker *const *workers, int count, const struct cull_wish *wish,
+                     void (*done)(void *arg, const struct cull_counts *counts), void *arg)
+{
+    (void)workers;
+    MUST(wish->request != 0 && wish->user_id == user.id);
+    done(arg, &(struct cull_counts){.ended = count});
+}
+
+void __wrap_cull_log(const struct cull_wish *wish, const struct cull_counts *counts, const char *by,
+                     const char *why)
+{
+    (void)by, (void)why;
+    MUST(wish->request != 0 && counts->ended > 0);
+}
+
+void __wrap_worker_post(struct worker *worker, struct mail *mail, enum worker_mail kind)
+{
+    (void)worker;
+    MUST(mail && kind == MAIL_ANSWERED);
+}
+
+// ------------------------------------------------------------------------------------------------
+
 static int64_t ask(struct database *database, struct bytes command, int64_t now_us)
 {
     struct inquiry inquiry = {.client_id = (uint64_t)(now_us % 3), .may_look = true};
@@ -101,7 +134,7 @@ static int64_t ask(struct database *database, struct bytes command, int64_t now_
     if (database_take(database, &inquiry, now_us)) {
         MUST(inquiry.kills == 0);
     } else if (inquiry.kills != 0) {
-        own_operations_tell_killed(&inquiry, now_us % 2);
+        own_operations_kill(&inquiry, NULL, (int)(now_us % 2));
     } else {
         database_answer(database, &inquiry, now_us % 7 == 6 ? NULL : &picture);
     }
