@@ -65,5 +65,5 @@ def test_nor_when_they_keep_breaking():
         with weir.Weir(stub.uri, "--max-wait", "30s", cap=4) as proxy:
             replies = ask_all(proxy)
         codes = {reply.get("code") for reply in replies}
-        assert codes == {None, 6}
+        assert next(turns) > 10 and codes <= {None, 6}  # most are sent again, once
         assert 2 <= stub.most_upstreams <= 4

@@ -94,7 +94,8 @@ def test_weirs_own_connections_are_four_beside_the_cap(stub):
         proxy.wait_for("killed", how="killOp")
         stub.wait_until(lambda: stub.tally(0).peak == 2 + 4)
         assert stub.tally(0, "weir").peak == 2
-        assert max(stub.tally(1).peak, stub.tally(2).peak) <= 2
+        for other in (1, 2):  # one of which may have been tried to log in to
+            assert stub.tally(other).peak - stub.tally(other, "weir").peak <= 2
         stub.heal()
         stub.let_go(asked)
 
