@@ -84,22 +84,30 @@ def test_half_of_all_are_killed_in_the_middle_of_their_requests(secantus):
 
 
 def test_all_are_killed_while_they_wait_for_the_server(secantus):
-    """They have permits and queue, and the server takes its time to greet weir."""
-    with weir.Weir(secantus.uri + "&appName=shop", "--max-wait", "60s") as proxy:
-        delay = {"appName": "shop", "blockConnection": True, "blockTimeMS": 3000}
-        with secantus.failing(["isMaster"], "alwaysOn", **delay):
+    """They have permits and queue, and the server takes its time to greet weir, from the first."""
+    delay = {"appName": "shop", "blockConnection": True, "blockTimeMS": 8000}
+    late = secantus.failing(["isMaster"], "alwaysOn", **delay)
+    patience = ("--max-wait", "60s", "--connect-timeout", "60s")
+    with contextlib.ExitStack() as held:
+        held.enter_context(late)
+        with weir.Weir(secantus.uri + "&appName=shop", *patience) as proxy:
             doomed = start_doomed(proxy, "too_early")
             until(lambda: proxy.state()["clients"] == HALF)
             until(lambda: proxy.state()["waiting_for_upstream"] > 0)
             kill(doomed)
             until(lambda: proxy.state()["clients"] == 0)
             assert proxy.state()["waiting_for_upstream"] == proxy.state()["queued"] == 0
-        with Crowd(proxy.address, HALF) as others:
-            others.wait_for("ok", 100)
-        others.assert_saw("ok")
-        others.assert_truthful(secantus)
-        assert secantus.client().test.too_early.find_one() is None
-        proxy.wait_until_at_rest()
+            held.close()
+            check_the_others(secantus, proxy)
+
+
+def check_the_others(secantus, proxy) -> None:
+    with Crowd(proxy.address, HALF) as others:
+        others.wait_for("ok", 100)
+    others.assert_saw("ok")
+    others.assert_truthful(secantus)
+    assert secantus.client().test.too_early.find_one() is None
+    proxy.wait_until_at_rest()
 
 
 def socket_of(proxy, app: raw.Connection) -> socket.socket:

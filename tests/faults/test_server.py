@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from pathlib import Path
 from urllib.parse import quote_plus
@@ -59,17 +60,19 @@ def test_accepts_and_says_nothing(secantus):
     """It greets its monitors, and nobody else."""
     uri = with_options(secantus.uri, appName="shop")
     patience = ("--connect-timeout", "500ms", "--max-wait", "10s", "--server-wait", "1s")
-    with weir.Weir(uri, *patience) as proxy:
-        silence = {"appName": "shop", "blockConnection": True, "blockTimeMS": 2000}
-        with secantus.failing(["isMaster"], "alwaysOn", **silence):
+    silence = {"appName": "shop", "blockConnection": True, "blockTimeMS": 2000}
+    with contextlib.ExitStack() as held:
+        held.enter_context(secantus.failing(["isMaster"], "alwaysOn", **silence))
+        with weir.Weir(uri, *patience) as proxy:
             with Crowd(proxy.address, APPS) as crowd:
                 proxy.wait_for("upstream_down", reason="not ready in time")
                 crowd.wait_for("not sent")
-        crowd.assert_saw("not sent")
-        with Crowd(proxy.address, APPS) as crowd:
-            crowd.wait_for_more("ok", 200)
-        crowd.assert_truthful(secantus)
-        proxy.wait_until_at_rest()
+            crowd.assert_saw("not sent")
+            held.close()
+            with Crowd(proxy.address, APPS) as crowd:
+                crowd.wait_for_more("ok", 200)
+            crowd.assert_truthful(secantus)
+            proxy.wait_until_at_rest()
 
 
 def test_is_at_its_connection_limit(secantus):

@@ -112,7 +112,7 @@ def test_no_memory_for_a_request_in_time(secantus):
     """It is refused as overload, its connection goes on, and what wants no answer gets none."""
     insert = raw.body({"insert": "none", "$db": "large"})
     documents = raw.sequence(b"documents", {"content": LARGE})
-    with weir.Weir(secantus.uri, "--max-buffered", "128MB") as proxy:
+    with weir.Weir(secantus.uri, "--max-buffered", "128MB", "--max-wait", "100ms") as proxy:
         stuck = [raw.Connection.to(proxy.address) for _ in range(2)]
         for connection in stuck:
             connection.hello()
