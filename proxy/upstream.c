@@ -552,9 +552,11 @@ void upstream_close(struct upstream *upstream, const char *reason, bool loud)
     assert(!upstream->request && !upstream->dead);
     struct worker *worker = upstream->worker;
     int64_t now_us = upstream_now_us(upstream);
+    char why[LOG_VALUE_BYTES]; // the reason may be the stream's own words
+    snprintf(why, sizeof why, "%s", reason ? reason : "");
     upstream->dead = true;
     if (loud) {
-        log_down(upstream, reason);
+        log_down(upstream, why);
     }
     // The socket goes before the ledger's entry: whoever takes its place must not be one too many.
     stream_free(upstream->stream);
@@ -565,7 +567,7 @@ void upstream_close(struct upstream *upstream, const char *reason, bool loud)
     worker->dead_upstreams = upstream;
     if (upstream->opening) {
         server_not_opened(upstream->server, worker, upstream->identity, why_not_opened(upstream),
-                          reason, now_us);
+                          why, now_us);
     } else {
         server_closed(upstream->server, upstream, worker, now_us);
     }

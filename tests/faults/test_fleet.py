@@ -63,7 +63,7 @@ def slow(asked) -> None:
 def start_alone(stub, cap: int, *arguments: str, **options) -> Weir:
     return Weir(
         stub.uri, "--limit", "fixed", "--max-wait", "2s", "--slow-op-threshold", "1m", "--threads",
-        "1", *arguments, cap=cap, **options,
+        "1", "--upstream-max-idle-time", "1s", *arguments, cap=cap, **options,
     )  # fmt: skip
 
 
@@ -135,6 +135,7 @@ class Fleet:
         self.frozen = start(self.stub, shop)
         self.others = [start(self.stub, shop) for _ in range(INSTANCES - 4)]
         stack.callback(self.end)
+        wait_until(lambda: open_at(self.stub) == 0, "what tried the login has gone")
 
     def end(self) -> None:
         weirs = [self.direct, self.ahead, self.jumping, self.frozen, *self.others]
