@@ -40,14 +40,13 @@
 #include "proxy/packing.h"
 #include "proxy/relay.h"
 #include "proxy/route.h"
-#include "proxy/selection.h"
 #include "proxy/servers.h"
 #include "proxy/sessions.h"
 #include "wire/bson_view.h"
+#include "wire/error_code.h"
 #include "wire/read_preference.h"
 #include "wire/shape.h"
 
-#define CODE_UNAUTHORIZED 13
 #define READS_PER_RUN 16 // of one reply, before others get their turn
 #define STARVES_LEAST_US 1000000
 

@@ -108,16 +108,22 @@ def test_no_buffers_for_replies(secantus):
         proxy.wait_until_at_rest()
 
 
+def fill_the_budget(proxy: weir.Weir) -> list[raw.Connection]:
+    """Two whose large requests have begun and do not go on."""
+    stuck = [raw.Connection.to(proxy.address) for _ in range(2)]
+    for connection in stuck:
+        connection.hello()
+        connection.send(raw.header(2 * len(LARGE) + 1000) + bytes(100))
+    until(lambda: proxy.state()["buffered_bytes"] > 4 * len(LARGE))
+    return stuck
+
+
 def test_no_memory_for_a_request_in_time(secantus):
     """It is refused as overload, its connection goes on, and what wants no answer gets none."""
     insert = raw.body({"insert": "none", "$db": "large"})
     documents = raw.sequence(b"documents", {"content": LARGE})
     with weir.Weir(secantus.uri, "--max-buffered", "128MB", "--max-wait", "100ms") as proxy:
-        stuck = [raw.Connection.to(proxy.address) for _ in range(2)]
-        for connection in stuck:
-            connection.hello()
-            connection.send(raw.header(2 * len(LARGE) + 1000) + bytes(100))
-        until(lambda: proxy.state()["buffered_bytes"] > 4 * len(LARGE))
+        stuck = fill_the_budget(proxy)
         with raw.Connection.to(proxy.address) as app:
             app.hello()
             app.stream.settimeout(60)
@@ -169,11 +175,7 @@ def test_no_buffers_for_requests(secantus):
     documents = [{"_id": i, "content": LARGE} for i in range(2)]
     with weir.Weir(secantus.uri, *SMALL_BUDGET, "--message-timeout", "2s") as proxy:
         with Crowd(proxy.address, 4, large=False) as others:
-            stuck = [raw.Connection.to(proxy.address) for _ in range(2)]
-            for connection in stuck:
-                connection.hello()
-                connection.send(raw.header(2 * len(LARGE) + 1000) + bytes(100))
-            until(lambda: proxy.state()["buffered_bytes"] > 4 * len(LARGE))
+            stuck = fill_the_budget(proxy)
             with raw.Connection.to(proxy.address) as app:
                 app.stream.settimeout(60)
                 asked = app.post({"insert": "requests", "documents": documents}, db="large")
